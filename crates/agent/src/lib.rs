@@ -1,0 +1,1 @@
+//! The agent: one gRPC service beside the target.

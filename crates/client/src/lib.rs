@@ -1,0 +1,1 @@
+//! One client of the agent service over any byte stream.

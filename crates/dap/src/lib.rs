@@ -1,0 +1,1 @@
+//! The debug adapter protocol at the user's side.

@@ -1,0 +1,1 @@
+//! Debuggers beside the target.

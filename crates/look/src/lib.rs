@@ -1,0 +1,1 @@
+//! Samplers: what a process is doing now.

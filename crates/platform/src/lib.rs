@@ -1,0 +1,1 @@
+//! Where targets are and how an agent beside one is reached.

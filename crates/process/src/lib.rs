@@ -1,0 +1,1 @@
+//! Linux facts of a process.

@@ -1,0 +1,1 @@
+//! Real engines, images and fixture programs for tests.

@@ -1,0 +1,2 @@
+//! The house keeping: setup, demo, test, bench, tidy, dist.
+fn main() {}
