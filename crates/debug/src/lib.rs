@@ -1,1 +1,10 @@
-//! Debuggers beside the target.
+//! Debuggers beside the target: adapters behind one trait, the guard, injection, leases and the pause budget.
+//!
+//! Linux only. A crate of its own because it alone stops processes.
+//! **Invariant:** knows no container API and no HTTP; what it stops, it lets go, whoever dies.
+
+/// What every debugger offers, and the list of them.
+pub mod debugger;
+
+/// One debugger on one process: rights, lease, pause budget, the way out.
+pub mod session;
