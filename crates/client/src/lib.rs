@@ -1,1 +1,12 @@
-//! One client of the agent service over any byte stream.
+//! One client of the agent service over any byte stream: handshake, heartbeat, session handles.
+//!
+//! A crate of its own so that every user of an agent (command, editor, server) speaks to it in the same way, wherever it stands.
+//! **Invariant:** knows no platform and renders nothing.
+
+/// The connection and its calls.
+mod agent;
+/// A debugger session, kept alive by its heartbeat.
+mod session;
+
+pub use agent::Agent;
+pub use session::{Event, Session, SessionSender};
