@@ -1,0 +1,14 @@
+//! `cargo xtask bench`: Pepo beside the bare adapter, in the binary that is shipped; writes
+//! `docs/benchmarks.md`.
+
+use anyhow::Result;
+
+use crate::args::Args;
+use crate::setup::{self, Purpose};
+use crate::test::build;
+
+/// Runs the benchmarks; words it does not know are handed on.
+pub(crate) fn main(mut args: Args) -> Result<()> {
+    setup::ensure(Purpose::Test, args.switch("yes"))?;
+    build::testkit("bench", args.rest())
+}

@@ -1,0 +1,126 @@
+//! Every step of setup, as data: what it installs, for whom, how its work is recognised as done.
+
+use anyhow::Result;
+
+use super::Purpose::{self, Demo, Dist, Test};
+use super::{has, toolkit};
+
+/// One thing that may be missing.
+#[derive(Clone)]
+pub(crate) struct Step {
+    /// Its name; for a system package, apt's name of it.
+    pub(crate) name: &'static str,
+    /// What it brings, and where to, in words.
+    pub(crate) what: &'static str,
+    /// Who needs it.
+    pub(crate) purposes: &'static [Purpose],
+    /// Whether it is there already; quick.
+    pub(crate) present: fn() -> bool,
+    /// How it is brought.
+    pub(crate) install: Install,
+}
+
+/// How a step is carried out.
+#[derive(Clone, Copy)]
+pub(crate) enum Install {
+    /// By apt, together with all others.
+    Apt,
+    /// By a function of its own.
+    Own(fn() -> Result<()>),
+}
+
+impl Step {
+    /// Does its own work (system packages have none of their own: they go together).
+    pub(crate) fn carry_out(&self) -> Result<()> {
+        match self.install {
+            Install::Apt => Ok(()),
+            Install::Own(work) => work(),
+        }
+    }
+}
+
+/// All steps for `purpose`, in the order they are shown.
+pub(crate) fn all(purpose: Purpose) -> Vec<Step> {
+    STEPS.iter().filter(|step| step.purposes.contains(&purpose)).cloned().collect()
+}
+
+/// Those whose work is not done yet.
+pub(crate) fn missing(purpose: Purpose) -> Vec<Step> {
+    all(purpose).into_iter().filter(|step| !(step.present)()).collect()
+}
+
+const ALL: &[Purpose] = &[Demo, Test, Dist];
+const RUN: &[Purpose] = &[Demo, Test];
+const TEST: &[Purpose] = &[Test];
+const DIST: &[Purpose] = &[Dist];
+
+macro_rules! package {
+    ($name:literal, $what:literal, $purposes:expr, $present:expr) => {
+        Step { name: $name, what: $what, purposes: $purposes, present: $present, install: Install::Apt }
+    };
+}
+
+macro_rules! own {
+    ($name:literal, $what:literal, $purposes:expr, $present:expr, $work:expr) => {
+        Step {
+            name: $name,
+            what: $what,
+            purposes: $purposes,
+            present: $present,
+            install: Install::Own($work),
+        }
+    };
+}
+
+const STEPS: &[Step] = &[
+    package!("gcc", "C compiler: links the binary, builds fixtures", ALL, || has("gcc")),
+    package!("libc6-dev", "C library's headers", ALL, || toolkit::file("/usr/include/stdio.h")),
+    package!("g++", "C++ compiler for fixtures", TEST, || has("g++")),
+    package!("musl-tools", "static C fixtures that run in an empty image", RUN, || has("musl-gcc")),
+    package!("binutils", "objcopy and strip for fixtures", RUN, || has("objcopy")),
+    package!("python3", "Python, for targets and for pip", ALL, || has("python3")),
+    package!("python3-pip", "fetches the wheel that is packed into the binary", ALL, || has("pip3")),
+    package!("ca-certificates", "certificates for the package registries", ALL, || {
+        toolkit::file("/etc/ssl/certs/ca-certificates.crt")
+    }),
+    package!("busybox-static", "a shell for images, without a registry", RUN, || has("busybox")),
+    package!("containerd", "container engine", RUN, || has("containerd")),
+    package!("runc", "container engine's runtime", RUN, || has("runc")),
+    package!("docker.io", "Docker's engine (the demo starts its own, private one)", RUN, || has("dockerd")),
+    package!("iptables", "for the engine's private network", RUN, || has("iptables")),
+    package!("iproute2", "for the engine's private network", RUN, || has("ip")),
+    package!("podman", "container engine, rootful and rootless", TEST, || has("podman")),
+    package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
+    package!("gdbserver", "gdb's server, behind the guard", RUN, || has("gdbserver")),
+    package!("lldb-19", "lldb-dap and lldb-server", TEST, || has("lldb-dap-19")),
+    package!("patchelf", "lets programs of a newer Debian find their own libc", TEST, || has("patchelf")),
+    own!("rust target", "this machine's static target", ALL, toolkit::has_own_target, toolkit::own_target),
+    own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", RUN, toolkit::has_go, toolkit::go),
+    own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
+    own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),
+    own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", RUN, toolkit::has_delve, toolkit::delve),
+    own!("lldb links", "→ ~/.cache/pepo/tools/lldb", TEST, toolkit::has_lldb, toolkit::lldb),
+    own!(
+        "debugpy wheel",
+        "packed into the binary at build time → ~/.cache/pepo/wheels",
+        ALL,
+        toolkit::has_wheel,
+        toolkit::wheel
+    ),
+    own!(
+        "python3.14",
+        "a newer Debian's → ~/.cache/pepo/tools/python3.14",
+        TEST,
+        toolkit::has_python314,
+        toolkit::python314
+    ),
+    own!(
+        "rust cross targets",
+        "so that other systems' builds are checked",
+        &[Test, Dist],
+        toolkit::has_cross_targets,
+        toolkit::cross_targets
+    ),
+    own!("cargo-deny", "licences and bans of dependencies", TEST, || has("cargo-deny"), toolkit::cargo_deny),
+    own!("zig", "links for other systems → ~/.cache/pepo/zig", DIST, toolkit::has_zig, toolkit::zig),
+];

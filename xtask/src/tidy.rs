@@ -1,0 +1,6 @@
+//! stub
+use crate::args::Args;
+use anyhow::Result;
+pub(crate) fn main(args: Args) -> Result<()> {
+    args.done()
+}
