@@ -6,5 +6,8 @@
 /// What every debugger offers, and the list of them.
 pub mod debugger;
 
+/// Who is attached to what on this machine.
+pub mod journal;
+
 /// One debugger on one process: rights, lease, pause budget, the way out.
 pub mod session;

@@ -1,0 +1,245 @@
+//! Who is attached to what on this machine: one folder a session, locked by its owner for as long as it lives.
+//!
+//! A lock (flock(2)) ends with its process, so a journal whose lock is free belongs to a session whose owner is dead. The
+//! folder is also the private place of the session's sockets; it goes with the session.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use pepo_wire::{Code, Failure, FailureExt};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "journal.json";
+/// The socket in a session's folder over which its owner is asked to let go.
+pub const CONTROL: &str = "control.sock";
+/// A journal is small; more is not read.
+const MAX_JOURNAL: u64 = 64 << 10;
+/// Folders looked at.
+const MAX_SESSIONS: usize = 10_000;
+
+/// What can go wrong with the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A folder or file can't be made or read.
+    #[error("cannot {act} {path}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder belongs to somebody else, who could read or replace sockets in it.
+    #[error("{path} belongs to user {owner} or is open to others")]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+}
+
+impl FailureExt for JournalError {
+    fn failure(&self) -> Failure {
+        Failure::new(Code::FileDenied, "the folder for running sessions cannot be used")
+            .because_of(self)
+            .hint("set PEPO_RUN to a folder of your own with mode 0700")
+    }
+}
+
+/// What is known of a session, for whoever looks from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The session's id.
+    pub session: String,
+    /// Who asked for it.
+    pub who: String,
+    /// What the user called the target.
+    pub target_name: String,
+    /// The debugger's name.
+    pub debugger: String,
+    /// The process in the agent's `/proc`.
+    pub agent_pid: u32,
+    /// Its start, in clock ticks after boot: excludes a reused number.
+    pub start_time: u64,
+    /// Seconds since 1970.
+    pub since: u64,
+}
+
+/// The folder of all sessions of this user on this machine.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    folder: PathBuf,
+}
+
+/// A session's place in the journal, held by its owner. Dropping it removes the folder.
+#[derive(Debug)]
+pub struct Held {
+    /// The session's private folder, mode 0700.
+    pub folder: PathBuf,
+    _lock: File,
+}
+
+/// A session found in the journal.
+#[derive(Debug)]
+pub struct Found {
+    /// What its owner wrote.
+    pub entry: Entry,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Does its owner live?
+    pub live: bool,
+}
+
+impl Journal {
+    /// Opens the journal below `run`, making the folder when it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or it is not ours alone.
+    pub fn open(run: &Path) -> Result<Journal, JournalError> {
+        let folder = run.join("sessions");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io_error("create", &folder))?;
+        for path in [run, &folder] {
+            let meta = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
+            if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+                return Err(JournalError::NotOurs { path: path.to_owned(), owner: meta.uid() });
+            }
+        }
+        Ok(Journal { folder })
+    }
+
+    /// Makes a session's folder and locks its journal; the entry is written later, when the debugger is known.
+    ///
+    /// # Errors
+    /// The folder or file cannot be made.
+    pub fn begin(&self, session: &str) -> Result<Held, JournalError> {
+        let folder = self.folder.join(session);
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io_error("create", &folder))?;
+        let path = folder.join(FILE);
+        let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(io_error("create", &path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| io_error("lock", &path)(error.into()))?;
+        Ok(Held { folder, _lock: lock })
+    }
+
+    /// The sessions there are, dead or alive. Folders that say nothing are passed over.
+    #[must_use]
+    pub fn list(&self) -> Vec<Found> {
+        let Ok(folders) = fs::read_dir(&self.folder) else { return Vec::new() };
+        folders.flatten().take(MAX_SESSIONS).filter_map(|folder| found(folder.path())).collect()
+    }
+
+    /// Removes what a dead owner left: the folder and what is in it.
+    pub fn forget(&self, found: &Found) {
+        if !found.live && found.folder.parent() == Some(&self.folder) {
+            let _ = fs::remove_dir_all(&found.folder);
+        }
+    }
+}
+
+impl Held {
+    /// Writes what the session is, for others to see.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, entry: &Entry) -> Result<(), JournalError> {
+        let path = self.folder.join(FILE);
+        let text = serde_json::to_vec(entry).unwrap_or_default();
+        let mut file: &File = &self._lock;
+        file.write_all(&text).map_err(io_error("write", &path))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn found(folder: PathBuf) -> Option<Found> {
+    let file = File::open(folder.join(FILE)).ok()?;
+    let mut text = Vec::new();
+    (&file).take(MAX_JOURNAL).read_to_end(&mut text).ok()?;
+    let entry = serde_json::from_slice(&text).ok()?;
+    // The lock is given back at once: `file` is dropped here.
+    let live = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+    Some(Found { entry, folder, live })
+}
+
+fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_owned();
+    move |source| JournalError::Io { act, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(session: &str) -> Entry {
+        Entry {
+            session: session.into(),
+            who: "me".into(),
+            target_name: "docker/x".into(),
+            debugger: "gdb".into(),
+            agent_pid: 1,
+            start_time: 2,
+            since: 3,
+        }
+    }
+
+    #[test]
+    fn a_session_is_live_as_long_as_it_is_held_and_leaves_nothing() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&run.path().join("run")).unwrap();
+        let held = journal.begin("a").unwrap();
+        assert!(journal.list().is_empty(), "not written yet");
+        held.write(&entry("a")).unwrap();
+        let listed = journal.list();
+        assert_eq!((listed.len(), &listed[0].entry, listed[0].live), (1, &entry("a"), true));
+        journal.forget(&listed[0]);
+        assert_eq!(journal.list().len(), 1, "what lives is not removed");
+        drop(held);
+        assert!(journal.list().is_empty());
+    }
+
+    #[test]
+    fn the_journal_of_a_dead_owner_is_told_apart_and_removed() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&run.path().join("run")).unwrap();
+        let held = journal.begin("a").unwrap();
+        held.write(&entry("a")).unwrap();
+        // What a kill leaves: the folder without the lock.
+        flock(&held._lock, FlockOperation::Unlock).unwrap();
+        let listed = journal.list();
+        assert!(!listed[0].live);
+        journal.forget(&listed[0]);
+        assert!(journal.list().is_empty());
+    }
+
+    #[test]
+    fn a_folder_open_to_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let run = tempfile::tempdir().unwrap();
+        fs::set_permissions(run.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Journal::open(run.path()), Err(JournalError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn hostile_journals_are_passed_over() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&run.path().join("run")).unwrap();
+        let folder = run.path().join("run/sessions/x");
+        fs::create_dir(&folder).unwrap();
+        for text in [b"".as_slice(), b"{", b"[1]", &[0xff; 100]] {
+            fs::write(folder.join(FILE), text).unwrap();
+            assert!(journal.list().is_empty());
+        }
+    }
+}

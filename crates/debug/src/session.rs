@@ -1,0 +1,20 @@
+//! One debugger on one process: rights, lease, pause budget, and the way out.
+//!
+//! The engine stands between the client's stream and the adapter's. It is the only place that decides what a client may say
+//! to an adapter, and the place where a session ends for whatever reason: the target runs afterwards.
+
+/// What a client may say to an adapter.
+mod policy;
+/// How long the target stood still.
+mod clock;
+/// What the client has armed, so that it can be cleared.
+mod armed;
+/// The loop that carries messages and ends the session.
+mod engine;
+/// From a target's name to a debugger in place.
+mod open;
+
+pub use clock::{PauseBudget, StillClock};
+pub use engine::{Engine, Release};
+pub use open::{OpenEnv, open};
+pub use policy::{Decision, Rights, judge};

@@ -1,0 +1,153 @@
+//! From a target's name to a debugger in place: find, judge, choose, attach. Nothing is touched before all of it is known.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use pepo_process::{Process, cgroup, find, list, permits, runtime, runtime::RuntimeFacts};
+use pepo_wire::{
+    Code, Failure, FailureExt,
+    agent::{Guard, OpenSession, Opened},
+};
+
+use super::{
+    clock::{PauseBudget, StillClock},
+    engine::Engine,
+    policy::Rights,
+};
+use crate::{
+    debugger::{AttachRequest, Attached, Debugger, GuardChoice, choose},
+    tools::Tools,
+};
+
+/// How long a session lives without a sign of life when the client does not say.
+const LEASE: Duration = Duration::from_secs(15);
+/// The bounds of a lease: short enough that nobody waits, long enough for a slow link.
+const LEASE_BOUNDS: (u32, u32) = (2, 120);
+
+/// What opening a session needs from the agent.
+#[derive(Clone, Debug)]
+pub struct OpenEnv {
+    /// Where debuggers are found.
+    pub tools: Tools,
+    /// This program, whose `guard` verb protects targets.
+    pub self_exe: PathBuf,
+}
+
+/// Puts a debugger on a target. `folder` is the session's private folder.
+///
+/// Once begun it must not be cancelled: run it as a task of its own.
+///
+/// # Errors
+/// The failure that a user is told; nothing was left behind.
+pub async fn open(request: OpenSession, env: &OpenEnv, session: &str, folder: &Path) -> Result<(Opened, Engine), Failure> {
+    let grant = request.grant.clone().unwrap_or_default();
+    let rights = Rights::of(&grant.rights);
+    if !rights.stop {
+        return Err(Failure::new(Code::NotGranted, "a debugger needs the right `stop`"));
+    }
+    let target = request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
+    let found = tokio::task::spawn_blocking(move || examine(&target)).await;
+    let (process, facts) = found.map_err(|error| Failure::new(Code::Internal, "the process could not be examined").because_of(&error))??;
+    let (debugger, mut warnings) = choose(&request.debugger, &facts, &env.tools)?;
+    headroom(debugger)?;
+    let folders: Vec<PathBuf> = request.symbol_folders.iter().map(PathBuf::from).collect();
+    let attached = debugger
+        .attach(&AttachRequest {
+            process: &process,
+            runtime: &facts,
+            tools: &env.tools,
+            guard: guard(request.guard()),
+            symbol_folders: &folders,
+            run_dir: folder,
+            self_exe: &env.self_exe,
+        })
+        .await?;
+    warnings.extend_from_slice(&attached.warnings);
+    let (budget, source) = budget(grant.pause_budget_millis);
+    let lease = lease(grant.lease_seconds);
+    let opened = Opened {
+        session: session.to_owned(),
+        debugger: debugger.facts().name.to_owned(),
+        debugger_version: attached.version.clone(),
+        process: list::one(&process),
+        attach_arguments: attached.attach_arguments.to_string(),
+        initialize_arguments: attached.initialize_arguments.to_string(),
+        guard: attached.guard.name().to_owned(),
+        pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
+        budget_source: source.to_owned(),
+        lease_seconds: lease.as_secs() as u32,
+        stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
+        warnings,
+        quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
+    };
+    Ok((opened, engine(process, debugger, attached, rights, lease, budget)))
+}
+
+fn engine(
+    process: Process,
+    debugger: &'static dyn Debugger,
+    attached: Attached,
+    rights: Rights,
+    lease: Duration,
+    budget: Option<PauseBudget>,
+) -> Engine {
+    Engine {
+        process,
+        facts: debugger.facts(),
+        io: attached.io,
+        hold: attached.hold,
+        attach_arguments: attached.attach_arguments,
+        rights,
+        lease,
+        clock: StillClock::new(budget, Instant::now(), attached.stood_still),
+    }
+}
+
+/// Finds the process, and asks whether it may be stopped at all.
+fn examine(target: &pepo_wire::agent::Target) -> Result<(Process, RuntimeFacts), Failure> {
+    let process = find::resolve(target)?;
+    if let Some(why) = permits::judge_stop(&process).why() {
+        return Err(why);
+    }
+    let facts = runtime::detect(&process).map_err(|error| error.failure())?;
+    Ok((process, facts))
+}
+
+/// An adapter that does not fit into the memory left in the agent's own cgroup could get the target killed.
+fn headroom(debugger: &dyn Debugger) -> Result<(), Failure> {
+    let facts = debugger.facts();
+    match cgroup::headroom_of_self() {
+        Some(left) if left < facts.memory => Err(Failure::new(
+            Code::NoHeadroom,
+            format!("{} needs {} MiB and {} MiB are left in its memory cgroup", facts.name, facts.memory >> 20, left >> 20),
+        )
+        .hint("raise the memory limit, or debug from outside the container")),
+        _ => Ok(()),
+    }
+}
+
+fn guard(guard: Guard) -> GuardChoice {
+    match guard {
+        Guard::Unspecified => GuardChoice::Default,
+        Guard::On => GuardChoice::On,
+        Guard::Off => GuardChoice::Off,
+    }
+}
+
+fn budget(millis: Option<u64>) -> (Option<PauseBudget>, &'static str) {
+    match millis {
+        None => (Some(PauseBudget::DEFAULT), "default"),
+        Some(0) => (None, "asked"),
+        Some(millis) => (Some(PauseBudget { limit: Duration::from_millis(millis) }), "asked"),
+    }
+}
+
+fn lease(seconds: u32) -> Duration {
+    match seconds {
+        0 => LEASE,
+        seconds => Duration::from_secs(u64::from(seconds.clamp(LEASE_BOUNDS.0, LEASE_BOUNDS.1))),
+    }
+}
+
