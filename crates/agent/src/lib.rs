@@ -1,1 +1,19 @@
-//! The agent: one gRPC service beside the target.
+//! The agent: one gRPC service beside the target, over one byte stream.
+//!
+//! A crate of its own because it is what runs in every place: inside the command on this machine, in a helper container, on a node.
+//! **Invariant:** knows no control plane and no container API; what it holds ends with its stream or its heartbeat.
+
+/// The rules of `check`.
+pub mod check;
+/// Reads a file as the target sees it.
+mod files;
+/// Lets go, whoever holds, and repairs what the dead left.
+mod release;
+/// The calls, each a few lines over process, look and debug.
+mod service;
+/// Sessions of this agent: from the stream to the engine and back.
+mod sessions;
+/// The byte stream as a server's only connection.
+mod stream;
+
+pub use service::{AgentConfig, serve, serve_in_process};

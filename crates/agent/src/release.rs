@@ -1,0 +1,178 @@
+//! Lets go, whoever holds, and repairs what the dead left.
+
+use std::{path::Path, time::Duration};
+
+use pepo_debug::journal::{CONTROL, Entry, Found, Journal};
+use pepo_process::{AgentPid, Process, find, list};
+use pepo_wire::{
+    Code, Failure, FailureExt as _,
+    agent::{ReleaseRequest, Released, SessionInfo, Target},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+
+/// How long a session may take to let go after it was asked.
+const LETTING_GO: Duration = Duration::from_secs(20);
+/// How long a guard that outlived its agent may still need.
+const GUARD: Duration = Duration::from_secs(3);
+
+/// The sessions on this machine: ours by the journal, and tracers that are not ours.
+pub(crate) fn list(journal: &Journal) -> Vec<SessionInfo> {
+    let found = journal.list();
+    let ours: Vec<u32> = found.iter().map(|found| found.entry.agent_pid).collect();
+    let mut sessions: Vec<_> = found.iter().map(of_journal).collect();
+    for process in list::all() {
+        if process.tracer != 0 && !ours.contains(&process.agent_pid) {
+            sessions.push(SessionInfo {
+                who: format!("process {} ({})", process.tracer, name_of(process.tracer)),
+                target_name: format!("pid/{}", process.agent_pid),
+                process: Some(process),
+                state: "foreign".to_owned(),
+                ..SessionInfo::default()
+            });
+        }
+    }
+    sessions.sort_by(|a, b| (&a.target_name, a.since).cmp(&(&b.target_name, b.since)));
+    sessions
+}
+
+fn of_journal(found: &Found) -> SessionInfo {
+    SessionInfo {
+        session: found.entry.session.clone(),
+        who: found.entry.who.clone(),
+        debugger: found.entry.debugger.clone(),
+        process: process_of(&found.entry).and_then(|process| list::one(&process)),
+        target_name: found.entry.target_name.clone(),
+        since: found.entry.since,
+        state: if found.live { "live" } else { "orphaned" }.to_owned(),
+        stood_still_millis: 0,
+    }
+}
+
+/// What predecessors left whose owners are dead: repaired and forgotten. What a guard still works on is left to it.
+pub(crate) fn sweep(journal: &Journal) {
+    for found in journal.list().iter().filter(|found| !found.live) {
+        match process_of(&found.entry) {
+            Some(process) if process.status().is_ok_and(|status| status.tracer != 0) => {}
+            process => {
+                let repairs = process.map(|process| resume(&process)).unwrap_or_default();
+                tracing::info!(session = found.entry.session, ?repairs, "swept up after a dead session");
+                journal.forget(found);
+            }
+        }
+    }
+}
+
+/// Ends the sessions asked for.
+pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Result<Vec<Released>, Failure> {
+    let found = journal.list();
+    let Some(target) = request.target else {
+        let mut released = Vec::new();
+        for one in &found {
+            released.push(release_one(journal, one).await);
+        }
+        return Ok(released);
+    };
+    let process = resolve(target).await?;
+    let (pid, start) = (process.pid().get(), process.start_time());
+    let mut released = Vec::new();
+    for one in found.iter().filter(|one| one.entry.agent_pid == pid && one.entry.start_time == start) {
+        released.push(release_one(journal, one).await);
+    }
+    if released.is_empty() {
+        released.push(release_foreign(&process).await);
+    }
+    Ok(released)
+}
+
+async fn resolve(target: Target) -> Result<Process, Failure> {
+    let joined = tokio::task::spawn_blocking(move || find::resolve(&target)).await;
+    joined.map_err(|error| Failure::new(Code::Internal, "the process could not be looked up").because_of(&error))?
+}
+
+async fn release_one(journal: &Journal, found: &Found) -> Released {
+    let what = format!("session {} ({} on {})", found.entry.session, found.entry.debugger, found.entry.target_name);
+    if found.live {
+        return match tokio::time::timeout(LETTING_GO, ask(&found.folder.join(CONTROL))).await {
+            Ok(Ok(answer)) if answer == "released" => Released { what, ..Released::default() },
+            Ok(Ok(answer)) => failed(what, Failure::new(Code::NotNow, "the session did not let go of everything").because(answer)),
+            Ok(Err(error)) => failed(what, Failure::new(Code::NotNow, "the session could not be asked to let go").because_of(&error)),
+            Err(_) => failed(what, Failure::new(Code::TimedOut, format!("the session did not let go within {LETTING_GO:?}"))),
+        };
+    }
+    let Some(process) = process_of(&found.entry) else {
+        journal.forget(found);
+        return Released { what, repairs: vec!["the process is gone".to_owned()], failure: None };
+    };
+    if let Some(failure) = wait_for_no_tracer(&process).await {
+        return failed(what, failure);
+    }
+    let repairs = resume(&process);
+    journal.forget(found);
+    Released { what, repairs, failure: None }
+}
+
+/// A process without a session of ours: stopped by a debugger that died, or held by one that lives.
+async fn release_foreign(process: &Process) -> Released {
+    let what = format!("process {}", process.pid().get());
+    match wait_for_no_tracer(process).await {
+        Some(failure) => failed(what, failure),
+        None => Released { what, repairs: resume(process), failure: None },
+    }
+}
+
+fn failed(what: String, failure: Failure) -> Released {
+    Released { what, repairs: Vec::new(), failure: Some(failure) }
+}
+
+async fn ask(socket: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"release\n").await?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer).await?;
+    Ok(answer.trim_end().to_owned())
+}
+
+/// Waits a short while for a guard to finish; says who holds the process when it stays held.
+async fn wait_for_no_tracer(process: &Process) -> Option<Failure> {
+    let end = tokio::time::Instant::now() + GUARD;
+    loop {
+        let tracer = process.status().map_or(0, |status| status.tracer);
+        if tracer == 0 {
+            return None;
+        }
+        if tokio::time::Instant::now() >= end {
+            let text = format!("process {} is held by process {tracer} ({})", process.pid().get(), name_of(tracer));
+            return Some(
+                Failure::new(Code::AlreadyTraced, text)
+                    .because("that debugger is not Pepo's; ending it while a breakpoint is armed can kill the target")
+                    .hint(format!("let go in that debugger: `detach` in gdb, `process detach` in lldb (process {tracer})")),
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Lets a process run that a dead debugger left stopped.
+fn resume(process: &Process) -> Vec<String> {
+    match process.stat() {
+        Ok(stat) if stat.state.is_stopped() => match process.resume() {
+            Ok(()) => vec!["let the stopped process run again".to_owned()],
+            Err(error) => vec![format!("could not let the stopped process run: {}", error.failure())],
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// The process of a journal's entry, if it is still the same one.
+fn process_of(entry: &Entry) -> Option<Process> {
+    let process = Process::open(AgentPid::new(entry.agent_pid)?).ok()?;
+    (process.start_time() == entry.start_time).then_some(process)
+}
+
+fn name_of(pid: u32) -> String {
+    let process = AgentPid::new(pid).and_then(|pid| Process::open(pid).ok());
+    process.and_then(|process| process.stat().ok()).map_or_else(|| "?".to_owned(), |stat| stat.name)
+}

@@ -1,0 +1,187 @@
+//! The calls, each a few lines over process, look and debug.
+//!
+//! Tasks: one that serves the stream (ends with it, or when pings stay unanswered), and those of each session (see
+//! `sessions`), which end when the stream does; [`serve`] returns after the last of them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::stream::BoxStream;
+use pepo_debug::{session::OpenEnv, tools::Tools};
+use pepo_wire::{
+    Code, Failure, FailureExt as _,
+    agent::{
+        CheckRequest, CheckResponse, FileChunk, HelloRequest, HelloResponse, ListProcessesRequest,
+        ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, ReadFileRequest, ReleaseRequest,
+        ReleaseResponse, SessionEvent, SessionRequest, StackRequest, StackResponse, Target,
+        agent_server::{Agent, AgentServer},
+    },
+    version,
+};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+use crate::{check, files, release, sessions::Sessions, stream::only_connection};
+
+/// Pings go out this often, and a client that answers none for [`PING_LIMIT`] is gone: the end of a stream is not always seen.
+const PING: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(10);
+/// The largest message accepted, in bytes.
+const MAX_MESSAGE: usize = 32 << 20;
+/// Bytes under way inside one process.
+const DUPLEX: usize = 256 << 10;
+/// How long sessions may take to let go after the stream has ended.
+const LETTING_GO: Duration = Duration::from_secs(30);
+
+/// What this agent offers, by name.
+const ABILITIES: &[&str] = &["list", "check", "stack", "session", "sessions", "release", "read-file"];
+
+/// What an agent is told at its start.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Where debuggers are found.
+    pub tools: Tools,
+    /// Where running sessions leave their journal; made with mode 0700.
+    pub run_dir: PathBuf,
+    /// This program, whose `guard` verb protects targets.
+    pub self_exe: PathBuf,
+    /// Versions of the protocol: (highest, lowest accepted).
+    pub speaks: (u32, u32),
+}
+
+impl AgentConfig {
+    /// The usual: this build's versions.
+    #[must_use]
+    pub fn new(tools: Tools, run_dir: PathBuf, self_exe: PathBuf) -> AgentConfig {
+        AgentConfig { tools, run_dir, self_exe, speaks: (version::PROTOCOL, version::PROTOCOL_MIN) }
+    }
+}
+
+/// Serves one byte stream until it ends, then lets go whatever its client held.
+///
+/// # Errors
+/// The journal's folder can't be used, or the stream is not what it should be.
+pub async fn serve<I>(io: I, config: AgentConfig) -> Result<(), Failure>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let sessions = open_sessions(&config)?;
+    release::sweep(sessions.journal());
+    let service = AgentServer::new(Service { config, sessions: Arc::clone(&sessions) })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PING_LIMIT))
+        .add_service(service)
+        .serve_with_incoming(only_connection(io))
+        .await;
+    sessions.finish(LETTING_GO).await;
+    served.map_err(|error| Failure::new(Code::StreamBroken, "the stream from the client broke").because_of(&error))
+}
+
+/// An agent in this process: the other end of its stream, and the task that serves it.
+///
+/// Await the task after dropping the stream: then everything held was let go.
+#[must_use]
+pub fn serve_in_process(config: AgentConfig) -> (DuplexStream, tokio::task::JoinHandle<Result<(), Failure>>) {
+    let (ours, theirs) = tokio::io::duplex(DUPLEX);
+    (theirs, tokio::spawn(serve(ours, config)))
+}
+
+fn open_sessions(config: &AgentConfig) -> Result<Arc<Sessions>, Failure> {
+    let env = OpenEnv { tools: config.tools.clone(), self_exe: config.self_exe.clone() };
+    Ok(Arc::new(Sessions::open(&config.run_dir, env).map_err(|error| error.failure())?))
+}
+
+struct Service {
+    config: AgentConfig,
+    sessions: Arc<Sessions>,
+}
+
+/// Runs something that reads `/proc` away from the threads that carry messages; a panic there ends that call alone.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map(Response::new).map_err(Failure::into_status),
+        Err(error) => Err(Failure::new(Code::Internal, "the call failed inside the agent").because_of(&error).into_status()),
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type SessionStream = BoxStream<'static, Result<SessionEvent, Status>>;
+    type ReadFileStream = BoxStream<'static, Result<FileChunk, Status>>;
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let client = request.into_inner();
+        version::meet((client.protocol, client.protocol_min), self.config.speaks).map_err(Failure::into_status)?;
+        Ok(Response::new(HelloResponse {
+            protocol: self.config.speaks.0,
+            protocol_min: self.config.speaks.1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            abilities: ABILITIES.iter().map(|name| (*name).to_owned()).collect(),
+            heartbeat_seconds: (PING + PING_LIMIT).as_secs() as u32,
+        }))
+    }
+
+    async fn list_processes(
+        &self,
+        request: Request<ListProcessesRequest>,
+    ) -> Result<Response<ListProcessesResponse>, Status> {
+        let target = request.into_inner().target;
+        blocking(move || Ok(ListProcessesResponse { processes: pepo_process::list::of(target.as_ref())? })).await
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let tools = self.config.tools.clone();
+        let request = request.into_inner();
+        blocking(move || check::check(&request, &check::CheckEnv::new(&tools))).await
+    }
+
+    async fn stack(&self, request: Request<StackRequest>) -> Result<Response<StackResponse>, Status> {
+        let request = request.into_inner();
+        blocking(move || {
+            let process = pepo_process::find::resolve(&named(request.target)?)?;
+            pepo_look::stack(&process, request.thread)
+        })
+        .await
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let stream = Arc::clone(&self.sessions).start(request.into_inner()).await.map_err(Failure::into_status)?;
+        Ok(Response::new(stream))
+    }
+
+    async fn list_sessions(
+        &self,
+        _request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let journal = self.sessions.journal().clone();
+        blocking(move || Ok(ListSessionsResponse { sessions: release::list(&journal) })).await
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        let released = release::release(self.sessions.journal(), request).await.map_err(Failure::into_status)?;
+        Ok(Response::new(ReleaseResponse { released }))
+    }
+
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
+        let request = request.into_inner();
+        let (path, limit) = (request.path, request.max_bytes);
+        let opened = blocking(move || {
+            let process = pepo_process::find::resolve(&named(request.target)?)?;
+            files::open(&process, &path, limit)
+        });
+        Ok(Response::new(files::chunks(opened.await?.into_inner())))
+    }
+}
+
+fn named(target: Option<Target>) -> Result<Target, Failure> {
+    target.ok_or_else(|| Failure::new(Code::Usage, "the request names no target"))
+}

@@ -1,0 +1,189 @@
+//! Sessions of this agent: from the client's stream to the engine and back.
+//!
+//! Tasks, for each session: one that opens it and runs its engine (never cancelled: a debugger half in place would be left
+//! behind), one that hands the client's messages on, one that waits at the control socket for a release. The first ends when
+//! the engine does and takes the others with it.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use pepo_debug::{
+    journal::{CONTROL, Entry, Held, Journal, JournalError},
+    session::{OpenEnv, Release, open},
+};
+use pepo_wire::{
+    Code, Failure, FailureExt as _,
+    agent::{
+        Closed, OpenSession, Opened, SessionEvent, SessionRequest, session_event::Kind as Event,
+        session_request::Kind as RequestKind, target,
+    },
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Notify, mpsc, watch},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+
+/// Messages under way in each direction.
+const WINDOW: usize = 64;
+
+/// All sessions of one agent.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    journal: Journal,
+    env: OpenEnv,
+    running: TaskTracker,
+}
+
+impl Sessions {
+    pub(crate) fn open(run_dir: &Path, env: OpenEnv) -> Result<Sessions, JournalError> {
+        Ok(Sessions { journal: Journal::open(run_dir)?, env, running: TaskTracker::new() })
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Waits until every session has let go, for at most `limit`.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        self.running.close();
+        if tokio::time::timeout(limit, self.running.wait()).await.is_err() {
+            tracing::error!(sessions = self.running.len(), "sessions did not let go in time");
+        }
+    }
+
+    /// Takes the client's stream; its first message opens the session.
+    pub(crate) async fn start(
+        self: Arc<Self>,
+        mut incoming: Streaming<SessionRequest>,
+    ) -> Result<BoxStream<'static, Result<SessionEvent, Status>>, Failure> {
+        let first = incoming.message().await.map_err(|status| Failure::from_status(&status))?;
+        let Some(SessionRequest { kind: Some(RequestKind::Open(request)) }) = first else {
+            return Err(Failure::new(Code::Usage, "a session begins with `open`"));
+        };
+        let (events, outgoing) = mpsc::channel(WINDOW);
+        let sessions = Arc::clone(&self);
+        self.running.spawn(async move {
+            if let Err(failure) = sessions.run(request, incoming, &events).await {
+                let closed = Closed { reason: "failed".to_owned(), failure: Some(failure), ..Closed::default() };
+                let _ = events.send(Event::Closed(closed)).await;
+            }
+        });
+        Ok(ReceiverStream::new(outgoing).map(|kind| Ok(SessionEvent { kind: Some(kind) })).boxed())
+    }
+
+    /// One session from beginning to end.
+    async fn run(
+        &self,
+        request: OpenSession,
+        incoming: Streaming<SessionRequest>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), Failure> {
+        let id = new_id()?;
+        let held = self.journal.begin(&id).map_err(|error| error.failure())?;
+        let described = request.clone();
+        let (opened, engine) = open(request, &self.env, &id, &held.folder).await?;
+        held.write(&entry(&described, &opened)).map_err(|error| error.failure())?;
+        let who = described.grant.map(|grant| grant.who).unwrap_or_default();
+        tracing::info!(session = id, who, debugger = opened.debugger, "session opened");
+        // A client that is gone by now is noticed by the engine, which then lets go.
+        let _ = events.send(Event::Opened(opened)).await;
+        let release: Release = Arc::new(Notify::new());
+        let (ended, end) = watch::channel(None);
+        let control = tokio::spawn(control(bind(&held)?, Arc::clone(&release), end));
+        let (to_engine, requests) = mpsc::channel(WINDOW);
+        let pump = tokio::spawn(pump(incoming, to_engine));
+        let closed = engine.run(requests, events.clone(), release).await;
+        pump.abort();
+        tracing::info!(session = id, reason = closed.reason, millis = closed.stood_still_millis, "session closed");
+        let _ = ended.send(Some(closed));
+        let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
+        Ok(())
+    }
+}
+
+/// Eight hex digits.
+fn new_id() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Failure::new(Code::Internal, "no random numbers").because_of(&error))?;
+    Ok(format!("{:08x}", u32::from_le_bytes(bytes)))
+}
+
+fn entry(request: &OpenSession, opened: &Opened) -> Entry {
+    let process = opened.process.clone().unwrap_or_default();
+    let target_name = match request.target.as_ref().and_then(|target| target.kind.as_ref()) {
+        Some(target::Kind::Container(container)) => container.name.clone(),
+        Some(target::Kind::Process(process)) => format!("pid/{}", process.agent_pid),
+        None => String::new(),
+    };
+    Entry {
+        session: opened.session.clone(),
+        who: request.grant.as_ref().map(|grant| grant.who.clone()).unwrap_or_default(),
+        target_name,
+        debugger: opened.debugger.clone(),
+        agent_pid: process.agent_pid,
+        start_time: process.start_time,
+        since: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+    }
+}
+
+/// Hands the client's messages to the engine; the engine sees the stream's end as the end of its channel.
+async fn pump(mut incoming: Streaming<SessionRequest>, to_engine: mpsc::Sender<RequestKind>) {
+    while let Ok(Some(request)) = incoming.message().await {
+        if let Some(kind) = request.kind
+            && to_engine.send(kind).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn bind(held: &Held) -> Result<UnixListener, Failure> {
+    UnixListener::bind(held.folder.join(CONTROL))
+        .map_err(|error| Failure::new(Code::FileDenied, "the session's control socket cannot be made").because_of(&error))
+}
+
+/// Waits for a release, asks the engine, and answers with how it ended. The folder is open to its owner alone.
+async fn control(listener: UnixListener, release: Release, mut end: watch::Receiver<Option<Closed>>) {
+    let mut waiting: Vec<UnixStream> = Vec::new();
+    loop {
+        tokio::select! {
+            changed = end.changed() => {
+                let closed = if changed.is_ok() { end.borrow().clone() } else { None };
+                for stream in waiting {
+                    answer(stream, closed.as_ref()).await;
+                }
+                return;
+            }
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { return };
+                if let Some(stream) = asks_for_release(stream).await {
+                    waiting.push(stream);
+                    release.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// A connection whose first line is `release`.
+async fn asks_for_release(stream: UnixStream) -> Option<UnixStream> {
+    let mut reader = BufReader::with_capacity(16, stream);
+    let mut line = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(1), reader.read_line(&mut line)).await;
+    (read.is_ok_and(|read| read.is_ok()) && line == "release\n").then(|| reader.into_inner())
+}
+
+async fn answer(mut stream: UnixStream, closed: Option<&Closed>) {
+    let left: &[String] = closed.map(|closed| closed.left_behind.as_slice()).unwrap_or_default();
+    let line = if left.is_empty() { "released\n".to_owned() } else { format!("left behind: {}\n", left.join("; ")) };
+    let _ = stream.write_all(line.as_bytes()).await;
+}
