@@ -1,0 +1,159 @@
+//! What can go wrong on the user's side of a session, and how it is told.
+
+use std::time::Duration;
+
+use pepo_wire::{Code, Failure, FailureExt};
+
+/// What can go wrong on the user's side of a session.
+#[derive(Debug, thiserror::Error)]
+pub enum DapError {
+    /// The agent or the stream to it failed.
+    #[error("the session failed")]
+    Session(#[source] Failure),
+    /// The stream ended while an answer was due.
+    #[error("the debugger's stream ended before it answered `{command}`")]
+    Ended {
+        /// What was asked.
+        command: String,
+    },
+    /// No answer in time.
+    #[error("the debugger did not answer `{command}` within {limit:?}")]
+    TimedOut {
+        /// What was asked.
+        command: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The adapter said no.
+    #[error("the debugger refused `{command}`")]
+    Refused {
+        /// What was asked.
+        command: String,
+        /// Its own words.
+        words: String,
+    },
+    /// The adapter does not announce the ability, so it is not asked.
+    #[error("this debugger does not offer {what}")]
+    NotOffered {
+        /// In words for people.
+        what: String,
+    },
+    /// Nothing stopped in time.
+    #[error("the target did not stop within {limit:?}")]
+    NoStop {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// A word that needs a target which stands still.
+    #[error("the target is running")]
+    Running,
+    /// A word of the terminal's that is not understood.
+    #[error("{what}")]
+    Word {
+        /// What is wrong, in a clause.
+        what: String,
+        /// What would be right.
+        hint: String,
+    },
+    /// Something named in a word is not there.
+    #[error("{what}")]
+    NotThere {
+        /// What is missing.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A name that fits several things.
+    #[error("{what}")]
+    Ambiguous {
+        /// What was named.
+        what: String,
+        /// What it could be.
+        candidates: Vec<String>,
+    },
+    /// The session is over.
+    #[error("the session is over ({reason})")]
+    Over {
+        /// As the agent said.
+        reason: String,
+    },
+}
+
+impl DapError {
+    /// A word that is not understood.
+    pub(crate) fn word(what: impl Into<String>, hint: impl Into<String>) -> DapError {
+        DapError::Word { what: what.into(), hint: hint.into() }
+    }
+
+    /// Something named that is not there.
+    pub(crate) fn not_there(what: impl Into<String>, hint: impl Into<String>) -> DapError {
+        DapError::NotThere { what: what.into(), hint: hint.into() }
+    }
+
+    /// An ability that is missing.
+    pub(crate) fn not_offered(what: impl Into<String>) -> DapError {
+        DapError::NotOffered { what: what.into() }
+    }
+}
+
+impl From<Failure> for DapError {
+    fn from(failure: Failure) -> DapError {
+        DapError::Session(failure)
+    }
+}
+
+impl FailureExt for DapError {
+    fn failure(&self) -> Failure {
+        let text = self.to_string();
+        match self {
+            DapError::Session(failure) => failure.clone(),
+            DapError::Ended { .. } => {
+                Failure::new(Code::StreamBroken, text).hint("the agent lets the target go by itself")
+            }
+            DapError::TimedOut { .. } => Failure::new(Code::TimedOut, text)
+                .try_command("let the target go", ["pepo", "release", "--all"]),
+            DapError::Refused { words, .. } => Failure::new(Code::DebuggerRefused, text).because(words),
+            DapError::NotOffered { .. } => {
+                Failure::new(Code::NotInDebugger, text).hint("`info session` shows what this debugger can do")
+            }
+            DapError::NoStop { .. } => {
+                Failure::new(Code::TimedOut, text).hint("`pause` stops it where it is")
+            }
+            DapError::Running => Failure::new(Code::NotNow, text)
+                .hint("`pause` or Ctrl-C stops it; so does a breakpoint (`break FILE:LINE`)"),
+            DapError::Word { hint, .. } => Failure::new(Code::Usage, text).hint(hint),
+            DapError::NotThere { hint, .. } => Failure::new(Code::FileNotFound, text).hint(hint),
+            DapError::Ambiguous { candidates, .. } => {
+                Failure::new(Code::Usage, text).hint(format!("write more of it: {}", candidates.join(", ")))
+            }
+            DapError::Over { .. } => Failure::new(Code::NotNow, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_what_to_do_or_why() {
+        let errors = [
+            DapError::Ended { command: "next".into() },
+            DapError::TimedOut { command: "next".into(), limit: Duration::from_secs(1) },
+            DapError::Refused { command: "evaluate".into(), words: "no symbol".into() },
+            DapError::not_offered("data breakpoints"),
+            DapError::NoStop { limit: Duration::from_secs(1) },
+            DapError::Running,
+            DapError::word("`brk` is not a word", "`help` lists the words"),
+            DapError::Ambiguous {
+                what: "`x` is two files".into(),
+                candidates: vec!["a/x".into(), "b/x".into()],
+            },
+        ];
+        for error in errors {
+            let failure = error.failure();
+            assert!(!failure.hints.is_empty() || !failure.why.is_empty(), "{failure}");
+            assert!(!failure.what.ends_with('.'), "{failure}");
+        }
+    }
+}
