@@ -23,6 +23,7 @@ mod steps;
 mod toolkit;
 
 use steps::{Install, Step};
+pub(crate) use toolkit::{CROSS, zig_home};
 
 /// What somebody is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

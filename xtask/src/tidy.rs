@@ -2,5 +2,9 @@
 use crate::args::Args;
 use anyhow::Result;
 pub(crate) fn main(args: Args) -> Result<()> {
-    args.done()
+    args.done()?;
+    check()
+}
+pub(crate) fn check() -> Result<()> {
+    Ok(())
 }

@@ -1,0 +1,102 @@
+//! Builds programs and tests for this machine's static target, and finds what was built.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::paths;
+use crate::run::{Cmd, cmd, which};
+
+/// One built test program.
+pub(crate) struct Program {
+    /// Package and target, for people.
+    pub(crate) name: String,
+    /// The executable.
+    pub(crate) path: PathBuf,
+    /// The package's folder, in which cargo would run it.
+    pub(crate) folder: PathBuf,
+}
+
+/// `cargo VERB` for this machine's static target.
+pub(crate) fn cargo(verb: &str) -> Cmd {
+    cmd("cargo").arg(verb).env("CARGO_BUILD_TARGET", paths::triple()).dir(&paths::root())
+}
+
+/// A program as the tests need it: the toolkit known, `pepo` built, a Go compiler on PATH.
+pub(crate) fn with_toolkit(command: Cmd) -> Cmd {
+    let command = command
+        .env("PEPO_TOOLS", paths::tools())
+        .env("PEPO_BIN", built("pepo"))
+        .env("CARGO_BUILD_TARGET", paths::triple())
+        .without_env("PEPO_RUN");
+    match which("go") {
+        Some(_) => command,
+        None => command.env("PATH", path_with(paths::tools().join("go/bin"))),
+    }
+}
+
+/// Builds all programs and all tests of the workspace, and gives the tests.
+pub(crate) fn tests() -> Result<Vec<Program>> {
+    cargo("build").args(["--workspace", "--bins"]).run()?;
+    let command = cargo("test").args(["--workspace", "--lib", "--bins", "--tests", "--no-run"]);
+    let mut child = command.arg("--message-format=json-render-diagnostics").piped()?;
+    let out = child.stdout.take().context("cargo's output is piped")?;
+    let mut found = Vec::new();
+    for line in BufReader::new(out).lines() {
+        let message: Value = serde_json::from_str(&line?).context("cargo prints JSON")?;
+        found.extend(program(&message));
+    }
+    match child.wait()?.success() {
+        true => Ok(found),
+        false => bail!("the tests do not build"),
+    }
+}
+
+/// The test program that one of cargo's messages tells of, if it does.
+fn program(message: &Value) -> Option<Program> {
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    let folder = manifest.parent()?.to_owned();
+    let package = folder.file_name()?.to_string_lossy().into_owned();
+    let target = &message["target"];
+    let name = format!("{package} {} {}", target["kind"][0].as_str()?, target["name"].as_str()?);
+    Some(Program { name, path: message["executable"].as_str()?.into(), folder })
+}
+
+/// Builds `pepo` and testkit's program `name`, and runs that with `words`.
+pub(crate) fn testkit(name: &str, words: Vec<String>) -> Result<()> {
+    cargo("build").args(["--package", "pepo", "--package", "pepo-testkit", "--bins"]).run()?;
+    with_toolkit(cmd(built(name)).args(words)).dir(&paths::root()).quiet().run()
+}
+
+/// Where a program of ours is built.
+pub(crate) fn built(name: &str) -> PathBuf {
+    paths::target_dir().join(paths::triple()).join("debug").join(name)
+}
+
+fn path_with(folder: PathBuf) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).unwrap_or(path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_among_cargos_messages() {
+        let test = serde_json::json!({"reason": "compiler-artifact", "manifest_path": "/w/crates/wire/Cargo.toml",
+            "profile": {"test": true}, "target": {"kind": ["lib"], "name": "pepo_wire"},
+            "executable": "/w/target/x/debug/deps/pepo_wire-1"});
+        let found = program(&test).unwrap();
+        assert_eq!(found.name, "wire lib pepo_wire");
+        assert_eq!(found.folder, PathBuf::from("/w/crates/wire"));
+        let library = serde_json::json!({"reason": "compiler-artifact", "profile": {"test": false}});
+        assert!(program(&library).is_none());
+    }
+}

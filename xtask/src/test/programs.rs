@@ -1,0 +1,176 @@
+//! Runs test programs and counts what they say of themselves.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::build::{self, Program};
+use super::groups::Cut;
+use crate::run::{Cmd, cmd};
+
+/// What tests came to.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Tests that passed.
+    pub(crate) passed: usize,
+    /// Tests that failed; a program that died counts as one.
+    pub(crate) failed: usize,
+    /// Tests that are marked to be ignored.
+    pub(crate) ignored: usize,
+    /// The names of those that failed.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Runs the tests of `programs` that `cut` names; their skips go to the folder `skips`.
+pub(crate) fn run(programs: &[Program], cut: &Cut, skips: &Path) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for program in programs {
+        if has_tests(program, cut)? {
+            run_one(&program.name, prepared(program, cut).env("PEPO_SKIPS", skips), cut, &mut counts)?;
+        }
+    }
+    if cut.examples && !programs.is_empty() {
+        let examples = build::cargo("test").args(["--quiet", "--workspace", "--doc"]);
+        run_one("examples in documentation", build::with_toolkit(examples), cut, &mut counts)?;
+    }
+    Ok(counts)
+}
+
+/// A test program with the words that choose its tests.
+fn prepared(program: &Program, cut: &Cut) -> Cmd {
+    let mut command = build::with_toolkit(cmd(&program.path))
+        .env("CARGO_MANIFEST_DIR", &program.folder)
+        .env("RUST_BACKTRACE", "1")
+        .dir(&program.folder)
+        .quiet()
+        .args(cut.within);
+    for module in cut.outside {
+        command = command.args(["--skip", module]);
+    }
+    command
+}
+
+fn has_tests(program: &Program, cut: &Cut) -> Result<bool> {
+    let list = prepared(program, cut).args(["--list", "--format", "terse"]).output()?;
+    Ok(list.lines().any(|line| line.ends_with(": test")))
+}
+
+/// Runs one program, shows what is not "ok", and adds up.
+fn run_one(name: &str, command: Cmd, cut: &Cut, counts: &mut Counts) -> Result<()> {
+    let start = Instant::now();
+    let threads = if cut.one_by_one { vec!["--test-threads=1"] } else { vec![] };
+    let mut child = command.args(threads).piped()?;
+    let mut tally = Tally::default();
+    let limit = Duration::from_secs(cut.limit * 60);
+    let ended = follow(&mut child, limit, &mut tally).with_context(|| name.to_owned())?;
+    let trouble = match ended {
+        None => {
+            child.kill().with_context(|| format!("cannot end {name}"))?;
+            child.wait()?;
+            Some(format!("{name}: not done after {} min, ended; it last said: {}", cut.limit, tally.last))
+        }
+        Some(status) if !status.success() && tally.failed == 0 => Some(format!("{name}: {status}")),
+        Some(_) => None,
+    };
+    counts.passed += tally.passed;
+    counts.ignored += tally.ignored;
+    counts.failed += tally.failed + usize::from(trouble.is_some());
+    counts.failures.extend(tally.failures.into_iter().chain(trouble));
+    println!("{name}: {} passed, {:.1} s", tally.passed, start.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Reads what a program prints until it ends; nothing if it does not within the limit.
+///
+/// Its own end counts, not the end of its stream: something it left running may hold that open.
+fn follow(child: &mut Child, limit: Duration, tally: &mut Tally) -> Result<Option<ExitStatus>> {
+    let out = child.stdout.take().context("the test's output is piped")?;
+    let (lines, arriving) = channel();
+    std::thread::spawn(move || pass_on(out, &lines));
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        match arriving.recv_timeout(Duration::from_millis(200)) {
+            Ok(line) => tally.note(&line),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(child.wait()?)),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(status) = child.try_wait()? {
+                    return Ok(Some(status));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Sends each line on until the stream or the listener ends. Bytes that are no UTF-8 are shown as such.
+fn pass_on(out: impl Read, lines: &Sender<String>) {
+    for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+        if lines.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+            return;
+        }
+    }
+}
+
+/// What one program's lines add up to.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    /// Names from the list at the end (the last one, when there are several).
+    failures: Vec<String>,
+    in_list: bool,
+    /// The last line, for a program that hangs.
+    last: String,
+}
+
+impl Tally {
+    /// Counts one line, and shows it unless it only says that all is well.
+    fn note(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.passed += number_before(result, "passed");
+            self.failed += number_before(result, "failed");
+            self.ignored += number_before(result, "ignored");
+            self.in_list = false;
+        } else if line == "failures:" {
+            self.failures.clear();
+            self.in_list = true;
+        } else if let Some(name) = line.strip_prefix("    ").filter(|_| self.in_list) {
+            self.failures.push(name.to_owned());
+        }
+        if !line.is_empty() {
+            line.clone_into(&mut self.last);
+        }
+        let dull = line.is_empty() || line.starts_with("running ") || line.starts_with("test result: ok");
+        if !dull && !(line.starts_with("test ") && line.ends_with(" ok")) {
+            println!("{line}");
+        }
+    }
+}
+
+/// The number that stands before `word` in `12 passed; 0 failed; …`.
+fn number_before(result: &str, word: &str) -> usize {
+    let mut parts = result.split([';', '.']).map(str::trim);
+    let part = parts.find_map(|part| part.strip_suffix(word));
+    part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up_and_failures_named() {
+        let mut tally = Tally::default();
+        let lines = "test a::b ... ok\ntest a::c ... FAILED\n\nfailures:\n\n---- a::c stdout ----\n    at x\n\n\
+                     failures:\n    a::c\n\ntest result: FAILED. 7 passed; 1 failed; 2 ignored; 0 measured; \
+                     3 filtered out; finished in 0.01s";
+        lines.lines().for_each(|line| tally.note(line));
+        assert_eq!((tally.passed, tally.failed, tally.ignored), (7, 1, 2));
+        assert_eq!(tally.failures, ["a::c"]);
+    }
+}
