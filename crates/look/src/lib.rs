@@ -1,1 +1,16 @@
-//! Samplers: what a process is doing now.
+//! Samplers: what a process is doing now, without stopping it for longer than one sample.
+//!
+//! A crate of its own because looking must never share code with what holds a process.
+//! **Invariant:** knows no DAP and no gRPC transport; a thread that waits is never touched, one that runs is held for the time
+//! it takes to read its registers and stack.
+
+/// The modules mapped into a process: unwind tables and names.
+mod modules;
+/// Where a thread stands: instruction, stack and frame pointer.
+mod registers;
+/// All threads of a process and where each is.
+mod stack;
+/// System calls by name.
+mod syscalls;
+
+pub use stack::stack;

@@ -1,0 +1,166 @@
+//! The modules mapped into a process: unwind tables and names, read from the target's own files.
+
+use std::{collections::HashMap, fs::File, io, ops::Range, path::PathBuf, sync::Arc};
+
+use framehop::{ExplicitModuleSectionInfo, Module, Unwinder as _, UnwinderNative};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadCache, SymbolKind};
+use pepo_process::{Process, maps::Map};
+
+/// The largest table that is read from a file, in bytes.
+const MAX_SECTION: u64 = 64 << 20;
+/// The most symbols that are kept of one module.
+const MAX_SYMBOLS: usize = 1_000_000;
+/// The most modules that are read.
+const MAX_MODULES: usize = 2_000;
+
+/// Bytes of a section, shared.
+pub(crate) type Bytes = Arc<[u8]>;
+
+/// What is known of all modules of a process.
+pub(crate) struct Modules {
+    pub(crate) unwinder: UnwinderNative<Bytes, framehop::MayAllocateDuringUnwind>,
+    modules: Vec<Loaded>,
+    executable: Vec<Range<u64>>,
+    /// What could not be read, in words for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One module.
+struct Loaded {
+    range: Range<u64>,
+    /// Subtracted from an address to get the one its ELF file uses.
+    bias: u64,
+    path: String,
+    build_id: String,
+    /// Sorted by address: (address, size, mangled name).
+    symbols: Vec<(u64, u64, String)>,
+}
+
+/// A place in a module.
+pub(crate) struct Place<'a> {
+    pub(crate) module: &'a str,
+    pub(crate) module_address: u64,
+    pub(crate) build_id: &'a str,
+    pub(crate) function: String,
+}
+
+impl Modules {
+    /// Reads every module that has code mapped.
+    pub(crate) fn read(process: &Process, maps: &[Map]) -> Modules {
+        let mut all = Modules {
+            unwinder: UnwinderNative::new(),
+            modules: Vec::new(),
+            executable: maps.iter().filter(|map| map.execute).map(|map| map.start..map.end).collect(),
+            notes: Vec::new(),
+        };
+        let mut files: HashMap<PathBuf, Vec<&Map>> = HashMap::new();
+        for map in maps {
+            if let Some(path) = map.file() {
+                files.entry(path.to_owned()).or_default().push(map);
+            }
+        }
+        let with_code = files.into_iter().filter(|(_, maps)| maps.iter().any(|map| map.execute));
+        for (path, maps) in with_code.take(MAX_MODULES) {
+            if let Err(error) = all.add(process, &path.to_string_lossy(), &maps) {
+                all.notes.push(format!("{} cannot be read: {error}", path.display()));
+            }
+        }
+        all.modules.sort_by_key(|module| module.range.start);
+        all
+    }
+
+    fn add(&mut self, process: &Process, path: &str, maps: &[&Map]) -> io::Result<()> {
+        let file = open(process, path, maps)?;
+        let cache = ReadCache::new(file);
+        let elf = object::File::parse(&cache).map_err(io::Error::other)?;
+        let Some(bias) = bias(&elf, maps) else { return Ok(()) };
+        let start = maps.iter().map(|map| map.start).min().unwrap_or(0);
+        let end = maps.iter().map(|map| map.end).max().unwrap_or(0);
+        // The bias is where address 0 of the file lies; an ordinary executable is mapped where its file says.
+        let sections = sections(&elf);
+        self.unwinder.add_module(Module::new(path.to_owned(), start..end, bias, sections));
+        let build_id = elf.build_id().ok().flatten().unwrap_or_default();
+        self.modules.push(Loaded {
+            range: start..end,
+            bias,
+            path: path.to_owned(),
+            build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            symbols: symbols(&elf),
+        });
+        Ok(())
+    }
+
+    /// What lies at an address.
+    pub(crate) fn place(&self, address: u64) -> Option<Place<'_>> {
+        let module = self.modules.iter().find(|module| module.range.contains(&address))?;
+        let module_address = address.wrapping_sub(module.bias);
+        Some(Place {
+            module: &module.path,
+            module_address,
+            build_id: &module.build_id,
+            function: module.function(module_address).unwrap_or_default(),
+        })
+    }
+
+    /// Can code stand at this address?
+    pub(crate) fn is_code(&self, address: u64) -> bool {
+        self.executable.iter().any(|range| range.contains(&address))
+    }
+}
+
+impl Loaded {
+    fn function(&self, address: u64) -> Option<String> {
+        let after = self.symbols.partition_point(|(start, ..)| *start <= address);
+        let (start, size, name) = self.symbols.get(after.checked_sub(1)?)?;
+        // A symbol of size 0 (hand-written assembly) reaches up to the next one.
+        (*size == 0 || address < start + size).then(|| format!("{:#}", rustc_demangle::demangle(name)))
+    }
+}
+
+fn open(process: &Process, path: &str, maps: &[&Map]) -> io::Result<File> {
+    let mapped = maps.first().and_then(|map| process.open_mapped(map).ok());
+    match mapped {
+        Some(file) => Ok(file),
+        None => process.open_in_root(path).map_err(io::Error::other),
+    }
+}
+
+/// Address 0 of the file in the process, by the first segment that is mapped with its file offset.
+fn bias<'d>(elf: &impl object::Object<'d>, maps: &[&Map]) -> Option<u64> {
+    elf.segments().find_map(|segment| {
+        let (offset, size) = segment.file_range();
+        let map = maps.iter().find(|map| (map.offset..map.offset + map.len()).contains(&offset) && size > 0)?;
+        Some((map.start + (offset - map.offset)).wrapping_sub(segment.address()))
+    })
+}
+
+fn sections<'d>(elf: &impl object::Object<'d>) -> ExplicitModuleSectionInfo<Bytes> {
+    let range = |name: &str| elf.section_by_name(name).map(|section| section.address()..section.address() + section.size());
+    let data = |name: &str| {
+        let section = elf.section_by_name(name).filter(|section| section.size() <= MAX_SECTION)?;
+        section.uncompressed_data().ok().map(|data| Bytes::from(data.as_ref()))
+    };
+    ExplicitModuleSectionInfo {
+        base_svma: 0,
+        text_svma: range(".text"),
+        got_svma: range(".got"),
+        eh_frame_svma: range(".eh_frame"),
+        eh_frame: data(".eh_frame"),
+        eh_frame_hdr_svma: range(".eh_frame_hdr"),
+        eh_frame_hdr: data(".eh_frame_hdr"),
+        debug_frame: data(".debug_frame"),
+        ..ExplicitModuleSectionInfo::default()
+    }
+}
+
+fn symbols<'d>(elf: &impl object::Object<'d>) -> Vec<(u64, u64, String)> {
+    let all = elf.symbols().chain(elf.dynamic_symbols());
+    let functions = all.filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.address() != 0);
+    let mut symbols: Vec<_> = functions
+        .take(MAX_SYMBOLS)
+        .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?.to_owned())))
+        .collect();
+    symbols.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1)));
+    symbols.dedup_by_key(|symbol| symbol.0);
+    symbols
+}

@@ -1,0 +1,108 @@
+//! Where a thread stands: instruction, stack and frame pointer.
+//!
+//! A thread that waits in the kernel shows both pointers in `/proc/PID/task/TID/syscall` and is not touched: even a short stop
+//! would make some of its system calls fail with EINTR (signal(7)). A thread that runs shows nothing; it is held by
+//! PTRACE_SEIZE and PTRACE_INTERRUPT (ptrace(2)) for as long as it takes to copy its registers and the top of its stack. If
+//! this process dies meanwhile the kernel lets the thread go: no byte of it was changed.
+#![allow(unsafe_code)] // ptrace(2) has no safe wrapper that knows PTRACE_SEIZE.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use pepo_process::{AgentTid, Memory};
+
+/// How long a thread may take to stop: it may be asleep where signals don't reach.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Bytes of stack that are copied while the thread is held.
+const STACK: usize = 64 << 10;
+
+/// What unwinding begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Registers {
+    pub(crate) instruction: u64,
+    pub(crate) stack: u64,
+    /// `None` where only the kernel's short account of a waiting thread is known.
+    pub(crate) frame: Option<u64>,
+    /// The link register of aarch64; 0 elsewhere.
+    pub(crate) link: u64,
+}
+
+/// A copy made while the thread was held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) registers: Registers,
+    /// Bytes from the stack pointer upwards.
+    pub(crate) stack: Vec<u8>,
+    /// How long the thread stood still.
+    pub(crate) pause: Duration,
+}
+
+/// Holds a running thread for one sample. Call it from a thread that ends soon after: its end lets go of everything.
+pub(crate) fn sample(tid: AgentTid, memory: &Memory) -> io::Result<Held> {
+    ptrace(libc::PTRACE_SEIZE as i64, tid, 0, 0)?;
+    let started = Instant::now();
+    let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0).and_then(|()| wait_until_stopped(tid)).and_then(|signal| {
+        let registers = read_registers(tid);
+        let stack = registers.as_ref().ok().and_then(|registers| memory.read_up_to(registers.stack, STACK).ok());
+        // A signal that came just then goes on to the thread.
+        ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
+        Ok((registers?, stack.unwrap_or_default()))
+    });
+    let pause = started.elapsed();
+    held.map(|(registers, stack)| Held { registers, stack, pause })
+}
+
+/// Waits for the stop; returns the signal to hand on when detaching.
+fn wait_until_stopped(tid: AgentTid) -> io::Result<i64> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a live int; the call has no other effect on memory.
+        let waited = unsafe { libc::waitpid(tid.as_raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
+        match waited {
+            -1 => return Err(io::Error::last_os_error()),
+            0 if Instant::now() < end => std::thread::yield_now(),
+            0 => return Err(io::ErrorKind::TimedOut.into()),
+            _ if libc::WIFSTOPPED(status) => {
+                let group_or_interrupt = status >> 16 == libc::PTRACE_EVENT_STOP;
+                return Ok(if group_or_interrupt { 0 } else { i64::from(libc::WSTOPSIG(status)) });
+            }
+            _ => return Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn ptrace(request: i64, tid: AgentTid, address: usize, data: i64) -> io::Result<()> {
+    // SAFETY: the requests used here (SEIZE, INTERRUPT, DETACH) neither read nor write memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, i64::from(tid.as_raw()), address, data) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The general registers by PTRACE_GETREGSET with NT_PRSTATUS.
+fn read_registers(tid: AgentTid) -> io::Result<Registers> {
+    const NT_PRSTATUS: usize = 1;
+    let mut words = [0_u64; 64];
+    let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
+    // SAFETY: the kernel writes at most `iov_len` bytes to `words`, which outlives the call, and the new length to `part`.
+    let result = unsafe {
+        libc::syscall(libc::SYS_ptrace, libc::PTRACE_GETREGSET as i64, i64::from(tid.as_raw()), NT_PRSTATUS, &raw mut part)
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(of_words(&words))
+}
+
+/// `struct user_regs_struct` of x86-64 (sys/user.h).
+#[cfg(target_arch = "x86_64")]
+fn of_words(words: &[u64; 64]) -> Registers {
+    Registers { frame: Some(words[4]), instruction: words[16], stack: words[19], link: 0 }
+}
+
+/// `struct user_pt_regs` of arm64 (asm/ptrace.h).
+#[cfg(target_arch = "aarch64")]
+fn of_words(words: &[u64; 64]) -> Registers {
+    Registers { frame: Some(words[29]), link: words[30], stack: words[31], instruction: words[32] }
+}
