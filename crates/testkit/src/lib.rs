@@ -1,1 +1,43 @@
-//! Real engines, images and fixture programs for tests.
+//! Real processes, containers and engines for tests, the demo and the benchmarks.
+//!
+//! Start with [`fixtures`] (programs to look at), [`Running`] (one of them on this machine), [`engine`]
+//! (one of them in a container) and [`clean`] (nothing may be left behind). What is wrong with the machine
+//! is told by a panic with the whole story: this crate serves tests alone.
+
+/// The built `pepo` program.
+mod binary;
+/// What a session must not leave behind in its target.
+pub mod clean;
+/// Compiles fixture programs once for each content.
+mod compile;
+/// Container engines started by hand, which end with the test process.
+pub mod engine;
+/// The small target programs: `fixtures::c(Variant::debug())` and so on.
+pub mod fixtures;
+/// Container images without a registry.
+pub mod image;
+/// Targets in namespaces of their own, without any engine.
+mod isolated;
+/// What a fixture says of itself, read from outside.
+mod life;
+/// The Python interpreters of this machine.
+mod python;
+/// Fixture programs on this machine.
+mod running;
+/// A client beside a `shop`.
+mod shop;
+/// Skips that are counted.
+mod skip;
+/// Waiting for a condition, with a limit.
+pub mod wait;
+
+pub use binary::pepo;
+
+pub use fixtures::{Fixture, Language, Symbols, Variant};
+pub use image::Image;
+pub use isolated::{Isolation, spawn_isolated};
+pub use life::{Beat, Life};
+pub use python::{Python, pythons};
+pub use running::{Running, spawn, spawn_command};
+pub use shop::http_get;
+pub use skip::{expected as expected_skips, skip};

@@ -1,0 +1,4 @@
+//! The test tools themselves, tested.
+
+mod fixtures;
+mod targets;
