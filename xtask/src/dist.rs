@@ -1,6 +1,65 @@
-//! stub
+//! `cargo xtask dist`: the binaries of a release, in `dist/` with their SHA-256 sums.
+//!
+//! Linux gets the whole, static; macOS and Windows get the user's side. zig links for all of them, so
+//! that no other system's SDK is needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
 use crate::args::Args;
-use anyhow::Result;
-pub(crate) fn main(args: Args) -> Result<()> {
-    args.done()
+use crate::paths;
+use crate::run::cmd;
+use crate::setup::{self, CROSS, Purpose, zig_home};
+
+/// Builds for every `--target` (default: all that are shipped).
+pub(crate) fn main(mut args: Args) -> Result<()> {
+    let yes = args.switch("yes");
+    let mut targets = args.values("target")?;
+    args.done()?;
+    if targets.is_empty() {
+        targets = std::iter::once("x86_64-unknown-linux-musl").chain(CROSS).map(str::to_owned).collect();
+    }
+    setup::ensure(Purpose::Dist, yes)?;
+    let dist = paths::root().join("dist");
+    fs::create_dir_all(&dist)?;
+    fs::write(dist.join(".gitignore"), "*\n")?;
+    let mut built = Vec::new();
+    for target in &targets {
+        build(target)?;
+        built.push(collect(target, &dist)?);
+    }
+    sums(&dist, &built)
+}
+
+/// One release build.
+fn build(target: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(zig_home().join("bin")).chain(std::env::split_paths(&path));
+    cmd("cargo")
+        .args(["zigbuild", "--release", "--locked", "--package", "pepo", "--target", target])
+        .env("PATH", std::env::join_paths(folders)?)
+        .env("PYTHONPATH", zig_home())
+        .without_env("CARGO_BUILD_TARGET")
+        .dir(&paths::root())
+        .run()
+}
+
+/// Copies the binary under a name that says what it is for.
+fn collect(target: &str, dist: &Path) -> Result<PathBuf> {
+    let suffix = if target.contains("windows") { ".exe" } else { "" };
+    let from = paths::target_dir().join(target).join("release").join(format!("pepo{suffix}"));
+    let to = dist.join(format!("pepo-{target}{suffix}"));
+    fs::copy(&from, &to).with_context(|| format!("{} was not built", from.display()))?;
+    let size = fs::metadata(&to)?.len() / 1024;
+    println!("{} {size} KiB", to.display());
+    Ok(to)
+}
+
+/// Writes `SHA256SUMS` of what was built, as `sha256sum --check` reads it.
+fn sums(dist: &Path, built: &[PathBuf]) -> Result<()> {
+    let names = built.iter().filter_map(|file| file.file_name());
+    let sums = cmd("sha256sum").args(names).dir(dist).output()?;
+    fs::write(dist.join("SHA256SUMS"), sums).context("cannot write SHA256SUMS")
 }

@@ -94,15 +94,6 @@ impl Cmd {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
-    /// Runs it unseen: what it printed on both streams, and whether it ended well.
-    pub(crate) fn verdict(mut self) -> Result<(bool, String)> {
-        let done = self.command.stdin(Stdio::null()).output();
-        let done = done.with_context(|| format!("cannot start `{}`", self.shown))?;
-        let mut words = String::from_utf8_lossy(&done.stdout).into_owned();
-        words.push_str(&String::from_utf8_lossy(&done.stderr));
-        Ok((done.status.success(), words))
-    }
-
     /// Starts it with its output to be read through a pipe (standard error goes the same way it came).
     pub(crate) fn piped(mut self) -> Result<std::process::Child> {
         self.show();

@@ -37,3 +37,8 @@ pub(crate) fn cross() -> Result<()> {
     }
     Ok(())
 }
+
+/// The reference and the pages of errors, as the code makes them.
+pub(crate) fn generated() -> Result<()> {
+    tidy::generated()
+}

@@ -54,6 +54,7 @@ pub(crate) static GROUPS: &[Group] = &[
     check("deny", "licences, bans and sources of dependencies", checks::deny),
     check("clippy", "lints", checks::clippy),
     check("cross", "compiles for other systems", checks::cross),
+    check("generated", "generated pages are as the code makes them", checks::generated),
     tests(
         "unit",
         "tests that need no debugger and no engine",

@@ -146,7 +146,8 @@ impl Tally {
             line.clone_into(&mut self.last);
         }
         let dull = line.is_empty() || line.starts_with("running ") || line.starts_with("test result: ok");
-        if !dull && !(line.starts_with("test ") && line.ends_with(" ok")) {
+        let passed = line.starts_with("test ") && line.ends_with(" ok");
+        if !dull && !passed {
             println!("{line}");
         }
     }
