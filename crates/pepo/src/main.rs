@@ -1,2 +1,67 @@
-//! The command.
-fn main() {}
+//! The command: parse, decide, run, tell. One verb is one file in `verbs`; only `render` prints.
+//!
+//! A crate of its own because it puts all the others together, and because it alone meets a person.
+//! **Invariant:** no domain logic: what is true of processes, engines and debuggers is said by the crates that know.
+
+/// The command line.
+mod arguments;
+/// The environment.
+mod environment;
+/// From both to what verbs are given.
+mod config;
+/// The way to an agent beside a target.
+mod reach;
+/// The agent in this process.
+mod local;
+/// The verbs.
+mod verbs;
+/// All that is printed.
+mod render;
+/// Durations as they are typed and spoken.
+mod duration;
+/// Diagnostics on stderr.
+mod logging;
+/// Ctrl-C, SIGTERM and the like.
+mod signals;
+
+use std::process::ExitCode;
+
+use crate::{
+    arguments::{Parsed, Verb},
+    config::Context,
+    environment::Environment,
+    render::{Outcome, Printer},
+};
+
+fn main() -> ExitCode {
+    render::tell_panics();
+    let environment = Environment::read();
+    let early = Printer::early(std::env::args_os(), &environment);
+    match arguments::parse(std::env::args_os()) {
+        Err(failure) => render::finish(early, Err(failure.into())).into(),
+        Ok(Parsed::Show(text)) => render::finish(early, early.data(&text)).into(),
+        Ok(Parsed::Run(line)) => {
+            let context = Context::new(line.global.clone(), environment);
+            logging::start(&context);
+            let printer = context.printer;
+            render::finish(printer, run(line.verb, context)).into()
+        }
+    }
+}
+
+/// Runs a verb: the few that need no runtime at once, the others inside one, which ends after the last thing held was let go.
+fn run(verb: Verb, context: Context) -> Outcome {
+    match verb {
+        Verb::Completions(arguments) => verbs::completions::run(&arguments, &context),
+        Verb::Generate(arguments) => verbs::generate::run(&arguments, &context),
+        Verb::Guard(arguments) => verbs::guard::run(&arguments),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.map_err(render::no_runtime)?;
+            let outcome = runtime.block_on(verbs::run(verb, context));
+            // A thread that waits for a key press must not hold the command back.
+            runtime.shutdown_background();
+            outcome
+        }
+    }
+}

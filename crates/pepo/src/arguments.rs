@@ -1,0 +1,314 @@
+//! The command line: flags that all verbs share, and the list of verbs. Parsing alone; nothing is looked at or opened here.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use pepo_wire::{
+    Code, Failure,
+    agent::Selector,
+    name::{Kind, TargetName},
+};
+
+use crate::verbs;
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo ps                            what can be debugged on this machine
+  pepo check docker/shop             would it work, and if not, what is missing
+  pepo stack docker/shop             where every thread is now
+  pepo attach docker/shop            a debugger in this terminal
+  pepo help attach                   more about one verb
+
+Targets are named as `pepo ps` prints them: docker/NAME, podman/NAME, cri/NAME, host/ID, pid/NUMBER; a bare NAME means
+this machine's engines.";
+
+/// See into, and step through, any process in any container. Looking never stops the target; a debugger may, for a bounded
+/// time; nothing is left behind.
+#[derive(Debug, Parser)]
+#[command(name = "pepo", version, after_help = EXAMPLES, max_term_width = 110, infer_subcommands = false)]
+pub(crate) struct CommandLine {
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Flags of every verb")]
+pub(crate) struct Global {
+    /// Only this platform; without it, all that are found
+    #[arg(long, global = true, value_enum, value_name = "PLATFORM")]
+    pub(crate) on: Option<On>,
+    /// Shape of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text, value_name = "SHAPE")]
+    pub(crate) output: Output,
+    /// Socket of the CRI runtime; without it, the usual places are tried
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) cri_socket: Option<PathBuf>,
+    /// Colours: on a terminal, always, or never
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// Tell more of what is being done, on stderr; up to three times
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Ask nothing, go on
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+}
+
+/// Where targets are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum On {
+    /// This machine's processes, by procfs alone
+    Host,
+    /// Docker
+    Docker,
+    /// Podman
+    Podman,
+    /// A CRI runtime (containerd, CRI-O)
+    Cri,
+}
+
+/// Shape of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// For people, with more columns
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// What can be debugged
+    Ps(verbs::ps::Ps),
+    /// Can I, and if not, why (without a target: this machine)
+    Check(verbs::check::Check),
+    /// Where every thread is now, without stopping the target
+    Stack(verbs::stack::Stack),
+    /// A debugger in this terminal
+    Attach(verbs::attach::Attach),
+    /// A debugger for an editor: the debug adapter protocol
+    Dap(verbs::dap::Dap),
+    /// Who is attached to what on this machine
+    Sessions(verbs::sessions::Sessions),
+    /// Let go of a target now, whoever holds it, and repair what a dead debugger left
+    Release(verbs::release::Release),
+    /// The debuggers on this machine: list and install
+    Tools(verbs::tools::Tools),
+    /// Completions for a shell
+    Completions(verbs::completions::Completions),
+    /// The agent beside a target, on stdin and stdout
+    #[command(hide = true)]
+    Agent(verbs::agent::Agent),
+    /// The guard between a debugger and its target
+    #[command(hide = true, disable_help_flag = true)]
+    Guard(verbs::guard::Guard),
+    /// Write the generated pages of docs
+    #[command(hide = true)]
+    Generate(verbs::generate::Generate),
+}
+
+/// A target and the process in it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TargetArgs {
+    /// What to look at, named as `pepo ps` prints it
+    #[arg(value_name = "TARGET", required_unless_present = "host_pid")]
+    pub(crate) target: Option<String>,
+    /// The process inside
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+/// Which process of a target.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ProcessArgs {
+    /// The process whose name or command line fits this regular expression
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["pid", "host_pid"])]
+    pub(crate) process: Option<String>,
+    /// The process with this number, as seen in the container
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)), conflicts_with = "host_pid")]
+    pub(crate) pid: Option<u32>,
+    /// The process with this number, as seen on this machine
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub(crate) host_pid: Option<u32>,
+}
+
+/// A target as it was chosen, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// The name.
+    pub(crate) name: TargetName,
+    /// `--process` as given; its syntax is good.
+    pub(crate) process: Option<String>,
+    /// `--pid`.
+    pub(crate) container_pid: Option<u32>,
+    /// `--host-pid`, beside a named target.
+    pub(crate) host_pid: Option<u32>,
+}
+
+impl Chosen {
+    /// The selector as the wire has it; `--host-pid` is translated by whoever reached the target.
+    pub(crate) fn selector(&self) -> Option<Selector> {
+        (self.process.is_some() || self.container_pid.is_some()).then(|| Selector {
+            process: self.process.clone().unwrap_or_default(),
+            container_pid: self.container_pid.unwrap_or_default(),
+        })
+    }
+}
+
+impl TargetArgs {
+    /// Reads the name and the selector.
+    ///
+    /// # Errors
+    /// [`Code::BadName`], or [`Code::Usage`] for a regular expression that is none.
+    pub(crate) fn chosen(&self) -> Result<Chosen, Failure> {
+        choose(self.target.as_deref(), &self.process)
+    }
+}
+
+/// See [`TargetArgs::chosen`]; also for verbs whose target may be absent.
+pub(crate) fn choose(target: Option<&str>, process: &ProcessArgs) -> Result<Chosen, Failure> {
+    if let Some(pattern) = &process.process {
+        regular_expression(pattern)?;
+    }
+    let (name, host_pid) = match (target, process.host_pid) {
+        (Some(text), host_pid) => (text.parse::<TargetName>()?, host_pid),
+        (None, Some(pid)) => (TargetName { kind: Some(Kind::Pid), name: pid.to_string() }, None),
+        (None, None) => return Err(Failure::new(Code::Usage, "a target is missing")),
+    };
+    Ok(Chosen { name, process: process.process.clone(), container_pid: process.pid, host_pid })
+}
+
+/// Compiles a user's pattern.
+pub(crate) fn regular_expression(pattern: &str) -> Result<regex::Regex, Failure> {
+    regex::Regex::new(pattern).map_err(|error| {
+        Failure::new(Code::Usage, format!("`{pattern}` is not a regular expression")).because(error)
+    })
+}
+
+/// The command as clap knows it, for help, completions and the reference.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
+}
+
+/// What parsing came to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// A verb to run.
+    Run(Box<CommandLine>),
+    /// Help or the version was asked for: data.
+    Show(String),
+}
+
+/// Parses the arguments, the program's name first.
+///
+/// # Errors
+/// [`Code::Usage`] with what clap found, and where to read on.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let arguments: Vec<_> = as_gdb_spells_it(arguments.into_iter().collect());
+    match CommandLine::try_parse_from(&arguments) {
+        Ok(line) => Ok(Parsed::Run(Box::new(line))),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Parsed::Show(error.render().to_string().trim_end().to_owned()))
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(Failure::new(Code::Usage, "a verb is missing").try_command("see the verbs", ["pepo", "help"]))
+            }
+            _ => Err(usage(&error, &arguments)),
+        },
+    }
+}
+
+/// `-ex CMD` and `-ex=CMD` as gdb has them, made into the long flag that clap knows; not after `--`.
+fn as_gdb_spells_it(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut over = false;
+    let spelled = |argument: OsString| {
+        over |= argument == "--";
+        match argument.to_str() {
+            Some("-ex") if !over => "--ex".into(),
+            Some(text) if !over && text.starts_with("-ex=") => format!("-{text}").into(),
+            _ => argument,
+        }
+    };
+    arguments.into_iter().map(spelled).collect()
+}
+
+/// Clap's words as a failure: its first paragraph says what, its tips are hints.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> Failure {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut lines = first.lines();
+    let mut failure = Failure::new(Code::Usage, lines.next().unwrap_or("the command line is not understood"));
+    for line in lines {
+        failure = failure.because(line.trim());
+    }
+    for tip in rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
+        failure = failure.hint(tip);
+    }
+    let verb = command().get_subcommands().map(|one| one.get_name().to_owned()).find(|name| {
+        arguments.iter().skip(1).any(|argument| argument.to_str() == Some(name))
+    });
+    match verb {
+        Some(verb) => failure.try_command("see its flags and examples", ["pepo", "help", &verb]),
+        None => failure.try_command("see the verbs", ["pepo", "help"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Parsed, Failure> {
+        parse(std::iter::once("pepo").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_a_script_may_be_spelled_as_gdb_does() {
+        let line = ["attach", "shop", "-ex", "break main.go:42", "-ex=continue", "--ex", "-x"];
+        let Ok(Parsed::Run(line)) = parsed(&line) else { panic!("not parsed") };
+        let Verb::Attach(attach) = line.verb else { panic!("another verb") };
+        assert_eq!(attach.commands, ["break main.go:42", "continue", "-x"]);
+    }
+
+    #[test]
+    fn a_process_may_be_named_by_its_number_on_this_machine_alone() {
+        let process = ProcessArgs { host_pid: Some(7), ..ProcessArgs::default() };
+        assert_eq!(choose(None, &process).unwrap().name.to_string(), "pid/7");
+        let chosen = choose(Some("shop"), &process).unwrap();
+        assert_eq!((chosen.name.to_string().as_str(), chosen.host_pid), ("shop", Some(7)));
+    }
+
+    #[test]
+    fn bad_patterns_and_numbers_are_refused_before_anything_is_opened() {
+        let process = ProcessArgs { process: Some("(".into()), ..ProcessArgs::default() };
+        assert_eq!(choose(Some("shop"), &process).unwrap_err().code(), Code::Usage);
+        for line in [&["stack", "x", "--pid", "0"][..], &["stack", "x", "--pid", "-1"], &["stack"], &["stack", "x", "--pid", "1", "--process", "a"]] {
+            assert_eq!(parsed(line).unwrap_err().code(), Code::Usage, "{line:?}");
+        }
+    }
+}

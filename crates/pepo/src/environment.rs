@@ -1,0 +1,54 @@
+//! The environment, read in one place: every variable is declared once, with what it does.
+
+macro_rules! variables {
+    ($($(#[doc = $doc:literal])+ $field:ident = $name:literal;)+) => {
+        /// The variables as they were when the command started; an empty one counts as not set.
+        #[derive(Clone, Debug, Default)]
+        #[allow(dead_code, reason = "some are read by the room they belong to and are declared here for the reference")]
+        pub(crate) struct Environment { $($(#[doc = $doc])+ pub(crate) $field: Option<String>,)+ }
+
+        impl Environment {
+            /// Reads them all.
+            pub(crate) fn read() -> Environment {
+                let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+                Environment { $($field: value($name),)+ }
+            }
+        }
+
+        /// Name and meaning of every variable, for the reference.
+        pub(crate) const VARIABLES: &[(&str, &str)] = &[$(($name, concat!($($doc),+)),)+];
+    };
+}
+
+variables! {
+    /// Folder with debuggers, searched before `$XDG_DATA_HOME/pepo/tools` and `PATH`; a program is at `NAME/bin/PROGRAM`.
+    tools = "PEPO_TOOLS";
+    /// Folder for what agents keep while they run; else `$XDG_RUNTIME_DIR/pepo`, `/run/pepo` for root, `/tmp/pepo-UID`.
+    run = "PEPO_RUN";
+    /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
+    log = "PEPO_LOG";
+    /// Docker's address: `unix:///var/run/docker.sock`, `tcp://…`, `ssh://…`.
+    docker_host = "DOCKER_HOST";
+    /// Docker's context, when `DOCKER_HOST` is not set.
+    docker_context = "DOCKER_CONTEXT";
+    /// Folder of Docker's settings and contexts; else `~/.docker`.
+    docker_config = "DOCKER_CONFIG";
+    /// Podman's address.
+    container_host = "CONTAINER_HOST";
+    /// Address of the CRI runtime, when `--cri-socket` is not given.
+    cri_endpoint = "CONTAINER_RUNTIME_ENDPOINT";
+    /// Folder of this login's sockets: rootless engines, and Pepo's own state.
+    runtime_dir = "XDG_RUNTIME_DIR";
+    /// Folder of the debuggers that `pepo tools install` brings; else `~/.local/share`.
+    data_home = "XDG_DATA_HOME";
+    /// Folder of the history of `pepo attach`; else `~/.local/state`.
+    state_home = "XDG_STATE_HOME";
+    /// The user's folder.
+    home = "HOME";
+    /// Where programs are looked for last.
+    path = "PATH";
+    /// Set to anything: no colours, unless `--color always` (no-color.org).
+    no_color = "NO_COLOR";
+    /// `dumb`: no colours, and no line editor in `pepo attach`.
+    term = "TERM";
+}

@@ -1,0 +1,102 @@
+//! The agent in this process, and the end of everything that is held for a verb.
+//!
+//! Local is remote: what concerns this machine goes through the same service as what is far away, over a pipe inside the process.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pepo_platform::{Io, Leave, LocalAgent};
+use pepo_wire::{Code, Failure};
+use tokio::{sync::Mutex, task::JoinHandle};
+
+use crate::environment::Environment;
+
+/// How long letting go may take after a verb has ended. The agent's own limit is shorter.
+const LETTING_GO: Duration = Duration::from_secs(35);
+
+/// The agent of this process; each connection is served by a task of its own, which ends with its stream.
+pub(crate) struct Local {
+    #[cfg(target_os = "linux")]
+    environment: Environment,
+    served: Mutex<Vec<JoinHandle<Result<(), Failure>>>>,
+    leaves: Mutex<Vec<Leave>>,
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Local").finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    /// Nothing is started yet.
+    pub(crate) fn new(environment: &Environment) -> Local {
+        #[cfg(not(target_os = "linux"))]
+        let _ = environment;
+        Local {
+            #[cfg(target_os = "linux")]
+            environment: environment.clone(),
+            served: Mutex::default(),
+            leaves: Mutex::default(),
+        }
+    }
+
+    /// What was made for a way to an agent, to be ended by [`Local::finish`].
+    pub(crate) async fn hold(&self, leave: Leave) {
+        self.leaves.lock().await.push(leave);
+    }
+
+    /// Ends what was made, and waits until agents of this process have let go. The streams to them must be dropped before.
+    pub(crate) async fn finish(&self) {
+        let all = async {
+            for task in self.served.lock().await.drain(..) {
+                if let Ok(Err(failure)) = task.await {
+                    tracing::info!(%failure, "an agent in this process ended");
+                }
+            }
+            for leave in self.leaves.lock().await.drain(..) {
+                leave.leave().await;
+            }
+        };
+        if tokio::time::timeout(LETTING_GO, all).await.is_err() {
+            tracing::error!("letting go took longer than {LETTING_GO:?}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Local {
+    /// What an agent of this process is told.
+    pub(crate) fn agent_config(&self) -> Result<pepo_agent::AgentConfig, Failure> {
+        let exe = std::env::current_exe()
+            .map_err(|error| Failure::new(Code::Internal, "this program does not find itself").because(error))?;
+        let _ = &self.environment;
+        todo!()
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[async_trait]
+impl LocalAgent for Local {
+    async fn connect(&self) -> Result<Box<dyn Io>, Failure> {
+        let (io, task) = pepo_agent::serve_in_process(self.agent_config()?);
+        self.served.lock().await.push(task);
+        Ok(Box::new(io))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[async_trait]
+impl LocalAgent for Local {
+    async fn connect(&self) -> Result<Box<dyn Io>, Failure> {
+        Err(not_here())
+    }
+}
+
+/// An agent stands beside Linux processes alone.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn not_here() -> Failure {
+    Failure::new(Code::NotReachable, "this machine's own processes cannot be debugged: it is not Linux")
+        .because("containers of a Linux machine can, through its engine")
+        .try_command("see what can be reached", ["pepo", "ps"])
+}

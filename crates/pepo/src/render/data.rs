@@ -1,0 +1,129 @@
+//! The wire's types as data for programs. Names are the wire's own; numbers carry their unit in the name.
+
+use pepo_wire::agent::{
+    CheckResponse, Finding, Frame, Level, Process, Released, Runtime, SessionInfo, StackResponse, Thread, Verdict,
+};
+use serde_json::{Value, json};
+
+use super::failure;
+
+/// One process.
+pub(crate) fn process(process: &Process) -> Value {
+    json!({
+        "agent_pid": process.agent_pid,
+        "container_pid": process.container_pid,
+        "parent": process.parent,
+        "start_time": process.start_time,
+        "name": process.name,
+        "command_line": process.command_line,
+        "uid": process.uid,
+        "container_id": process.container_id,
+        "runtime": process.runtime.as_ref().map(runtime),
+        "state": process.state,
+        "tracer": process.tracer,
+        "look": process.look.as_ref().map(verdict),
+        "stop": process.stop.as_ref().map(verdict),
+        "uptime_seconds": process.uptime_seconds,
+        "resident_bytes": process.resident_bytes,
+        "threads": process.threads,
+    })
+}
+
+fn runtime(runtime: &Runtime) -> Value {
+    json!({ "language": runtime.language, "version": runtime.version, "debugger": runtime.debugger })
+}
+
+/// A yes, or a no and why.
+pub(crate) fn verdict(verdict: &Verdict) -> Value {
+    json!({ "yes": verdict.yes, "why": verdict.why.as_ref().map(failure::json) })
+}
+
+/// The word of a level, as it is shown and sent.
+pub(crate) fn level(level: Level) -> &'static str {
+    match level {
+        Level::Unspecified => "?",
+        Level::Ok => "ok",
+        Level::Lost => "lost",
+        Level::Risk => "risk",
+        Level::No => "no",
+    }
+}
+
+/// One finding of a check.
+pub(crate) fn finding(finding: &Finding) -> Value {
+    json!({
+        "level": level(finding.level()),
+        "verbs": finding.verbs,
+        "rule": finding.rule,
+        "what": finding.what,
+        "failure": finding.failure.as_ref().map(failure::json),
+    })
+}
+
+/// A whole check.
+pub(crate) fn check(target: Option<&str>, check: &CheckResponse) -> Value {
+    json!({
+        "target": target,
+        "process": check.process.as_ref().map(process),
+        "findings": check.findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
+
+/// A whole stack.
+pub(crate) fn stack(target: &str, stack: &StackResponse) -> Value {
+    json!({
+        "target": target,
+        "process": stack.process.as_ref().map(process),
+        "threads": stack.threads.iter().map(thread).collect::<Vec<_>>(),
+        "longest_pause_micros": stack.longest_pause_micros,
+        "total_micros": stack.total_micros,
+        "notes": stack.notes,
+    })
+}
+
+fn thread(thread: &Thread) -> Value {
+    json!({
+        "agent_tid": thread.agent_tid,
+        "container_tid": thread.container_tid,
+        "name": thread.name,
+        "state": thread.state,
+        "syscall": thread.syscall,
+        "wait_channel": thread.wait_channel,
+        "frames": thread.frames.iter().map(frame).collect::<Vec<_>>(),
+    })
+}
+
+fn frame(frame: &Frame) -> Value {
+    json!({
+        "address": format!("{:#x}", frame.address),
+        "module_address": format!("{:#x}", frame.module_address),
+        "module": frame.module,
+        "build_id": frame.build_id,
+        "function": frame.function,
+        "file": frame.file,
+        "line": frame.line,
+    })
+}
+
+/// One session.
+pub(crate) fn session(session: &SessionInfo) -> Value {
+    json!({
+        "session": session.session,
+        "who": session.who,
+        "debugger": session.debugger,
+        "target": session.target_name,
+        "process": session.process.as_ref().map(process),
+        "since": session.since,
+        "state": session.state,
+        "stood_still_millis": session.stood_still_millis,
+    })
+}
+
+/// What was released.
+pub(crate) fn released(released: &Released) -> Value {
+    json!({
+        "what": released.what,
+        "repairs": released.repairs,
+        "failure": released.failure.as_ref().map(failure::json),
+    })
+}

@@ -1,0 +1,146 @@
+//! `pepo check`: for each verb, will it work; and if not, the one thing that is missing and the smallest change that grants it.
+
+use clap::Args;
+use pepo_wire::{
+    agent::{CheckRequest, CheckResponse, Finding, Level},
+    failure::Exit,
+};
+
+use crate::{
+    arguments::{ProcessArgs, choose},
+    config::Context,
+    reach,
+    render::{
+        End, Outcome, data, failure,
+        style::{Paint, Style},
+        table::{Cell, Lean, Table, printable},
+        words,
+    },
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo check                         this machine
+  pepo check docker/shop
+  pepo check docker/shop --for attach --debugger gdb
+  pepo check pid/4711 --output json
+
+The exit status is 1 when the answer for a verb that was asked for is no.";
+
+/// Arguments of `pepo check`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Check {
+    /// What to check, named as `pepo ps` prints it; without it, this machine
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+    /// The process inside.
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// Only these verbs
+    #[arg(long = "for", value_name = "VERB", value_delimiter = ',', value_parser = ["stack", "attach", "dap"])]
+    verbs: Vec<String>,
+    /// Judge this debugger, not the one that would be chosen
+    #[arg(long, value_name = "NAME")]
+    debugger: Option<String>,
+}
+
+/// Asks the agent and shows what it found.
+pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
+    let request = |target| CheckRequest {
+        target,
+        verbs: arguments.verbs.clone(),
+        debugger: arguments.debugger.clone().unwrap_or_default(),
+    };
+    let (name, answer) = if arguments.target.is_none() && arguments.process.host_pid.is_none() {
+        let local = reach::local(context).await?;
+        (None, local.check(request(None)).await?)
+    } else {
+        let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
+        let reached = reach::reach(context, &chosen).await?;
+        let answer = reached.agent.check(request(Some(reached.target.clone()))).await?;
+        (Some(reached.name), answer)
+    };
+    show(name.as_deref(), &answer, context)?;
+    let no = answer.findings.iter().any(|finding| finding.level() == Level::No);
+    if no { Err(End::Told(Exit::No)) } else { Ok(()) }
+}
+
+fn show(name: Option<&str>, answer: &CheckResponse, context: &Context) -> Outcome {
+    if context.printer.json_wanted() {
+        return context.printer.json(&data::check(name, answer));
+    }
+    if context.printer.output == crate::arguments::Output::Wide {
+        let what = match &answer.process {
+            Some(process) => format!("{} · {}", name.unwrap_or("this machine"), words::summary(process)),
+            None => name.unwrap_or("this machine").to_owned(),
+        };
+        context.printer.data(&printable(&what))?;
+    }
+    context.printer.data(&lines(&answer.findings, context.printer.paint).join("\n"))
+}
+
+/// One line a finding: level, verbs, what; for a no its code, and the smallest change after an arrow.
+pub(crate) fn lines(findings: &[Finding], paint: Paint) -> Vec<String> {
+    let mut table = Table::new(&[("", Lean::Left), ("", Lean::Left), ("", Lean::Left)]);
+    for finding in findings {
+        let style = match finding.level() {
+            Level::Ok => Style::Good,
+            Level::Lost | Level::Risk | Level::Unspecified => Style::Warning,
+            Level::No => Style::Bad,
+        };
+        let verbs = if finding.verbs.is_empty() { "all".to_owned() } else { finding.verbs.join(", ") };
+        table.row(vec![Cell::painted(data::level(finding.level()), style), verbs.into(), told(finding).into()]);
+    }
+    table.lines(paint)
+}
+
+fn told(finding: &Finding) -> String {
+    let Some(failure) = &finding.failure else { return finding.what.clone() };
+    let what = if finding.what.is_empty() { &failure.what } else { &finding.what };
+    let mut text = match finding.level() {
+        Level::No => format!("{} {what}", failure::code(failure)),
+        _ => what.clone(),
+    };
+    for (index, hint) in failure.hints.iter().enumerate() {
+        text += if index == 0 { " → " } else { ", or " };
+        text += &failure::hint_text(hint, Paint::NEVER);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use pepo_wire::{Code, Failure};
+
+    use super::*;
+
+    fn finding(level: Level, verbs: &[&str], what: &str, failure: Option<Failure>) -> Finding {
+        let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+        Finding { level: level.into(), verbs, rule: "rule".into(), what: what.into(), failure }
+    }
+
+    #[test]
+    fn findings_are_lines_with_the_smallest_change() {
+        let no = Failure::new(Code::NoDebugInfo, "the binary has no debug information")
+            .hint("build without `-ldflags=-w`")
+            .try_command("give it", ["pepo", "attach", "shop", "--symbols", "./my cart"]);
+        let text = lines(
+            &[
+                finding(Level::Ok, &["stack", "attach"], "same user", None),
+                finding(Level::No, &["attach"], "", Some(no)),
+                finding(Level::Lost, &[], "kernel frames", None),
+            ],
+            Paint::NEVER,
+        );
+        assert_eq!(
+            text,
+            [
+                "ok    stack, attach  same user",
+                "no    attach         P0112 the binary has no debug information → build without `-ldflags=-w`, or give it: \
+                 pepo attach shop --symbols './my cart'",
+                "lost  all            kernel frames",
+            ]
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! `pepo generate` (hidden): the pages of docs that are made from the code, so that they cannot drift from it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use pepo_wire::{Code, Failure, failure::Exit};
+
+use crate::{
+    arguments,
+    config::Context,
+    environment,
+    render::{End, Outcome},
+};
+
+/// Arguments of `pepo generate`.
+#[derive(Args, Debug)]
+pub(crate) struct Generate {
+    /// Write nothing; fail when a page differs
+    #[arg(long)]
+    check: bool,
+    /// The folder of the pages
+    #[arg(long, value_name = "DIR", default_value = "docs")]
+    docs: PathBuf,
+}
+
+/// Writes or compares the pages.
+pub(crate) fn run(arguments: &Generate, context: &Context) -> Outcome {
+    let stale = stale(&arguments.docs);
+    if arguments.check {
+        stale.iter().for_each(|(path, _)| context.printer.say(&format!("{} is not as generated", path.display())));
+        return if stale.is_empty() { Ok(()) } else { Err(End::Told(Exit::No)) };
+    }
+    for (path, text) in stale {
+        write(&path, text.as_deref())?;
+        context.printer.data(&path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Pages that differ from what they should be: with their text, or without when they should not be there.
+fn stale(docs: &Path) -> Vec<(PathBuf, Option<String>)> {
+    let pages: Vec<_> = pages().into_iter().map(|(name, text)| (docs.join(name), text)).collect();
+    let errors = fs::read_dir(docs.join("errors")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let surplus: Vec<_> = errors.filter(|path| pages.iter().all(|(page, _)| page != path)).collect();
+    let differs = |(path, text): &(PathBuf, String)| fs::read_to_string(path).ok().as_ref() != Some(text);
+    let wanted = pages.into_iter().filter(differs).map(|(path, text)| (path, Some(text)));
+    wanted.chain(surplus.into_iter().map(|path| (path, None))).collect()
+}
+
+fn write(path: &Path, text: Option<&str>) -> Result<(), Failure> {
+    let written = match text {
+        None => fs::remove_file(path),
+        Some(text) => path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text)),
+    };
+    written.map_err(|error| {
+        Failure::new(Code::FileDenied, format!("{} cannot be written", path.display())).because(error)
+    })
+}
+
+/// Every generated page: its path below docs, and its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages = vec![
+        (PathBuf::from("reference.md"), reference()),
+        (PathBuf::from("exit-codes.md"), exit_codes()),
+        (PathBuf::from("errors/README.md"), error_index()),
+    ];
+    pages.extend(Code::ALL.iter().map(|&code| (PathBuf::from(format!("errors/{code}.md")), error_page(code))));
+    pages
+}
+
+/// The lines of a code's page, as they are written in the table of codes.
+fn told(code: Code) -> Vec<&'static str> {
+    code.page().lines().map(str::trim).collect()
+}
+
+fn error_page(code: Code) -> String {
+    let exit = code.exit();
+    let lines = told(code);
+    let (title, advice) = lines.split_first().map_or(("", &[][..]), |(title, advice)| (*title, advice));
+    format!(
+        "# {code}: {}\n\n{title}\n{}\n\nExit status {} ({}). In JSON: `\"code\": \"{code}\", \"name\": \"{}\"`.\n",
+        spaced(code.name()),
+        advice.join("\n").trim_end(),
+        exit as u8,
+        exit_meaning(exit),
+        code.name(),
+    )
+}
+
+/// `NoDebugInfo` as `no debug info`.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+fn error_index() -> String {
+    let mut text = "# Errors\n\nEach error has a code that never changes its meaning. This list is made by `pepo generate`.\n\n\
+                    | code | what it means | exit status |\n|---|---|---|\n"
+        .to_owned();
+    for &code in Code::ALL {
+        let title = told(code).first().copied().unwrap_or_default();
+        text += &format!("| [{code}]({code}.md) | {title} | {} |\n", code.exit() as u8);
+    }
+    text
+}
+
+/// Every exit status but 0.
+const EXITS: [Exit; 9] = [
+    Exit::No,
+    Exit::Usage,
+    Exit::Target,
+    Exit::Permission,
+    Exit::Unreachable,
+    Exit::Unsupported,
+    Exit::Tool,
+    Exit::Limit,
+    Exit::Internal,
+];
+
+fn exit_meaning(exit: Exit) -> &'static str {
+    match exit {
+        Exit::No => "the answer is no: `pepo check` found something that will not work",
+        Exit::Usage => "the command line was not understood",
+        Exit::Target => "no target, or more than one, answers to the name",
+        Exit::Permission => "a right is missing",
+        Exit::Unreachable => "an engine, an agent or a stream could not be reached",
+        Exit::Unsupported => "the target cannot be treated so",
+        Exit::Tool => "a debugger is missing, too old, or failed",
+        Exit::Limit => "time or a budget ran out, or the command was interrupted",
+        Exit::Internal => "a fault inside Pepo",
+    }
+}
+
+fn exit_codes() -> String {
+    let mut text = "# Exit statuses\n\nOne table for all verbs, made by `pepo generate`.\n\n\
+                    | status | meaning | codes |\n|---|---|---|\n| 0 | done | |\n"
+        .to_owned();
+    for exit in EXITS {
+        let codes: Vec<_> = Code::ALL
+            .iter()
+            .filter(|code| code.exit() == exit)
+            .map(|code| format!("[{code}](errors/{code}.md)"))
+            .collect();
+        text += &format!("| {} | {} | {} |\n", exit as u8, exit_meaning(exit), codes.join(" "));
+    }
+    text
+}
+
+fn reference() -> String {
+    let mut command = arguments::command().term_width(100);
+    command.build();
+    let mut text = "# Reference\n\nMade by `pepo generate` from the command itself.\n".to_owned();
+    text += &help("pepo", &mut command);
+    for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        text += &help(&format!("pepo {}", verb.get_name()), verb);
+    }
+    text += "\n## Environment\n\n| variable | meaning |\n|---|---|\n";
+    for (name, meaning) in environment::VARIABLES {
+        text += &format!("| `{name}` | {} |\n", meaning.trim());
+    }
+    text + "\nExit statuses: [exit-codes.md](exit-codes.md). Errors: [errors](errors/README.md).\n"
+}
+
+fn help(name: &str, command: &mut clap::Command) -> String {
+    let help = command.render_long_help().to_string();
+    let lines: Vec<_> = help.lines().map(str::trim_end).collect();
+    format!("\n## `{name}`\n\n```text\n{}\n```\n", lines.join("\n").trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_and_flag_has_words_of_help() {
+        for verb in arguments::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{} has none", verb.get_name());
+            for argument in verb.get_arguments().filter(|one| !one.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} of {} has none", argument.get_id(), verb.get_name());
+            }
+            let examples = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(verb.is_hide_set() || examples.contains("pepo "), "{} has no example", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_exit_statuses_cover_every_code() {
+        assert!(Code::ALL.iter().all(|code| EXITS.contains(&code.exit())));
+    }
+
+    #[test]
+    fn names_of_codes_are_words() {
+        assert_eq!(spaced("NoDebugInfo"), "no debug info");
+    }
+}

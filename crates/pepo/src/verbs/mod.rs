@@ -1,0 +1,59 @@
+//! The verbs: one file each, with its arguments and one entry function.
+
+/// What can be debugged.
+pub(crate) mod ps;
+/// Would it work, and if not, why.
+pub(crate) mod check;
+/// Where every thread is now.
+pub(crate) mod stack;
+/// A debugger in this terminal.
+pub(crate) mod attach;
+/// A debugger for an editor.
+pub(crate) mod dap;
+/// Who is attached to what.
+pub(crate) mod sessions;
+/// Let go, now.
+pub(crate) mod release;
+/// Debuggers for this machine.
+pub(crate) mod tools;
+/// Completions for a shell.
+pub(crate) mod completions;
+/// Hidden: the agent beside a target.
+pub(crate) mod agent;
+/// Hidden: the guard between a debugger and its target.
+pub(crate) mod guard;
+/// Hidden: the generated pages of docs.
+pub(crate) mod generate;
+
+use std::sync::Arc;
+
+use crate::{
+    arguments::Verb,
+    config::Context,
+    render::{End, Outcome},
+};
+
+/// Runs a verb and waits until this process's agent has let go of everything, even when the verb panicked.
+pub(crate) async fn run(verb: Verb, context: Context) -> Outcome {
+    let local = Arc::clone(&context.local);
+    let outcome = tokio::spawn(dispatch(verb, context)).await.unwrap_or(Err(End::Panicked));
+    local.finish().await;
+    outcome
+}
+
+async fn dispatch(verb: Verb, context: Context) -> Outcome {
+    match verb {
+        Verb::Ps(arguments) => ps::run(&arguments, &context).await,
+        Verb::Check(arguments) => check::run(&arguments, &context).await,
+        Verb::Stack(arguments) => stack::run(&arguments, &context).await,
+        Verb::Attach(arguments) => attach::run(&arguments, &context).await,
+        Verb::Dap(arguments) => dap::run(&arguments, &context).await,
+        Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,
+        Verb::Release(arguments) => release::run(&arguments, &context).await,
+        Verb::Tools(arguments) => tools::run(&arguments, &context).await,
+        Verb::Agent(arguments) => agent::run(&arguments, &context).await,
+        Verb::Completions(arguments) => completions::run(&arguments, &context),
+        Verb::Generate(arguments) => generate::run(&arguments, &context),
+        Verb::Guard(arguments) => guard::run(&arguments),
+    }
+}

@@ -1,0 +1,180 @@
+//! `pepo stack`: where every thread of a process is now. Looking does not stop the target.
+
+use std::time::Duration;
+
+use clap::Args;
+use pepo_wire::agent::{Frame, StackRequest, StackResponse, Thread};
+
+use crate::{
+    arguments::TargetArgs,
+    config::Context,
+    duration::spoken,
+    reach,
+    render::{Outcome, data, style::{Paint, Style}, table::printable, words},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo stack docker/shop
+  pepo stack docker/shop --thread 9
+  pepo stack shop --process 'worker: .*'
+  pepo stack pid/4711 --output json";
+
+/// Arguments of `pepo stack`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Stack {
+    /// The target.
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Only the thread with this number, as seen in the container
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    thread: Option<u32>,
+}
+
+/// Takes the stacks and shows them.
+pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
+    let chosen = arguments.target.chosen()?;
+    let reached = reach::reach(context, &chosen).await?;
+    let request = StackRequest { target: Some(reached.target.clone()), thread: arguments.thread.unwrap_or(0) };
+    let stack = match reached.agent.stack(request).await {
+        Ok(stack) => stack,
+        Err(failure) => return Err(reach::explained(failure, &reached, "stack").await.into()),
+    };
+    if context.printer.json_wanted() {
+        return context.printer.json(&data::stack(&reached.name, &stack));
+    }
+    context.printer.data(&text(&reached.name, &stack, context.printer.paint).join("\n"))
+}
+
+/// The lines for people.
+fn text(target: &str, stack: &StackResponse, paint: Paint) -> Vec<String> {
+    let mut lines = vec![format!("{}  {}", headline(target, stack, paint), paint.over(Style::Faint, &cost(stack)))];
+    for thread in &stack.threads {
+        lines.push(thread_line(thread, paint));
+        lines.extend(frame_lines(&thread.frames, paint));
+    }
+    lines.extend(stack.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))));
+    lines
+}
+
+/// `docker/shop · go 1.26 · pid 1 · up 3 d 4 h`.
+fn headline(target: &str, stack: &StackResponse, paint: Paint) -> String {
+    let target = paint.over(Style::Strong, &printable(target));
+    match &stack.process {
+        Some(process) => format!("{target} · {}", printable(&words::summary(process))),
+        None => target,
+    }
+}
+
+/// What it took, and what the target felt of it.
+fn cost(stack: &StackResponse) -> String {
+    let total = spoken(Duration::from_micros(stack.total_micros));
+    match stack.longest_pause_micros {
+        0 => format!("read in {total}, target not stopped"),
+        pause => format!("read in {total}, no thread held longer than {}", spoken(Duration::from_micros(pause))),
+    }
+}
+
+/// `"worker-0" tid 9   sleeping in futex`.
+fn thread_line(thread: &Thread, paint: Paint) -> String {
+    let tid = if thread.container_tid == 0 { thread.agent_tid } else { thread.container_tid };
+    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(&thread.name)));
+    let place = match (thread.syscall.as_str(), thread.wait_channel.as_str()) {
+        ("", "" | "0") => String::new(),
+        ("", channel) => format!(" in {} (kernel)", printable(channel)),
+        (call, _) => format!(" in {}", printable(call)),
+    };
+    format!("{name} tid {tid}   {}{place}", words::state(&thread.state))
+}
+
+/// Function and place in two columns, the place as near to the source as is known.
+fn frame_lines(frames: &[Frame], paint: Paint) -> Vec<String> {
+    let named: Vec<_> = frames.iter().map(|frame| (printable(&function(frame)), printable(&place(frame)))).collect();
+    let width = named.iter().map(|(function, _)| function.chars().count()).filter(|&width| width <= 48).max();
+    let width = width.unwrap_or(0);
+    named
+        .iter()
+        .map(|(function, place)| {
+            format!("    {function:width$}  {}", paint.over(Style::Faint, place)).trim_end().to_owned()
+        })
+        .collect()
+}
+
+fn function(frame: &Frame) -> String {
+    if frame.function.is_empty() { format!("{:#x}", frame.address) } else { frame.function.clone() }
+}
+
+fn place(frame: &Frame) -> String {
+    match (frame.file.as_str(), frame.module.as_str()) {
+        ("", "") => String::new(),
+        ("", module) => format!("{module}+{:#x}", frame.module_address),
+        (file, _) if frame.line > 0 => format!("{file}:{}", frame.line),
+        (file, _) => file.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pepo_wire::agent::{Process, Runtime};
+
+    use super::*;
+
+    fn frame(function: &str, file: &str, line: u32) -> Frame {
+        Frame {
+            address: 0x7f00_1234,
+            module_address: 0x1234,
+            module: "/lib/libc.so.6".into(),
+            function: function.into(),
+            file: file.into(),
+            line,
+            ..Frame::default()
+        }
+    }
+
+    fn answer(pause: u64) -> StackResponse {
+        StackResponse {
+            process: Some(Process {
+                container_pid: 1,
+                uptime_seconds: 61.0,
+                runtime: Some(Runtime { language: "native".into(), ..Runtime::default() }),
+                ..Process::default()
+            }),
+            threads: vec![
+                Thread {
+                    container_tid: 1,
+                    name: "shop".into(),
+                    state: "S".into(),
+                    syscall: "futex".into(),
+                    wait_channel: "futex_wait_queue".into(),
+                    frames: vec![frame("main.serve", "/src/main.go", 42), frame("", "", 0)],
+                    ..Thread::default()
+                },
+                Thread { agent_tid: 4712, name: "worker".into(), state: "R".into(), ..Thread::default() },
+            ],
+            longest_pause_micros: pause,
+            total_micros: 31_000,
+            notes: vec!["1 frame is without a name".into()],
+        }
+    }
+
+    #[test]
+    fn threads_are_told_with_their_frames() {
+        assert_eq!(
+            text("docker/shop", &answer(0), Paint::NEVER),
+            [
+                "docker/shop · native · pid 1 · up 1 min 1 s  read in 31 ms, target not stopped",
+                "\"shop\" tid 1   sleeping in futex",
+                "    main.serve  /src/main.go:42",
+                "    0x7f001234  /lib/libc.so.6+0x1234",
+                "\"worker\" tid 4712   running",
+                "note: 1 frame is without a name",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pause_is_owned_up_to() {
+        assert!(text("x", &answer(250), Paint::NEVER)[0].ends_with("no thread held longer than 250 µs"));
+    }
+}
