@@ -131,7 +131,9 @@ fn verdict(outcomes: &[Outcome], skipped: &skips::Judged, ignored: usize) -> Res
         bail!("skips that crates/testkit/skips.txt does not expect: {}", skipped.unexpected.join(", "));
     }
     if ignored > 0 {
-        bail!("{ignored} tests are marked to be ignored; a test that may be skipped says so by testkit's skip");
+        bail!(
+            "{ignored} tests are marked to be ignored; a test that may be skipped says so by testkit's skip"
+        );
     }
     let tests = outcomes.iter().any(|o| o.name == "build");
     if tests && outcomes.iter().all(|o| o.counts.passed == 0) {

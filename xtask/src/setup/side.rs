@@ -45,9 +45,14 @@ pub(crate) fn fetch(name: &str, suite: &str, packages: &[&str]) -> Result<PathBu
 
 /// Writes an apt configuration that knows one suite and an empty list of installed packages.
 fn configure(folder: &Path, suite: &str) -> Result<PathBuf> {
-    for part in
-        ["state/lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/sources.list.d", "root"]
-    {
+    for part in [
+        "state/lists/partial",
+        "cache/archives/partial",
+        "etc/apt.conf.d",
+        "etc/preferences.d",
+        "etc/sources.list.d",
+        "root",
+    ] {
         fs::create_dir_all(folder.join(part))?;
     }
     fs::write(folder.join("state/status"), "")?;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -46,6 +47,12 @@ pub(crate) fn has_go() -> bool {
 }
 
 pub(crate) fn go() -> Result<()> {
+    // Steps run side by side, and delve's asks for Go too.
+    static ONCE: Mutex<()> = Mutex::new(());
+    let _held = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
+    if has_go() {
+        return Ok(());
+    }
     let root = side::fetch("go", "trixie", &["golang-go"])?;
     let root = root.display();
     let text = format!("#!/bin/sh\nexport GOROOT={root}/usr/lib/go-1.24\nexec $GOROOT/bin/go \"$@\"\n");
@@ -89,12 +96,8 @@ pub(crate) fn has_delve() -> bool {
 }
 
 pub(crate) fn delve() -> Result<()> {
-    // Where Go itself is a step of this setup, it is fetched at the same time: fetch it here first.
-    if !has_go() {
-        go()?;
-    }
-    let own = program("go", "go");
-    let go = which("go").unwrap_or(own);
+    go()?;
+    let go = which("go").unwrap_or_else(|| program("go", "go"));
     let bin = program("delve", "");
     fs::create_dir_all(&bin)?;
     cmd(go)
