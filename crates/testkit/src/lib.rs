@@ -33,6 +33,7 @@ pub mod wait;
 
 pub use binary::pepo;
 
+pub use engine::{Container, Engine, HealthCheck, Kind, Network, RunOptions};
 pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated};

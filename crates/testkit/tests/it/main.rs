@@ -1,4 +1,5 @@
 //! The test tools themselves, tested.
 
+mod engines;
 mod fixtures;
 mod targets;

@@ -1,0 +1,54 @@
+//! dockerd by hand; containers outlive its restarts (`--live-restore`).
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+
+use super::{
+    Engine, Kind,
+    api::EngineApi,
+    program,
+    supervisor::{self, Supervisor},
+};
+
+/// Starts Docker.
+pub struct Docker;
+
+impl Docker {
+    /// A new dockerd.
+    ///
+    /// # Panics
+    /// If it does not start; this needs root and Docker's programs.
+    pub fn start() -> Engine {
+        try_start().unwrap_or_else(|error| panic!("Docker: {error:#}"))
+    }
+}
+
+fn try_start() -> Result<Engine> {
+    let folder = supervisor::folder("docker")?;
+    let socket = folder.join("docker.sock");
+    // Not the machine's own configuration.
+    fs::write(folder.join("daemon.json"), "{}")?;
+    let supervisor = Supervisor::start(&folder, "", &command_line(&folder)?)?;
+    let api = EngineApi { socket: socket.clone(), cgroup_parent: String::new(), log_driver: "json-file" };
+    Ok(Engine::new(Kind::Docker, socket, Box::new(api), supervisor))
+}
+
+fn command_line(folder: &Path) -> Result<Vec<String>> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    Ok(vec![
+        program("dockerd")?.display().to_string(),
+        format!("--host=unix://{}", at("docker.sock")),
+        format!("--config-file={}", at("daemon.json")),
+        format!("--data-root={}", at("data")),
+        format!("--exec-root={}", at("exec")),
+        format!("--pidfile={}", at("docker.pid")),
+        format!("--cgroup-parent={}", supervisor::cgroup(folder)),
+        "--live-restore".to_owned(),
+        "--log-level=warn".to_owned(),
+        "--iptables=false".to_owned(),
+        "--ip6tables=false".to_owned(),
+        "--ip-masq=false".to_owned(),
+        "--userland-proxy=false".to_owned(),
+    ])
+}

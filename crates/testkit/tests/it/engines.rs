@@ -1,0 +1,165 @@
+//! Each engine runs containers, outlived by nothing.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pepo_testkit::{
+    Container, Engine, Image, Kind, Language, Life, RunOptions, Variant, clean::Snapshot, fixtures, wait,
+};
+
+fn loop_in_c() -> Image {
+    Image::of(&fixtures::c(Variant::debug()))
+}
+
+fn status(container: &Container) -> String {
+    fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap()
+}
+
+/// What an engine could leave on this machine: its processes, mounts, links, control groups and folder.
+fn traces(name: &str, processes: &BTreeSet<u32>) -> Vec<String> {
+    let mut found = Vec::new();
+    for pid in processes {
+        found.extend(Path::new(&format!("/proc/{pid}")).exists().then(|| format!("process {pid}")));
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    found.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
+    let links = fs::read_to_string("/proc/net/dev").unwrap();
+    let virtual_link =
+        |line: &&str| ["veth", "pods0", "docker0", "cni"].iter().any(|word| line.contains(word));
+    found.extend(links.lines().filter(virtual_link).map(str::to_owned));
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = hierarchy.path().join(name);
+        found.extend(group.exists().then(|| group.display().to_string()));
+    }
+    let folder = std::env::temp_dir().join(name);
+    found.extend(folder.exists().then(|| folder.display().to_string()));
+    found
+}
+
+/// The folder's name of an engine: part of its socket's path.
+fn name_of(engine: &Engine) -> String {
+    let parts: Vec<_> = engine.socket().iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    parts.into_iter().find(|part| part.starts_with("pepo-test-")).unwrap()
+}
+
+/// All descendants of a process.
+fn descendants(pid: u32, found: &mut BTreeSet<u32>) {
+    found.insert(pid);
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            descendants(child.parse().unwrap(), found);
+        }
+    }
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+fn runs_a_distroless_container_and_leaves_nothing(kind: Kind) {
+    let engine = Engine::start(kind);
+    let name = name_of(&engine);
+    let container = engine.run(&loop_in_c(), &RunOptions::named("first"));
+    container.assert_goes_on();
+    assert_eq!(engine.containers(), [container.id()]);
+    let root = PathBuf::from(format!("/proc/{}/root", container.pid()));
+    assert!(root.join("app/loop").exists() && !root.join("bin/sh").exists());
+    let mut processes = BTreeSet::new();
+    descendants(parent(engine.daemon()), &mut processes);
+    assert!(processes.contains(&container.pid()), "{kind:?}: the container is below the supervisor");
+    // The engine first: whatever still runs must end with it.
+    std::mem::forget(container);
+    // The forgotten container keeps a handle, so end the engine as a dying test would.
+    engine.end();
+    wait::until("the end of all", Duration::from_secs(20), || match traces(&name, &processes) {
+        none if none.is_empty() => Ok(()),
+        some => Err(some.join("\n")),
+    });
+}
+
+fn runs_each_language_restricted(kind: Kind) {
+    let engine = Engine::shared(kind);
+    for fixture in fixtures::all(Variant::debug()) {
+        let options = RunOptions::restricted(&format!("strict-{}", fixture.source_name().replace('.', "-")));
+        let container = engine.run(&Image::of(&fixture), &options);
+        container.assert_goes_on();
+        let status = status(&container);
+        assert!(
+            status.contains("CapEff:\t0000000000000000") && status.contains("NoNewPrivs:\t1"),
+            "{status}"
+        );
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+        let ids = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+        assert!(ids.contains("65534") || kind == Kind::PodmanRootless, "{ids}");
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", container.pid())).unwrap();
+        assert!(mounts.lines().any(|line| line.contains(" / ro,")), "{mounts}");
+        Snapshot::take(container.pid()).and_containers_of(&engine).assert_same();
+        let id = container.id().to_owned();
+        container.remove();
+        assert!(!engine.containers().contains(&id));
+    }
+}
+
+fn containers_outlive_a_restart(kind: Kind) {
+    let engine = Engine::start(kind);
+    let container = engine.run(&loop_in_c(), &RunOptions::default());
+    let daemon = engine.daemon();
+    engine.restart();
+    container.assert_goes_on();
+    assert_ne!(engine.daemon(), daemon);
+    engine.kill_and_start();
+    container.assert_goes_on();
+    assert_eq!(engine.containers(), [container.id()]);
+}
+
+fn serves_a_shop_inside(kind: Kind) {
+    let engine = Engine::shared(kind);
+    let image = Image::of(&fixtures::shop(Language::Go, Variant::debug())).with_shell();
+    let container = engine.run(&image, &RunOptions::named("shop").args(&["8080"]));
+    container.wait_for_line("listening", Duration::from_secs(10));
+    assert_eq!(container.http_get("8080", "/price/10"), "{\"amount\": 10, \"price\": 180}\n");
+    assert!(Path::new(&format!("/proc/{}/root/bin/busybox", container.pid())).exists());
+}
+
+/// The same tests for each engine, as tests of their own.
+macro_rules! for_each_engine {
+    ($($engine:ident: $kind:expr;)*) => {
+        $(mod $engine {
+            use super::*;
+
+            #[test]
+            fn runs_a_distroless_container_and_leaves_nothing() {
+                super::runs_a_distroless_container_and_leaves_nothing($kind);
+            }
+
+            #[test]
+            fn runs_each_language_restricted() {
+                super::runs_each_language_restricted($kind);
+            }
+
+            #[test]
+            fn containers_outlive_a_restart() {
+                super::containers_outlive_a_restart($kind);
+            }
+
+            #[test]
+            fn serves_a_shop_inside() {
+                super::serves_a_shop_inside($kind);
+            }
+        })*
+    };
+}
+
+for_each_engine! {
+    docker: Kind::Docker;
+    podman: Kind::Podman;
+    podman_rootless: Kind::PodmanRootless;
+    containerd: Kind::Containerd;
+}
