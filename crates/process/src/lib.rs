@@ -43,6 +43,12 @@ pub mod memory;
 /// Files of a process, through its own root.
 pub mod root;
 
+/// Readers of ELF files.
+pub mod elf;
+
+/// What kind of program a process runs.
+pub mod runtime;
+
 /// Secrets hidden in everything that is shown.
 pub mod redact;
 

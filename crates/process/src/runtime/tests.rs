@@ -1,0 +1,135 @@
+//! Real processes of the runtimes that are on this machine.
+
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+use crate::AgentPid;
+
+/// A child that is ended and collected with the test.
+struct Running(Child);
+
+impl Running {
+    fn start(program: &str, arguments: &[&str]) -> Option<Running> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Some(Running(command.spawn().ok()?))
+    }
+
+    /// Waits until the runtime is what it will be.
+    fn facts(&self, ready: impl Fn(&RuntimeFacts) -> bool) -> RuntimeFacts {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let process = Process::open(AgentPid::new(self.0.id()).unwrap()).unwrap();
+            let facts = detect(&process);
+            if ready(&facts) {
+                return facts;
+            }
+            assert!(std::time::Instant::now() < end, "last state: {facts:?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn this_test_is_a_native_program_with_debug_information() {
+    let facts = detect(&Process::own().unwrap());
+    assert_eq!((facts.language, facts.stripped), (Language::Native, false));
+    assert_eq!(facts.debug_info, DebugInfo::Present);
+    assert_eq!(facts.libc, if cfg!(target_env = "musl") { Libc::None } else { Libc::Glibc });
+    assert_eq!(facts.executable, std::env::current_exe().unwrap());
+}
+
+#[test]
+fn a_shell_is_a_shell() {
+    let shell = Running::start("/bin/sh", &["-c", "read x"]).unwrap();
+    assert_eq!(shell.facts(|facts| facts.language == Language::Shell).version, None);
+}
+
+#[test]
+fn every_python_here_is_recognised_with_its_exact_version() {
+    let mut interpreters: Vec<PathBuf> = Vec::new();
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".pyenv/versions");
+    for version in std::fs::read_dir(home).into_iter().flatten().flatten() {
+        interpreters.push(version.path().join("bin/python3"));
+    }
+    interpreters.extend((8..=14).map(|minor| PathBuf::from(format!("/usr/bin/python3.{minor}"))));
+    let mut seen = 0;
+    for path in interpreters.iter().filter(|path| path.exists()) {
+        let Ok(said) =
+            Command::new(path).args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]).output()
+        else {
+            continue;
+        };
+        let said = String::from_utf8(said.stdout).unwrap().trim().to_owned();
+        if !(8..=14).any(|minor| said.starts_with(&format!("3.{minor}."))) {
+            continue;
+        }
+        let running =
+            Running::start(path.to_str().unwrap(), &["-c", "import sys; sys.stdin.read()"]).unwrap();
+        let facts = running.facts(|facts| facts.python.is_some());
+        assert_eq!(facts.language, Language::Python);
+        assert_eq!(facts.version.as_deref(), Some(said.as_str()), "{}", path.display());
+        let python = facts.python.unwrap();
+        assert!(python.runtime_address.is_some() && !python.free_threaded, "{python:?}");
+        seen += 1;
+    }
+    assert!(seen > 0 || !std::path::Path::new("/usr/bin/python3").exists(), "no Python was looked at");
+}
+
+#[test]
+fn addresses_of_pythons_functions_are_those_the_process_uses() {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return;
+    }
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", "import ctypes,sys;print(ctypes.cast(ctypes.pythonapi.PyRun_SimpleString,ctypes.c_void_p).value,flush=True);sys.stdin.read()"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    let running = Running(child);
+    let facts = running.facts(|facts| facts.python.is_some());
+    let process = Process::open(AgentPid::new(running.0.id()).unwrap()).unwrap();
+    let found =
+        facts.python.unwrap().module.addresses(&process, &["PyRun_SimpleString", "PyGILState_Ensure"]);
+    assert_eq!(found["PyRun_SimpleString"], line.trim().parse::<u64>().unwrap());
+    assert!(found.contains_key("PyGILState_Ensure"));
+}
+
+#[test]
+fn node_and_java_are_recognised_with_their_versions() {
+    for (program, arguments, language) in [
+        ("/usr/bin/node", &["-e", "process.stdin.resume()"][..], Language::Node),
+        ("/usr/bin/java", &["--version"][..], Language::Jvm),
+    ] {
+        let Ok(said) = Command::new(program).arg("--version").output() else { continue };
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let hold = if language == Language::Jvm { return java_waits(&said) } else { arguments };
+        let running = Running::start(program, hold).unwrap();
+        let facts = running.facts(|facts| facts.version.is_some());
+        assert_eq!(facts.language, language);
+        assert!(said.contains(&facts.version.unwrap()), "{said}");
+    }
+}
+
+/// A JVM that reads a program from its standard input waits for it.
+fn java_waits(said: &str) {
+    let jshell = PathBuf::from("/usr/bin/jshell");
+    if !jshell.exists() {
+        return;
+    }
+    let running = Running::start("/usr/bin/jshell", &["-"]).unwrap();
+    let facts = running.facts(|facts| facts.version.is_some());
+    assert_eq!(facts.language, Language::Jvm);
+    assert!(said.contains(&facts.version.unwrap()), "{said}");
+}
