@@ -5,10 +5,10 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::setup::{self, Purpose};
-use crate::test::build;
+use crate::test::build::{self, Profile};
 
 /// Runs the benchmarks; words it does not know are handed on.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     setup::ensure(Purpose::Test, args.switch("yes"))?;
-    build::testkit("bench", args.rest())
+    build::trial("bench", Profile::Release, args.rest())
 }

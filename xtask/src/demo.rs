@@ -5,10 +5,10 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::setup::{self, Purpose};
-use crate::test::build;
+use crate::test::build::{self, Profile};
 
 /// Runs the demo; words it does not know are handed on to the demo itself.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     setup::ensure(Purpose::Demo, args.switch("yes"))?;
-    build::testkit("demo", args.rest())
+    build::trial("demo", Profile::Dev, args.rest())
 }

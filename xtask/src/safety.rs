@@ -5,10 +5,10 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::setup::{self, Purpose};
-use crate::test::build;
+use crate::test::build::{self, Profile};
 
 /// Runs the safety table; words it does not know are handed on.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     setup::ensure(Purpose::Test, args.switch("yes"))?;
-    build::testkit("safety", args.rest())
+    build::trial("safety", Profile::Dev, args.rest())
 }

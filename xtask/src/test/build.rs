@@ -28,7 +28,7 @@ pub(crate) fn cargo(verb: &str) -> Cmd {
 pub(crate) fn with_toolkit(command: Cmd) -> Cmd {
     let command = command
         .env("PEPO_TOOLS", paths::tools())
-        .env("PEPO_BIN", built("pepo"))
+        .env("PEPO_BIN", built(Profile::Dev, "pepo"))
         .env("CARGO_BUILD_TARGET", paths::triple())
         .without_env("PEPO_RUN");
     match which("go") {
@@ -67,15 +67,31 @@ fn program(message: &Value) -> Option<Program> {
     Some(Program { name, path: message["executable"].as_str()?.into(), folder })
 }
 
-/// Builds `pepo` and testkit's program `name`, and runs that with `words`.
-pub(crate) fn testkit(name: &str, words: Vec<String>) -> Result<()> {
-    cargo("build").args(["--package", "pepo", "--package", "pepo-testkit", "--bins"]).run()?;
-    with_toolkit(cmd(built(name)).args(words)).dir(&paths::root()).quiet().run()
+/// How a program is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    /// Quickly.
+    Dev,
+    /// As it is shipped.
+    Release,
+}
+
+/// Builds `pepo` and the program `name` of the trials, and runs that with `words`.
+pub(crate) fn trial(name: &str, profile: Profile, words: Vec<String>) -> Result<()> {
+    let packages = ["--package", "pepo", "--package", "pepo-trials", "--bin", "pepo", "--bin", name];
+    let release = matches!(profile, Profile::Release).then_some("--release");
+    cargo("build").args(packages).args(release).run()?;
+    let program = with_toolkit(cmd(built(profile, name)).args(words)).dir(&paths::root()).quiet();
+    program.env("PEPO_BIN", built(profile, "pepo")).run()
 }
 
 /// Where a program of ours is built.
-pub(crate) fn built(name: &str) -> PathBuf {
-    paths::target_dir().join(paths::triple()).join("debug").join(name)
+fn built(profile: Profile, name: &str) -> PathBuf {
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    paths::target_dir().join(paths::triple()).join(folder).join(name)
 }
 
 fn path_with(folder: PathBuf) -> std::ffi::OsString {
