@@ -138,6 +138,13 @@ impl SourceMap {
         self.known.get(name).into_iter().flatten().filter(same).map(String::as_str).collect()
     }
 
+    /// Names of known files that begin so, at most `count`, as `NAME:`.
+    #[must_use]
+    pub fn known_names(&self, start: &str, count: usize) -> Vec<String> {
+        let names = self.known.range(start.to_owned()..).map(|(name, _)| name);
+        names.take_while(|name| name.starts_with(start)).take(count).map(|name| format!("{name}:")).collect()
+    }
+
     /// The end of a local path from the working folder on, for adapters that compare paths from their end.
     #[must_use]
     pub fn tail_in_folder(&self, local: &str) -> Option<String> {
