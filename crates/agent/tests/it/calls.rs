@@ -1,0 +1,131 @@
+//! The calls that look, and release.
+
+use std::time::Duration;
+
+use pepo_testkit::{Life as _, Variant, fixtures, spawn};
+use pepo_wire::{
+    Code,
+    agent::{CheckRequest, ProcessTarget, Selector, StackRequest, Target, target},
+};
+use rustix::process::Signal;
+
+use crate::{agent, process};
+
+#[tokio::test]
+async fn a_process_is_listed_with_what_it_is() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let target = spawn(&fixtures::go(Variant::debug()), &[]);
+    let listed = agent.list(Some(process(target.pid()))).await.unwrap();
+    let [one] = listed.as_slice() else { panic!("one process: {listed:?}") };
+    assert_eq!((one.agent_pid, one.container_pid, one.tracer), (target.pid(), target.pid(), 0));
+    assert_eq!(one.runtime.as_ref().unwrap().language, "go");
+    assert_eq!(one.runtime.as_ref().unwrap().debugger, "delve");
+    assert!(one.stop.as_ref().unwrap().yes && one.look.as_ref().unwrap().yes);
+    assert!(one.resident_bytes > 0 && one.threads >= 3 && one.start_time > 0);
+    let all = agent.list(None).await.unwrap();
+    assert!(all.iter().any(|other| other.agent_pid == target.pid()));
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_there_or_another_one_now_is_an_error() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let gone = agent.list(Some(process(i32::MAX as u32))).await.unwrap_err();
+    assert_eq!(gone.code(), Code::ProcessGone, "{gone}");
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let reused = ProcessTarget { agent_pid: target.pid(), start_time: 1, pid_namespace: 0 };
+    let reused = Target { kind: Some(target::Kind::Process(reused)), selector: None };
+    let error = agent.list(Some(reused)).await.unwrap_err();
+    assert!(matches!(error.code(), Code::PidNotProven | Code::ProcessGone), "{error}");
+}
+
+#[tokio::test]
+async fn a_stack_names_the_functions_and_the_target_goes_on() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    for fixture in [fixtures::c(Variant::debug()), fixtures::rust(Variant::debug()), fixtures::go(Variant::debug())] {
+        // Without a pause between the calls one thread is always in `tick` or near it.
+        let target = spawn(&fixture, &["0"]);
+        let request = StackRequest { target: Some(process(target.pid())), thread: 0 };
+        let stack = agent.stack(request).await.unwrap();
+        assert!(stack.threads.len() >= 3, "{stack:?}");
+        let functions: Vec<_> = stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.as_str()).collect();
+        assert!(functions.iter().any(|name| name.contains("tick")), "{:?}: {functions:?}", fixture.language);
+        assert!(stack.longest_pause_micros < 50_000, "{} µs", stack.longest_pause_micros);
+        assert!(stack.threads.iter().any(|thread| thread.state == "S" && !thread.syscall.is_empty()), "{stack:?}");
+        target.assert_goes_on();
+    }
+}
+
+#[tokio::test]
+async fn one_thread_can_be_asked_for() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let main = StackRequest { target: Some(process(target.pid())), thread: target.pid() };
+    assert_eq!(agent.stack(main).await.unwrap().threads.len(), 1);
+    let none = StackRequest { target: Some(process(target.pid())), thread: 1 };
+    assert_eq!(agent.stack(none).await.unwrap_err().code(), Code::ProcessNotFound);
+}
+
+#[tokio::test]
+async fn files_are_read_as_the_target_sees_them_and_only_files() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let fixture = fixtures::python(Variant::debug());
+    let target = spawn(&fixture, &[]);
+    let path = fixture.source.to_str().unwrap();
+    let read = agent.read_file(process(target.pid()), path, 0).await.unwrap();
+    assert_eq!(read, std::fs::read(path).unwrap());
+    for (path, limit, code) in [
+        ("/no/such/file", 0, Code::FileNotFound),
+        ("/dev/zero", 0, Code::FileDenied),
+        ("/etc", 0, Code::FileDenied),
+        (path, 10, Code::TooLarge),
+    ] {
+        let error = agent.read_file(process(target.pid()), path, limit).await.unwrap_err();
+        assert_eq!(error.code(), code, "{path}: {error}");
+    }
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let read = agent.read_file(process(target.pid()), empty.path().to_str().unwrap(), 0).await.unwrap();
+    assert_eq!(read, b"");
+}
+
+#[tokio::test]
+async fn a_selector_that_fits_nothing_lists_the_candidates() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let mut asked = process(target.pid());
+    asked.selector = Some(Selector { process: "no such name".into(), container_pid: 0 });
+    let error = agent.list(Some(asked)).await.unwrap_err();
+    assert_eq!(error.code(), Code::ProcessNotFound, "{error}");
+}
+
+#[tokio::test]
+async fn a_check_of_a_process_and_of_the_machine_answers() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let of_target = CheckRequest { target: Some(process(target.pid())), ..CheckRequest::default() };
+    let of_target = agent.check(of_target).await.unwrap();
+    assert_eq!(of_target.process.unwrap().agent_pid, target.pid());
+    assert!(!of_target.findings.is_empty());
+    let machine = agent.check(CheckRequest::default()).await.unwrap();
+    assert!(machine.process.is_none() && !machine.findings.is_empty());
+}
+
+#[tokio::test]
+async fn release_lets_a_stopped_process_run_and_says_so() {
+    let run = tempfile::tempdir().unwrap();
+    let (agent, _served) = agent(run.path()).await;
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    target.signal(Signal::STOP);
+    target.assert_stands_still(Duration::from_millis(400));
+    let released = agent.release(Some(process(target.pid()))).await.unwrap();
+    assert!(released[0].repairs.iter().any(|repair| repair.contains("run again")), "{released:?}");
+    target.assert_goes_on();
+    assert!(agent.sessions().await.unwrap().iter().all(|session| session.state == "foreign"));
+    assert_eq!(agent.release(None).await.unwrap(), []);
+}
