@@ -90,6 +90,9 @@ const STEPS: &[Step] = &[
     package!("iptables", "for the engine's private network", RUN, || has("iptables")),
     package!("iproute2", "for the engine's private network", RUN, || has("ip")),
     package!("podman", "container engine, rootful and rootless", TEST, || has("podman")),
+    package!("containernetworking-plugins", "Podman's own networks", TEST, || {
+        toolkit::file("/usr/lib/cni/bridge")
+    }),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
     package!("gdbserver", "gdb's server, behind the guard", RUN, || has("gdbserver")),
     package!("lldb-19", "lldb-dap and lldb-server", TEST, || has("lldb-dap-19")),
