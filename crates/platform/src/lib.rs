@@ -1,1 +1,47 @@
-//! Where targets are and how an agent beside one is reached.
+//! Where targets are and how an agent beside one is reached: this host, Docker, Podman, CRI runtimes.
+//!
+//! A crate of its own because it is the only one that speaks to container engines, and because it must build for Linux, macOS and Windows.
+//! **Invariant:** knows no debugger and no profiler, and acts on no process: an engine's process id is only ever
+//! a hint to an agent, which proves it where it stands.
+//!
+//! Start at [`Platforms`] (all together) and [`Platform`] (one); `engine` and `helper` are the largest rooms.
+
+/// Docker's contexts.
+mod context;
+/// containerd and CRI-O.
+mod cri;
+/// Addresses of engines.
+mod endpoint;
+/// Docker and Podman.
+mod engine;
+/// What the surroundings say, read once.
+mod environment;
+/// What can go wrong.
+mod error;
+/// An agent in a container of its own.
+mod helper;
+/// This machine's processes.
+mod host;
+/// The agent in this process.
+mod local;
+/// From a typed name to one container.
+mod names;
+/// Process ids of engines, and when one may be believed.
+mod pid;
+/// What every platform offers, and the facts that pass between its acts.
+mod platform;
+/// All platforms together.
+mod sources;
+#[cfg(test)]
+mod testing;
+
+pub use cri::sockets::USUAL as CRI_SOCKETS;
+pub use endpoint::Endpoint;
+pub use environment::{Environment, VARIABLES};
+pub use error::PlatformError;
+pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave};
+pub use pid::{HostPid, Proven};
+pub use platform::{
+    HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,
+};
+pub use sources::{Found, Listing, Options, Platforms};

@@ -1,0 +1,144 @@
+//! From an engine's address to a byte stream, on every system.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::Uri;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{Endpoint, Io};
+
+/// How long a connection on this machine or network may take.
+const NEAR: Duration = Duration::from_secs(2);
+
+/// Dials one endpoint, whatever host a request names.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    endpoint: Endpoint,
+    /// The engine's command at the other end of ssh: `docker`, `podman`.
+    program: &'static str,
+}
+
+/// A byte stream to an engine.
+pub(crate) struct EngineStream(Box<dyn Io>);
+
+impl Dialer {
+    pub(crate) fn new(endpoint: Endpoint, program: &'static str) -> Dialer {
+        Dialer { endpoint, program }
+    }
+
+    async fn dial(self) -> io::Result<TokioIo<EngineStream>> {
+        let stream: Box<dyn Io> = match &self.endpoint {
+            Endpoint::Unix(path) => unix(path).await?,
+            Endpoint::Pipe(path) => pipe(path).await?,
+            Endpoint::Tcp { host, port } => {
+                let dial = tokio::net::TcpStream::connect((host.as_str(), *port));
+                let stream =
+                    tokio::time::timeout(NEAR, dial).await.map_err(|_| io::ErrorKind::TimedOut)??;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Endpoint::Ssh { user, host, port, socket } => super::ssh::dial(&super::ssh::arguments(
+                user.as_deref(),
+                host,
+                *port,
+                socket.as_deref(),
+                self.program,
+            ))?,
+        };
+        Ok(TokioIo::new(EngineStream(stream)))
+    }
+}
+
+impl tower::Service<Uri> for Dialer {
+    type Response = TokioIo<EngineStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<EngineStream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().dial())
+    }
+}
+
+impl Connection for EngineStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for EngineStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for EngineStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(unix)]
+async fn unix(path: &std::path::Path) -> io::Result<Box<dyn Io>> {
+    let dial = tokio::net::UnixStream::connect(path);
+    Ok(Box::new(tokio::time::timeout(NEAR, dial).await.map_err(|_| io::ErrorKind::TimedOut)??))
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &std::path::Path) -> io::Result<Box<dyn Io>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system's engines have no unix sockets; npipe:// is their address",
+    ))
+}
+
+/// A pipe all of whose instances are busy is tried again (ERROR_PIPE_BUSY, winerror.h).
+#[cfg(windows)]
+async fn pipe(path: &str) -> io::Result<Box<dyn Io>> {
+    const ERROR_PIPE_BUSY: i32 = 231;
+    let end = tokio::time::Instant::now() + NEAR;
+    loop {
+        match tokio::net::windows::named_pipe::ClientOptions::new().open(path) {
+            Ok(pipe) => return Ok(Box::new(pipe)),
+            Err(error)
+                if error.raw_os_error() == Some(ERROR_PIPE_BUSY) && tokio::time::Instant::now() < end =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(not(windows))]
+async fn pipe(_: &str) -> io::Result<Box<dyn Io>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "named pipes are Windows' own; unix:// is the address here",
+    ))
+}

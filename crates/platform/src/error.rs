@@ -1,0 +1,267 @@
+//! What can go wrong between a name and an agent beside its process.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use pepo_wire::{Code, Failure, FailureExt, name::TargetName};
+
+/// A failed act of this crate, with its facts.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// An address that cannot be dialled.
+    #[error("the engine's address `{address}` cannot be used: {why}")]
+    BadAddress {
+        /// As it was written.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Docker's settings could not be read.
+    #[error("docker's settings in {} cannot be read", path.display())]
+    BadSettings {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Settings name a docker context that does not exist.
+    #[error("there is no docker context `{name}`")]
+    NoContext {
+        /// Its name.
+        name: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The socket may not be opened by this user.
+    #[error("the socket {address} may not be opened by this user")]
+    SocketDenied {
+        /// The engine's address.
+        address: String,
+        /// What the engine is called.
+        engine: &'static str,
+    },
+    /// Nobody answers at the address.
+    #[error("{engine} does not answer at {address}")]
+    Unreachable {
+        /// What the engine is called.
+        engine: &'static str,
+        /// Its address.
+        address: String,
+        /// What came back.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too slow.
+    #[error("{what} did not answer within {} s", limit.as_secs_f32())]
+    Slow {
+        /// Who, for what.
+        what: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The engine said no.
+    #[error("{engine} refused to {act}: {words} (status {status})")]
+    Refused {
+        /// What the engine is called.
+        engine: &'static str,
+        /// What was asked of it: "list its containers".
+        act: &'static str,
+        /// The status of its answer: HTTP's, or gRPC's.
+        status: u16,
+        /// Its own words.
+        words: String,
+    },
+    /// The engine's answer is not what it should be.
+    #[error("{engine} was asked to {act} and its answer cannot be understood: {why}")]
+    Garbled {
+        /// What the engine is called.
+        engine: &'static str,
+        /// What was asked of it.
+        act: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nothing answers to the name.
+    #[error("no target answers to `{name}`")]
+    NotFound {
+        /// As typed.
+        name: TargetName,
+        /// Names that come close.
+        near: Vec<String>,
+        /// Where it was looked for.
+        searched: Vec<String>,
+        /// Names of the same word on other machines, which a bare name does not mean.
+        elsewhere: Vec<String>,
+    },
+    /// Several targets answer to the name.
+    #[error("`{name}` means more than one target")]
+    Ambiguous {
+        /// As typed.
+        name: TargetName,
+        /// Names that mean one each.
+        candidates: Vec<String>,
+    },
+    /// The container has no process.
+    #[error("{name} is not running")]
+    NotRunning {
+        /// What `ps` calls it.
+        name: TargetName,
+        /// The engine's word.
+        state: String,
+    },
+    /// Pepo's own process, or one of its helpers.
+    #[error("{name} is one of Pepo's own helpers")]
+    OwnHelper {
+        /// What was named.
+        name: TargetName,
+    },
+    /// The number an engine gives cannot be proven to be the container's process.
+    #[error("the main process of {name} is not proven to be on this machine")]
+    NotProven {
+        /// What `ps` calls it.
+        name: TargetName,
+        /// What was looked at.
+        why: String,
+    },
+    /// No agent can stand beside the target from here.
+    #[error("{name} cannot be reached from here: {why}")]
+    NotReachable {
+        /// What `ps` calls it.
+        name: TargetName,
+        /// What is missing.
+        why: String,
+    },
+    /// A helper container could not be made.
+    #[error("no helper container could be started beside {name}: failed to {step}")]
+    Helper {
+        /// What `ps` calls the target.
+        name: TargetName,
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        source: Box<PlatformError>,
+    },
+    /// No binary of Pepo's fits the target's machine.
+    #[error("there is no Pepo binary for {arch} Linux: {why}")]
+    NoBinary {
+        /// As Rust names it.
+        arch: String,
+        /// What was looked at.
+        why: String,
+    },
+    /// A file of ours could not be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper's stream broke before the agent spoke.
+    #[error("the helper ended before its agent spoke: {words}")]
+    Silent {
+        /// Its last words.
+        words: String,
+    },
+}
+
+impl FailureExt for PlatformError {
+    fn failure(&self) -> Failure {
+        let failure = self.hints(Failure::new(self.code(), self.to_string()));
+        match std::error::Error::source(self) {
+            Some(source) => failure.because_of(source),
+            None => failure,
+        }
+    }
+}
+
+impl From<PlatformError> for Failure {
+    fn from(error: PlatformError) -> Failure {
+        error.failure()
+    }
+}
+
+impl PlatformError {
+    fn code(&self) -> Code {
+        match self {
+            PlatformError::BadAddress { .. }
+            | PlatformError::BadSettings { .. }
+            | PlatformError::NoContext { .. } => Code::NoEngine,
+            PlatformError::SocketDenied { .. } => Code::SocketDenied,
+            PlatformError::Unreachable { .. } | PlatformError::Silent { .. } => Code::EngineUnreachable,
+            PlatformError::Slow { .. } => Code::TimedOut,
+            PlatformError::Refused { .. } | PlatformError::Garbled { .. } => Code::EngineRefused,
+            PlatformError::NotFound { .. } => Code::TargetNotFound,
+            PlatformError::Ambiguous { .. } => Code::TargetAmbiguous,
+            PlatformError::NotRunning { .. } => Code::NotRunning,
+            PlatformError::NotProven { .. } => Code::PidNotProven,
+            PlatformError::NotReachable { .. } | PlatformError::OwnHelper { .. } => Code::NotReachable,
+            PlatformError::Helper { .. } | PlatformError::NoBinary { .. } => Code::AgentNotStarted,
+            PlatformError::File { .. } => Code::FileDenied,
+        }
+    }
+
+    /// Causes that are no error of their own, and what to do next.
+    fn hints(&self, failure: Failure) -> Failure {
+        match self {
+            PlatformError::BadAddress { .. } => failure
+                .hint("set DOCKER_HOST or CONTAINER_HOST to an address of the form unix:///run/docker.sock"),
+            PlatformError::BadSettings { .. } => failure.hint("mend the file, or set DOCKER_HOST"),
+            PlatformError::NoContext { path, .. } => failure
+                .because(format!("{} does not exist", path.display()))
+                .hint("`docker context ls` lists those there are"),
+            PlatformError::SocketDenied { engine, .. } => failure.hint(denied_hint(engine)),
+            PlatformError::Unreachable { .. } => {
+                failure.hint("is the engine running?").try_command("what was tried", ["pepo", "check"])
+            }
+            PlatformError::NotFound { near, searched, elsewhere, .. } => {
+                not_found(failure, near, searched, elsewhere)
+            }
+            PlatformError::Ambiguous { candidates, .. } => failure
+                .because(format!("it could be {}", list(candidates)))
+                .hint("type one of these names in full"),
+            PlatformError::NotRunning { state, .. } => failure.because(format!("its state is \"{state}\"")),
+            PlatformError::NotProven { why, .. } => failure
+                .because(why)
+                .hint("a helper container in the target's PID namespace needs no such proof"),
+            _ => failure,
+        }
+    }
+}
+
+fn denied_hint(engine: &str) -> &'static str {
+    match engine {
+        "docker" => {
+            "join the group that owns the socket (`sudo usermod -aG docker $USER`), use docker's rootless mode, or run as root"
+        }
+        "podman" => "start your own service (`systemctl --user start podman.socket`), or run as root",
+        _ => "run as root",
+    }
+}
+
+fn not_found(mut failure: Failure, near: &[String], searched: &[String], elsewhere: &[String]) -> Failure {
+    if searched.is_empty() {
+        failure = failure.because("no container engine was found");
+    } else {
+        failure = failure.because(format!("looked at {}", list(searched)));
+    }
+    if let [first, ..] = elsewhere {
+        failure =
+            failure.hint(format!("a bare name means this machine; elsewhere there is {}", list(elsewhere)));
+        return failure.try_command("name it in full", ["pepo", "check", first]);
+    }
+    if !near.is_empty() {
+        failure = failure.hint(format!("near names: {}", list(near)));
+    }
+    failure.try_command("list the names that work", ["pepo", "ps"])
+}
+
+/// `a, b and c`.
+pub(crate) fn list(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}

@@ -1,0 +1,277 @@
+//! An agent in a container of its own, beside the target.
+//!
+//! The helper is made from the target's own image (nothing is pulled, no image stays), with the static `pepo` binary put
+//! in by the archive API (no shell is needed), in the target's PID namespace. Its input and output are the byte stream.
+//!
+//! Steps: image → binary → create → upload → attach → start. If one fails, what was made is removed and the error
+//! names the step. A helper ends by itself when its stream does; the engine then removes it (`AutoRemove`). One whose maker was
+//! killed before the start is removed by the next reach.
+
+/// The binary that is put into helpers.
+mod binary;
+/// Who made a helper, and whether that process still lives.
+mod creator;
+/// What a killed predecessor left.
+mod leftovers;
+/// What is asked of the engine.
+mod spec;
+/// The archive that is uploaded.
+mod upload;
+
+pub use binary::AgentBinary;
+
+use std::{
+    collections::{BTreeMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use pepo_wire::{
+    Failure,
+    agent::{ContainerTarget, Target, target},
+};
+
+use tokio::io::AsyncReadExt as _;
+
+use crate::{
+    How, Located, PlatformError, Reached, State,
+    engine::{
+        api,
+        client::{Client, Joined},
+    },
+};
+
+/// Marks our helpers; its value is the id of the target's container.
+pub const LABEL: &str = "dev.pepo.helper";
+/// So long a helper may take to end by itself once its stream has ended.
+const POLITE: Duration = Duration::from_secs(10);
+/// So long is waited for the last words of one that ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// So long the engine may take to remove it.
+const REMOVED: Duration = Duration::from_secs(10);
+
+pub(crate) fn is_helper(labels: &BTreeMap<String, String>) -> bool {
+    labels.contains_key(LABEL)
+}
+
+/// Starts a helper beside the target and joins its agent.
+pub(crate) async fn reach(
+    client: &Arc<Client>,
+    binary: &AgentBinary,
+    located: &Located,
+) -> Result<Reached, PlatformError> {
+    let at = |step: &'static str| {
+        let name = located.name.clone();
+        move |source: PlatformError| PlatformError::Helper { name, step, source: Box::new(source) }
+    };
+    let binary = choose(client, binary, located).await.map_err(at("choose a binary for it"))?;
+    leftovers::remove(client).await;
+    let mut made = create(client, located).await.map_err(at("create it from the target's image"))?;
+    match start(client, &binary, &made.name).await {
+        Ok(joined) => {
+            let how = How::Helper { container: made.name.clone() };
+            made.phase = Phase::Running;
+            Ok(Reached {
+                io: Box::new(joined),
+                target: target(located),
+                how,
+                proof: None,
+                leave: Leave(Some(made)),
+            })
+        }
+        Err((step, error)) => {
+            let removed = made.remove_now().await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a helper could not be removed");
+            }
+            Err(at(step)(error))
+        }
+    }
+}
+
+/// The binary for the machine the target runs on.
+async fn choose(
+    client: &Client,
+    binary: &AgentBinary,
+    located: &Located,
+) -> Result<binary::Chosen, PlatformError> {
+    let image: api::Image =
+        client.get("inspect the target's image", &format!("/images/{}/json", located.facts.image_id)).await?;
+    let engine = &client.met().await?.about.arch;
+    binary.choose(&image, engine)
+}
+
+async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, PlatformError> {
+    let name = format!("pepo-helper-{:016x}", RandomState::new().hash_one(&located.container_id));
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    let docker = &client.met().await?.docker;
+    let body = spec::body(located);
+    // From here on the container may exist, even if the answer is lost.
+    let made = Made { client: client.clone(), name, phase: Phase::Waiting };
+    match docker.create_container(Some(options), body).await {
+        Ok(_) => Ok(made),
+        Err(error) => {
+            let error = client.bollard("create a container", error);
+            let _ = made.remove_now().await;
+            Err(error)
+        }
+    }
+}
+
+/// Upload, attach, start; the step that failed stands with its error.
+async fn start(
+    client: &Client,
+    binary: &binary::Chosen,
+    name: &str,
+) -> Result<Joined, (&'static str, PlatformError)> {
+    let docker = &client.met().await.map_err(|error| ("ask the engine", error))?.docker;
+    let upload = "put the binary into it";
+    let options = UploadToContainerOptionsBuilder::default().path("/").build();
+    let archive = upload::archive(binary).await.map_err(|error| (upload, error))?;
+    let uploaded = docker.upload_to_container(name, Some(options), bollard::body_try_stream(archive)).await;
+    uploaded.map_err(|error| (upload, client.bollard("unpack an archive", error)))?;
+    let joined = client.attach(name).await.map_err(|error| ("join its input and output", error))?;
+    let started = docker.start_container(name, None).await;
+    started.map_err(|error| ("start it", client.bollard("start a container", error)))?;
+    see_it_run(client, name, joined).await.map_err(|error| ("see its agent run", error))
+}
+
+/// A program that cannot run ends at once; then its last words tell why.
+async fn see_it_run(client: &Client, name: &str, mut joined: Joined) -> Result<Joined, PlatformError> {
+    let path = format!("/containers/{name}/json");
+    match client.get::<api::Inspect>("inspect a container", &path).await {
+        Ok(helper) if State::read(&helper.state.status).has_process() => Ok(joined),
+        Ok(_) | Err(PlatformError::Refused { status: 404, .. }) => {
+            let words = joined.last_words();
+            let _ = tokio::time::timeout(LAST_WORDS, joined.read_to_end(&mut Vec::new())).await;
+            Err(PlatformError::Silent { words: words.text() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The target as an agent in its PID namespace sees it. Unless the namespace is shared with others, its main process is number 1 there.
+fn target(located: &Located) -> Target {
+    let alone = matches!(located.facts.pid_mode.as_str(), "" | "private");
+    let container = ContainerTarget {
+        id: located.container_id.clone(),
+        name: located.name.to_string(),
+        pid_hint: u32::from(alone),
+    };
+    Target { kind: Some(target::Kind::Container(container)), selector: None }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Created; no process of it runs.
+    Waiting,
+    /// An agent runs in it, which ends by itself and must not be ended otherwise while a target is held.
+    Running,
+    /// Gone.
+    Gone,
+}
+
+/// A helper container that exists.
+struct Made {
+    client: Arc<Client>,
+    name: String,
+    phase: Phase,
+}
+
+impl Made {
+    /// Removes it whatever it does.
+    async fn remove_now(mut self) -> Result<(), PlatformError> {
+        self.phase = Phase::Gone;
+        remove(&self.client, &self.name).await
+    }
+
+    /// Lets it end by itself, then makes sure that it is gone.
+    async fn remove_politely(mut self) -> Result<(), PlatformError> {
+        self.phase = Phase::Gone;
+        if gone(&self.client, &self.name, POLITE).await? {
+            return Ok(());
+        }
+        remove(&self.client, &self.name).await
+    }
+}
+
+impl Drop for Made {
+    /// The last resort when the caller was cancelled or forgot: it needs a runtime that lives on.
+    fn drop(&mut self) {
+        if self.phase == Phase::Gone {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let rest = Made { client: self.client.clone(), name: self.name.clone(), phase: Phase::Gone };
+        let running = self.phase == Phase::Running;
+        runtime.spawn(async move {
+            let _ = if running { rest.remove_politely().await } else { rest.remove_now().await };
+        });
+    }
+}
+
+async fn remove(client: &Client, name: &str) -> Result<(), PlatformError> {
+    let act = "remove a container";
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match client
+        .met()
+        .await?
+        .docker
+        .remove_container(name, Some(options))
+        .await
+        .map_err(|error| client.bollard(act, error))
+    {
+        // 404: it is gone. 409: the engine is about to remove it.
+        Ok(()) | Err(PlatformError::Refused { status: 404, .. }) => return Ok(()),
+        Err(PlatformError::Refused { status: 409, .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if gone(client, name, REMOVED).await? {
+        return Ok(());
+    }
+    Err(PlatformError::Slow { what: format!("{}, asked to remove {name},", client.engine), limit: REMOVED })
+}
+
+/// Waits until the engine does not know the container any more. `false`: it still does after `limit`.
+async fn gone(client: &Client, name: &str, limit: Duration) -> Result<bool, PlatformError> {
+    let end = tokio::time::Instant::now() + limit;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match client.get::<api::Inspect>("inspect a container", &format!("/containers/{name}/json")).await {
+            Err(PlatformError::Refused { status: 404, .. }) => return Ok(true),
+            Ok(_) | Err(PlatformError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if tokio::time::Instant::now() >= end {
+            return Ok(false);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Ends what was made to reach a target.
+#[must_use = "call leave() when the stream is dropped"]
+pub struct Leave(Option<Made>);
+
+impl Leave {
+    pub(crate) fn nothing() -> Leave {
+        Leave(None)
+    }
+
+    /// Waits until the helper is gone and removes it if it does not go by itself. Drop the stream (and every client on it) first: its end is
+    /// what ends the agent. In process there is nothing to do.
+    ///
+    /// # Errors
+    /// [`pepo_wire::Code::EngineRefused`], [`pepo_wire::Code::EngineUnreachable`], [`pepo_wire::Code::TimedOut`]: the helper may still be there.
+    pub async fn leave(self) -> Result<(), Failure> {
+        match self.0 {
+            Some(made) => Ok(made.remove_politely().await?),
+            None => Ok(()),
+        }
+    }
+}

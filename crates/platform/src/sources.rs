@@ -1,0 +1,406 @@
+//! All platforms of this machine together: found, asked at once, and searched by name.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use pepo_wire::{
+    Code, Failure, Hint,
+    name::{Kind, TargetName},
+};
+
+use crate::{
+    AgentBinary, Endpoint, Environment, Listed, LocalAgent, Located, Need, Platform, PlatformError,
+    ReachPolicy, Reached, context, cri::Cri, engine::Engine, host::Host, local::Local, names::near,
+};
+
+/// So long each source has to answer a list.
+const LIST: Duration = Duration::from_secs(2);
+/// So long each source has to find a name, when it is reached through ssh too.
+const LOCATE: Duration = Duration::from_secs(15);
+
+/// Where to look, and how to reach what is found.
+#[derive(Clone)]
+pub struct Options {
+    /// Only this platform.
+    pub on: Option<Kind>,
+    /// The CRI runtime's socket (`--cri-socket`).
+    pub cri_socket: Option<PathBuf>,
+    /// Which way to take to a target.
+    pub policy: ReachPolicy,
+    /// What the agent must be allowed to do.
+    pub need: Need,
+    /// The agent in this process; on Linux only.
+    pub local: Option<Arc<dyn LocalAgent>>,
+    /// The binary for helpers.
+    pub binary: AgentBinary,
+    /// What the surroundings say.
+    pub environment: Environment,
+}
+
+impl Options {
+    /// Everything that this process' surroundings offer.
+    #[must_use]
+    pub fn usual(local: Option<Arc<dyn LocalAgent>>) -> Options {
+        Options {
+            on: None,
+            cri_socket: None,
+            policy: ReachPolicy::Auto,
+            need: Need::Look,
+            local,
+            binary: AgentBinary::Own,
+            environment: Environment::of_this_process(),
+        }
+    }
+}
+
+/// The platforms found.
+pub struct Platforms {
+    sources: Vec<Source>,
+    /// Addresses that were tried and where nothing was.
+    absent: Vec<String>,
+}
+
+/// A platform, or why a chosen one cannot be had.
+struct Source {
+    kind: Kind,
+    platform: Result<Arc<dyn Platform>, Failure>,
+}
+
+/// What all sources told.
+#[derive(Debug)]
+pub struct Listing {
+    /// Every target once, by kind and name.
+    pub listed: Vec<Listed>,
+    /// Sources that could not be asked or did not answer, with their names.
+    pub failed: Vec<(String, Failure)>,
+    /// How many sources were asked.
+    pub asked: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A target with the platform it was found on.
+pub struct Found {
+    /// The platform.
+    pub platform: Arc<dyn Platform>,
+    /// The target.
+    pub located: Located,
+}
+
+impl Found {
+    /// A byte stream to an agent beside it.
+    ///
+    /// # Errors
+    /// As [`Platform::reach`].
+    pub async fn reach(&self) -> Result<Reached, Failure> {
+        self.platform.reach(&self.located).await
+    }
+}
+
+impl Platforms {
+    /// Looks for sockets; asks nobody yet.
+    #[must_use]
+    pub fn find(options: &Options) -> Platforms {
+        let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new() };
+        let wants = |kind| options.on.is_none_or(|on| on == kind || (on == Kind::Pid && kind == Kind::Host));
+        let local = Local::new(options.local.clone(), options.need);
+        if wants(Kind::Docker) {
+            platforms.add_engine(
+                Kind::Docker,
+                context::chosen(&options.environment),
+                docker_sockets(&options.environment),
+                options,
+                &local,
+            );
+        }
+        if wants(Kind::Podman) {
+            let chosen = options.environment.get("CONTAINER_HOST").map(Endpoint::parse).transpose();
+            platforms.add_engine(Kind::Podman, chosen, podman_sockets(&options.environment), options, &local);
+        }
+        if wants(Kind::Cri) {
+            platforms.add_cri(options, &local);
+        }
+        if wants(Kind::Host) && local.exists() {
+            platforms.add(Kind::Host, Arc::new(Host::new(local)));
+        }
+        platforms
+    }
+
+    /// The platforms themselves, in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Platform>> {
+        self.sources.iter().filter_map(|source| source.platform.as_ref().ok())
+    }
+
+    /// Where no engine was found, for messages.
+    #[must_use]
+    pub fn absent(&self) -> &[String] {
+        &self.absent
+    }
+
+    /// Asks every source at once; each has two seconds.
+    pub async fn list_all(&self) -> Listing {
+        let begin = Instant::now();
+        let answers = join_all(self.sources.iter().map(|source| async {
+            let platform = source.platform.clone()?;
+            within(&*platform, LIST, platform.list()).await
+        }))
+        .await;
+        let mut listing = Listing {
+            listed: Vec::new(),
+            failed: Vec::new(),
+            asked: self.sources.len(),
+            took: Duration::ZERO,
+        };
+        let mut known = HashSet::new();
+        // Engines come before the host, which sees their containers too but does not know their names.
+        for (source, answer) in self.sources.iter().zip(answers) {
+            match answer {
+                Ok(listed) => listing
+                    .listed
+                    .extend(listed.into_iter().filter(|one| known.insert(one.container_id.clone()))),
+                Err(failure) => listing.failed.push((source.name(), failure)),
+            }
+        }
+        listing.listed.sort_by(|a, b| a.name.cmp(&b.name));
+        listing.took = begin.elapsed();
+        listing
+    }
+
+    /// The one running target a name means. A bare name means the engines of this machine, and containers of its cgroups by id.
+    ///
+    /// # Errors
+    /// [`Code::TargetNotFound`] with near names, [`Code::TargetAmbiguous`] with the full names, [`Code::NotRunning`], [`Code::NoEngine`],
+    /// or why the only source asked did not answer.
+    pub async fn locate(&self, name: &TargetName) -> Result<Found, Failure> {
+        let asked: Vec<&Source> = self.sources.iter().filter(|source| source.answers_to(name)).collect();
+        if asked.is_empty() {
+            return Err(self.no_source(name));
+        }
+        let answers = join_all(asked.iter().map(|source| async {
+            let platform = source.platform.clone()?;
+            let located = within(&*platform, LOCATE, platform.locate(name)).await?;
+            Ok(Found { platform, located })
+        }))
+        .await;
+        let searched = asked.iter().map(|source| source.name()).collect();
+        match choose(name, searched, answers) {
+            Err(failure) if failure.code() == Code::TargetNotFound && failure.hints.len() < 2 => {
+                Err(self.with_near(name, failure).await)
+            }
+            other => other,
+        }
+    }
+
+    /// Adds the names that come close, on whatever platform.
+    async fn with_near(&self, name: &TargetName, mut failure: Failure) -> Failure {
+        let names: Vec<TargetName> = self.list_all().await.listed.into_iter().map(|one| one.name).collect();
+        let near = near(&name.name, names.iter().map(|one| one.name.as_str()));
+        if !near.is_empty() {
+            let full: Vec<String> = near
+                .iter()
+                .flat_map(|near| names.iter().filter(move |one| one.name == *near))
+                .map(TargetName::to_string)
+                .collect();
+            failure.hints.insert(
+                0,
+                Hint { text: format!("near names: {}", crate::error::list(&full)), command: Vec::new() },
+            );
+        }
+        failure
+    }
+
+    fn add(&mut self, kind: Kind, platform: Arc<dyn Platform>) {
+        self.sources.push(Source { kind, platform: Ok(platform) });
+    }
+
+    /// The chosen engine; without a choice, every usual one that is there.
+    fn add_engine(
+        &mut self,
+        kind: Kind,
+        chosen: Result<Option<Endpoint>, PlatformError>,
+        usual: Vec<Endpoint>,
+        options: &Options,
+        local: &Local,
+    ) {
+        let endpoints = match chosen {
+            Ok(Some(endpoint)) => vec![endpoint],
+            Ok(None) => {
+                let (there, absent): (Vec<_>, Vec<_>) = usual.into_iter().partition(is_there);
+                self.absent.extend(absent.iter().map(Endpoint::to_string));
+                there
+            }
+            Err(error) => return self.sources.push(Source { kind, platform: Err(error.into()) }),
+        };
+        for endpoint in endpoints {
+            let engine = Engine::new(kind, endpoint, local.clone(), options.policy, options.binary.clone());
+            self.add(kind, Arc::new(engine));
+        }
+    }
+
+    fn add_cri(&mut self, options: &Options, local: &Local) {
+        match crate::cri::sockets::choose(options.cri_socket.as_deref(), &options.environment) {
+            Ok(found) => {
+                self.absent.extend(found.absent.iter().map(|path| format!("unix://{}", path.display())));
+                if let Some(socket) = found.socket {
+                    self.add(Kind::Cri, Arc::new(Cri::new(socket, local.clone())));
+                }
+            }
+            Err(error) => self.sources.push(Source { kind: Kind::Cri, platform: Err(error.into()) }),
+        }
+    }
+
+    fn no_source(&self, name: &TargetName) -> Failure {
+        if matches!(name.kind, Some(Kind::Host | Kind::Pid)) {
+            return Failure::new(Code::NotReachable, "this machine's own processes cannot be looked at")
+                .because("the agent runs on Linux only");
+        }
+        let what =
+            name.kind.map_or("container engine".to_owned(), |kind| format!("{} engine", kind.prefix()));
+        Failure::new(Code::NoEngine, format!("no {what} was found on this machine"))
+            .because(format!("there is nothing at {}", crate::error::list(&self.absent)))
+            .hint("start the engine, or say where it is: DOCKER_HOST, CONTAINER_HOST or --cri-socket")
+    }
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match &self.platform {
+            Ok(platform) => format!("{} ({})", self.kind.prefix(), platform.address()),
+            Err(_) => self.kind.prefix().to_owned(),
+        }
+    }
+
+    fn answers_to(&self, name: &TargetName) -> bool {
+        match name.kind {
+            Some(Kind::Pid) => self.kind == Kind::Host,
+            Some(kind) => self.kind == kind,
+            None => true,
+        }
+    }
+}
+
+/// The answer, or the failure that says who was too slow.
+async fn within<T>(
+    platform: &dyn Platform,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| PlatformError::Slow {
+        what: format!("{} at {}", platform.kind().prefix(), platform.address()),
+        limit,
+    };
+    tokio::time::timeout(limit, answer).await.map_err(late)?
+}
+
+/// What the answers to one name come to.
+fn choose(
+    name: &TargetName,
+    searched: Vec<String>,
+    answers: Vec<Result<Found, Failure>>,
+) -> Result<Found, Failure> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut failures = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(one) if name.kind.is_none() && !one.platform.is_here() => {
+                elsewhere.push(one.located.name.to_string())
+            }
+            // The host sees the engines' containers too, and two addresses may lead to one engine.
+            Ok(one) if found.iter().any(|other| is_same(&other.located, &one.located)) => {}
+            Ok(one) => found.push(one),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match found.len() {
+        0 => Err(none(name, searched, elsewhere, failures)),
+        1 => found.pop().ok_or_else(|| Failure::new(Code::Internal, "a target was lost")),
+        _ => Err(PlatformError::Ambiguous { name: name.clone(), candidates: full_names(&found) }.into()),
+    }
+}
+
+/// Names that mean one each: by id where two engines of one kind know the same name.
+fn full_names(found: &[Found]) -> Vec<String> {
+    let twins = |one: &Found| found.iter().filter(|other| other.located.name == one.located.name).count() > 1;
+    found
+        .iter()
+        .map(|one| match twins(one) {
+            true => {
+                format!("{}/{}", one.platform.kind().prefix(), crate::names::short(&one.located.container_id))
+            }
+            false => one.located.name.to_string(),
+        })
+        .collect()
+}
+
+fn is_same(one: &Located, other: &Located) -> bool {
+    !one.container_id.is_empty() && one.container_id == other.container_id
+}
+
+/// No source has it. "Not running" and "several" tell more than "not found"; who could not be asked is told beside that.
+fn none(name: &TargetName, searched: Vec<String>, elsewhere: Vec<String>, failures: Vec<Failure>) -> Failure {
+    let telling = |failure: &&Failure| {
+        matches!(failure.code(), Code::NotRunning | Code::TargetAmbiguous | Code::NotReachable)
+    };
+    if elsewhere.is_empty()
+        && let Some(failure) = failures.iter().find(telling)
+    {
+        return failure.clone();
+    }
+    let unknown = |failure: &&Failure| failure.code() == Code::TargetNotFound;
+    let unasked: Vec<&Failure> = failures.iter().filter(|failure| !unknown(failure)).collect();
+    if elsewhere.is_empty()
+        && unasked.len() == failures.len()
+        && let Some(failure) = unasked.first()
+    {
+        return (*failure).clone();
+    }
+    let not_found = PlatformError::NotFound { name: name.clone(), near: Vec::new(), searched, elsewhere };
+    unasked.into_iter().fold(not_found.into(), |all: Failure, failure| all.because(failure))
+}
+
+/// Docker's sockets, where no setting chooses one: the machine's, this user's own (rootless), Docker Desktop's.
+fn docker_sockets(environment: &Environment) -> Vec<Endpoint> {
+    if cfg!(windows) {
+        return vec![Endpoint::Pipe(r"\\.\pipe\docker_engine".to_owned())];
+    }
+    let mut paths = vec![environment.path("/var/run/docker.sock")];
+    paths.extend(environment.runtime_folder().map(|folder| folder.join("docker.sock")));
+    if let Some(home) = environment.home() {
+        paths.extend([home.join(".docker/run/docker.sock"), home.join(".docker/desktop/docker.sock")]);
+    }
+    different(paths)
+}
+
+/// Podman's sockets, where no setting chooses one: the machine's and this user's own.
+fn podman_sockets(environment: &Environment) -> Vec<Endpoint> {
+    if cfg!(windows) {
+        return vec![Endpoint::Pipe(r"\\.\pipe\podman-machine-default".to_owned())];
+    }
+    let mut paths = vec![environment.path("/run/podman/podman.sock")];
+    paths.extend(environment.runtime_folder().map(|folder| folder.join("podman/podman.sock")));
+    different(paths)
+}
+
+/// Each file once: Docker Desktop links one socket to another.
+fn different(paths: Vec<PathBuf>) -> Vec<Endpoint> {
+    let mut seen = HashSet::new();
+    paths
+        .into_iter()
+        .filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())))
+        .map(Endpoint::Unix)
+        .collect()
+}
+
+fn is_there(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Unix(path) => crate::cri::sockets::is_socket(path),
+        Endpoint::Pipe(path) => std::fs::metadata(path).is_ok(),
+        Endpoint::Tcp { .. } | Endpoint::Ssh { .. } => true,
+    }
+}
