@@ -31,7 +31,7 @@ pub struct PythonFacts {
     /// The file that the interpreter is in: libpython or the executable.
     pub module: Module,
     /// Address of `_PyRuntime` in the process.
-    pub runtime_address: Option<u64>,
+    pub runtime_address: u64,
     /// Built without the global interpreter lock.
     pub free_threaded: bool,
 }
@@ -45,12 +45,13 @@ pub(crate) fn find(process: &Process, maps: &[Map], facts: &RuntimeFacts) -> Opt
         .or_else(|| Module::find(process, maps, |path| path == facts.executable))?;
     let elf = module.open(process)?;
     let symbols = elf.symbols(&["_PyRuntime", "Py_Version"]);
+    // Exported by all versions from 3.7 on: where it is missing the interpreter is not, or not yet loaded.
+    let runtime_address = symbols.get("_PyRuntime")?.address.wrapping_add(module.bias);
     let exact =
         symbols.get("Py_Version").and_then(|symbol| number_at(&elf, symbol.address)).map(parts_of_hex);
     let (major, minor) =
         exact.map(|(major, minor, _)| (major, minor)).or_else(|| by_names(maps, facts, &module))?;
     let patch = exact.map(|(_, _, patch)| patch).or_else(|| patch_in_constants(&elf, major, minor));
-    let runtime_address = symbols.get("_PyRuntime").map(|symbol| symbol.address.wrapping_add(module.bias));
     let version = match patch {
         Some(patch) => format!("{major}.{minor}.{patch}"),
         None => format!("{major}.{minor}"),
@@ -104,11 +105,11 @@ fn number_at<S: Source>(elf: &Elf<S>, address: u64) -> Option<u32> {
     elf.fields(&elf.range(offset, 4)?).u32(0)
 }
 
-/// The third number: the constant PY_VERSION, "3.8.18" between two NUL bytes.
+/// The third number: the constant PY_VERSION, "3.8.18" before a NUL byte. Linkers let it share the end of a longer text.
 fn patch_in_constants<S: Source>(elf: &Elf<S>, major: u32, minor: u32) -> Option<u32> {
     let section = elf.section_named(".rodata")?;
     let pattern =
-        Regex::new(&format!(r"(?-u)\x00{major}\.{minor}\.([0-9]{{1,3}})(?:(?:a|b|rc)[0-9]+)?\+?\x00"))
+        Regex::new(&format!(r"(?-u)[^0-9.]{major}\.{minor}\.([0-9]{{1,3}})(?:(?:a|b|rc)[0-9]+)?\+?\x00"))
             .ok()?;
     for start in (0..section.size.min(MOST)).step_by(CHUNK as usize) {
         let bytes = elf.up_to(section.offset.checked_add(start)?, (CHUNK + 64).min(section.size - start))?;
@@ -120,14 +121,14 @@ fn patch_in_constants<S: Source>(elf: &Elf<S>, major: u32, minor: u32) -> Option
 }
 
 /// From 3.13 on `_PyRuntime` begins with a cookie, the version, and whether the build has no lock (`_Py_DebugOffsets`).
-fn is_free_threaded(process: &Process, runtime: Option<u64>, module: &Module, minor: u32) -> bool {
+fn is_free_threaded(process: &Process, runtime: u64, module: &Module, minor: u32) -> bool {
     if minor < 13 {
         return false;
     }
     let by_name = || name(&module.path).is_some_and(|name| name.contains(&format!("3.{minor}t")));
     let by_memory = || {
         let mut head = [0; 24];
-        process.memory().ok()?.read_at(runtime?, &mut head).ok()?;
+        process.memory().ok()?.read_at(runtime, &mut head).ok()?;
         head.starts_with(b"xdebugpy").then(|| head[16..].iter().any(|&byte| byte != 0))
     };
     by_memory().unwrap_or_else(by_name)

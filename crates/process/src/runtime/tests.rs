@@ -77,7 +77,7 @@ fn every_python_here_is_recognised_with_its_exact_version() {
         assert_eq!(facts.language, Language::Python);
         assert_eq!(facts.version.as_deref(), Some(said.as_str()), "{}", path.display());
         let python = facts.python.unwrap();
-        assert!(python.runtime_address.is_some() && !python.free_threaded, "{python:?}");
+        assert!(python.runtime_address > 0 && !python.free_threaded, "{python:?}");
         seen += 1;
     }
     assert!(seen > 0 || !std::path::Path::new("/usr/bin/python3").exists(), "no Python was looked at");
