@@ -18,6 +18,8 @@ mod bench;
 mod demo;
 /// `dist`: the binaries of a release.
 mod dist;
+/// `fuzz`: hostile bytes for the readers of our own.
+mod fuzz;
 /// `safety`: who survives what, into `docs/safety.md`.
 mod safety;
 /// `setup`: installs what is missing.
@@ -39,6 +41,7 @@ cargo xtask VERB
   test    every check and every test                   [GROUP...] [--list] [--yes]
   bench   measure, and write docs/benchmarks.md        [words for the benchmark]
   safety  kill everything, and write docs/safety.md    [words for the safety run]
+  fuzz    hostile bytes for our readers                [TARGET...] [--seconds N] [--seed N]
   tidy    rules that no compiler knows                 [--write]
   dist    the binaries of a release, into dist/        [--target TRIPLE...] [--yes]
 ";
@@ -60,6 +63,7 @@ fn verb() -> anyhow::Result<()> {
         "demo" => demo::main(args),
         "test" => test::main(args),
         "bench" => bench::main(args),
+        "fuzz" => fuzz::main(args),
         "safety" => safety::main(args),
         "tidy" => tidy::main(args),
         "dist" => dist::main(args),

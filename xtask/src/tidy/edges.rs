@@ -38,6 +38,7 @@ const ROOMS: &[Room] = &[
     },
     room(TESTKIT, ALL_BUT_PEPO, &[]),
     room("pepo-trials", ALL_BUT_PEPO, &[]),
+    room("pepo-fuzz", &["pepo-wire", "pepo-process"], &["tokio", "bollard", "clap", "anyhow"]),
     room("xtask", &[], &["tokio", "clap"]),
 ];
 

@@ -1,0 +1,163 @@
+//! What is fuzzed: for each reader a corpus and what must hold for any bytes. Not to panic and not to
+//! linger holds for all.
+
+use pepo_process::cgroup::CgroupEntry;
+use pepo_process::elf::{self, Elf};
+use pepo_process::maps::Map;
+use pepo_process::stat::Stat;
+use pepo_process::status::Status;
+use pepo_wire::dap::{FrameDecoder, FrameError, Message, encode_frame};
+use pepo_wire::name::TargetName;
+
+/// One reader under fire.
+pub struct Target {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// Inputs that are well formed, to start from.
+    pub corpus: fn() -> Vec<Vec<u8>>,
+    /// Feeds it; panics when a promise is broken.
+    pub feed: fn(&[u8]),
+}
+
+/// All of them.
+pub const ALL: &[Target] = &[
+    Target { name: "dap-frames", corpus: dap_corpus, feed: dap_frames },
+    Target { name: "elf", corpus: elf_corpus, feed: elf_file },
+    Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
+    Target { name: "names", corpus: name_corpus, feed: names },
+];
+
+/// The target of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Target> {
+    ALL.iter().find(|target| target.name == name)
+}
+
+fn dap_corpus() -> Vec<Vec<u8>> {
+    let messages = [
+        r#"{"seq":1,"type":"request","command":"initialize","arguments":{"adapterID":"x","linesStartAt1":true}}"#,
+        r#"{"seq":2,"type":"response","request_seq":1,"success":true,"command":"initialize","body":{}}"#,
+        r#"{"seq":3,"type":"event","event":"stopped","body":{"reason":"breakpoint","threadId":1}}"#,
+        r#"{"seq":"4","type":7,"command":null}"#,
+        "{}",
+    ];
+    let mut corpus: Vec<_> = messages.iter().map(|message| encode_frame(message.as_bytes())).collect();
+    corpus.push(corpus.concat());
+    corpus.push(b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}".to_vec());
+    corpus
+}
+
+/// However a stream is cut into portions, the same messages come out; and what we write, we can read.
+fn dap_frames(bytes: &[u8]) {
+    let whole = frames(bytes, bytes.len().max(1));
+    assert_eq!(whole, frames(bytes, 1), "portions of one byte");
+    assert_eq!(whole, frames(bytes, 7), "portions of seven bytes");
+    for frame in &whole.0 {
+        assert_eq!(frames(&encode_frame(frame), 5).0, [frame.clone()], "written and read again");
+        if let Ok(message) = Message::parse(frame) {
+            let again = Message::parse(&message.to_bytes()).expect("what was read and written can be read");
+            assert_eq!((message.seq(), message.request_seq()), (again.seq(), again.request_seq()));
+            assert_eq!(message.command(), again.command());
+        }
+    }
+}
+
+/// The messages of a stream that arrives in portions, and the error that ended it.
+fn frames(bytes: &[u8], portion: usize) -> (Vec<Vec<u8>>, Option<FrameError>) {
+    let mut decoder = FrameDecoder::default();
+    let mut found = Vec::new();
+    for part in bytes.chunks(portion) {
+        decoder.feed(part);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => found.push(frame),
+                Ok(None) => break,
+                Err(error) => return (found, Some(error)),
+            }
+        }
+    }
+    (found, None)
+}
+
+/// The head of this very program, and a small file with every kind of table.
+fn elf_corpus() -> Vec<Vec<u8>> {
+    let own = std::fs::read("/proc/self/exe").unwrap_or_default();
+    let head = own[..own.len().min(16 << 10)].to_vec();
+    vec![head, small_elf()]
+}
+
+/// A 64-bit file: a note with a build id and a section table, by hand (ELF-64 Object File Format, 1998).
+fn small_elf() -> Vec<u8> {
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend([3, 0, 62, 0, 1, 0, 0, 0]);
+    let (phoff, shoff) = (64u64, 64 + 56 + 40);
+    for value in [0x1000, phoff, shoff] {
+        file.extend(value.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    file.extend([64u16, 56, 1, 64, 3, 2].iter().flat_map(|field| field.to_le_bytes()));
+    let note_at = phoff + 56;
+    file.extend([4u32, 4].iter().flat_map(|field| field.to_le_bytes()));
+    file.extend([note_at, note_at, note_at, 24, 24, 4].iter().flat_map(|field| field.to_le_bytes()));
+    file.extend([4u32, 8, 3].iter().flat_map(|field| field.to_le_bytes()));
+    file.extend(b"GNU\0\x01\x02\x03\x04\x05\x06\x07\x08\0.note\0.shstrtab\0");
+    file.resize(usize::try_from(shoff).unwrap_or(160), 0);
+    file.extend([0; 64]);
+    file.extend(section(1, 7, note_at, 24));
+    file.extend(section(7, 3, note_at + 24, 16));
+    file
+}
+
+/// One entry of the section table.
+fn section(name: u32, kind: u32, offset: u64, size: u64) -> Vec<u8> {
+    let mut entry: Vec<u8> = [name, kind].iter().flat_map(|field| field.to_le_bytes()).collect();
+    entry.extend([0, offset, offset, size].iter().flat_map(|field| field.to_le_bytes()));
+    entry.extend([0u8; 8]);
+    entry.extend([1u64, 0].iter().flat_map(|field| field.to_le_bytes()));
+    entry
+}
+
+fn elf_file(bytes: &[u8]) {
+    let _ = elf::inspect(bytes);
+    if let Ok(file) = Elf::parse(bytes) {
+        let _ = file.symbols(&["main", "_start", "PyRun_SimpleString"]);
+        let _ = file.exported(&["main"]);
+        let _ = file.producer();
+        let _ = (file.notes(), file.go_build(), file.file_offset(file.entry));
+    }
+}
+
+/// The texts of this very process.
+fn proc_corpus() -> Vec<Vec<u8>> {
+    let files = ["stat", "status", "maps", "cgroup"].map(|name| format!("/proc/self/{name}"));
+    let mut corpus: Vec<_> = files.iter().filter_map(|file| std::fs::read(file).ok()).collect();
+    corpus.push(b"7 (a) b) (c) S 1 7 7 0 -1 4194560 1 2 3 4".to_vec());
+    corpus.push(b"0::/system.slice/docker-0123.scope\n12:cpu,cpuacct:/kubepods/pod1/abc\n".to_vec());
+    corpus
+}
+
+fn proc_texts(bytes: &[u8]) {
+    let _ = Stat::parse(bytes);
+    let _ = Status::parse(bytes);
+    let _ = CgroupEntry::parse_all(bytes);
+    for map in Map::parse_all(bytes) {
+        assert!(map.start <= map.end, "a mapping that ends before it starts: {map:?}");
+    }
+}
+
+fn name_corpus() -> Vec<Vec<u8>> {
+    ["shop", "docker/shop", "podman/a-b_c.d", "cri/0123456789ab", "pid/4711", "host/x"]
+        .map(Into::into)
+        .to_vec()
+}
+
+/// What is accepted is shown in a way that is accepted again, as the same.
+fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(name) = text.parse::<TargetName>() {
+        let shown = name.to_string();
+        let again = shown.parse::<TargetName>().expect("a name that was shown can be typed");
+        assert_eq!(again.to_string(), shown);
+    }
+}
