@@ -1,0 +1,242 @@
+//! Every platform against its real engine: the same bodies for dockerd, podman with and without root, and containerd.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use pepo_platform::{
+    AgentBinary, Environment, HELPER_LABEL, HealthCheck, LocalAgent, Options, Platforms, ReachPolicy, State,
+};
+use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures, wait};
+use pepo_wire::{Code, Failure, name::Kind as NameKind};
+
+/// How a test of engines looks for targets: at this engine alone.
+struct At {
+    options: Options,
+    prefix: &'static str,
+}
+
+impl At {
+    fn engine(engine: &Engine) -> At {
+        At::engines(&[engine])
+    }
+
+    /// At these engines, and at no other socket of this machine.
+    fn engines(engines: &[&Engine]) -> At {
+        static NOWHERE: OnceLock<PathBuf> = OnceLock::new();
+        let nowhere = NOWHERE.get_or_init(|| tempfile::tempdir().unwrap().keep());
+        let address = |kinds: &[Kind]| {
+            let engine = engines.iter().find(|engine| kinds.contains(&engine.kind()));
+            engine.map(|engine| format!("unix://{}", engine.socket().display())).unwrap_or_default()
+        };
+        let environment = Environment::of(
+            nowhere,
+            [
+                ("DOCKER_HOST", &address(&[Kind::Docker])),
+                ("CONTAINER_HOST", &address(&[Kind::Podman, Kind::PodmanRootless])),
+                ("CONTAINER_RUNTIME_ENDPOINT", &address(&[Kind::Containerd])),
+            ],
+        );
+        let prefix = match engines[0].kind() {
+            Kind::Docker => "docker",
+            Kind::Podman | Kind::PodmanRootless => "podman",
+            Kind::Containerd => "cri",
+        };
+        At { options: Options { environment, ..Options::usual(None) }, prefix }
+    }
+
+    fn policy(mut self, policy: ReachPolicy) -> At {
+        self.options.policy = policy;
+        self
+    }
+
+    fn binary(mut self, binary: AgentBinary) -> At {
+        self.options.binary = binary;
+        self
+    }
+
+    fn platforms(&self) -> Platforms {
+        Platforms::find(&self.options)
+    }
+
+    /// A name with this engine's kind before it.
+    fn name(&self, name: &str) -> pepo_wire::name::TargetName {
+        format!("{}/{name}", self.prefix).parse().unwrap()
+    }
+}
+
+/// The fixture that ticks, in an image without a shell.
+fn ticking() -> Image {
+    Image::of(&fixtures::c(Variant::debug().linked_statically()))
+}
+
+/// A container that ticks, under a name no other test uses.
+fn run(engine: &Engine, name: &str, mut options: RunOptions) -> Container {
+    options.name = format!("{name}-{}", std::process::id());
+    let container = engine.run(&ticking(), &options);
+    container.wait_started();
+    container
+}
+
+/// Kills a container's main process and waits until the engine knows.
+async fn kill(container: &Container, at: &At) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(container.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let listed = at.platforms().list_all().await.listed;
+        let state = listed.iter().find(|one| one.container_id == container.id()).map(|one| one.state.clone());
+        if state == Some(State::Exited) {
+            return;
+        }
+        assert!(Instant::now() < end, "the engine still says {state:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The failure of what must not succeed.
+fn failed<T>(result: Result<T, Failure>) -> Failure {
+    match result {
+        Ok(_) => panic!("it succeeded"),
+        Err(failure) => failure,
+    }
+}
+
+/// One body for every engine.
+async fn lists_and_locates(kind: Kind) {
+    let engine = Engine::shared(kind);
+    let at = At::engine(&engine);
+    let mut options = RunOptions::default();
+    options.labels.insert("dev.pepo.test".into(), "yes".into());
+    let container = run(&engine, "lister", options);
+    let platforms = at.platforms();
+
+    let listing = platforms.list_all().await;
+    assert!(listing.failed.is_empty(), "{:?}", listing.failed);
+    let listed = listing.listed.iter().find(|one| one.container_id == container.id()).expect("it is listed");
+    assert_eq!(listed.state, State::Running);
+    assert_eq!(listed.pid.map(|pid| pid.get()), Some(container.pid()));
+    assert_eq!(listed.labels.get("dev.pepo.test").map(String::as_str), Some("yes"));
+    assert!(listed.created.is_some_and(|created| created.elapsed().unwrap_or_default() < Duration::from_secs(600)));
+    assert!(!listed.image.is_empty());
+
+    let short = container.id()[..12].to_owned();
+    for name in [listed.name.name.clone(), container.id().to_owned(), short, container.id()[..32].to_owned()] {
+        let found = platforms.locate(&at.name(&name)).await.unwrap();
+        assert_eq!(found.located.container_id, container.id(), "{name}");
+        assert_eq!(found.located.pid.map(|pid| pid.get()), Some(container.pid()), "{name}");
+        assert_eq!(found.located.name, listed.name, "{name}");
+        let bare = platforms.locate(&name.parse().unwrap()).await.unwrap();
+        assert_eq!(bare.located.container_id, container.id(), "bare {name}");
+    }
+    let near = failed(platforms.locate(&at.name(&format!("{}x", listed.name.name))).await);
+    assert_eq!(near.code(), Code::TargetNotFound);
+    assert!(near.hints[0].text.contains(&listed.name.to_string()), "{near:?}");
+    for name in ["no-such-target-at-all", "..", "a%2Fb", "é"] {
+        assert_eq!(failed(platforms.locate(&at.name(name)).await).code(), Code::TargetNotFound, "{name}");
+    }
+
+    kill(&container, &at).await;
+    let ended = failed(platforms.locate(&at.name(container.id())).await);
+    assert_eq!(ended.code(), Code::NotRunning);
+    assert!(ended.to_string().contains("exited"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_containers_are_listed_and_located() {
+    lists_and_locates(Kind::Docker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_containers_are_listed_and_located() {
+    lists_and_locates(Kind::Podman).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rootless_podman_containers_are_listed_and_located() {
+    lists_and_locates(Kind::PodmanRootless).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containerd_containers_are_listed_and_located() {
+    lists_and_locates(Kind::Containerd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_check_gives_the_pause_budget() {
+    for kind in [Kind::Docker, Kind::Podman] {
+        let engine = Engine::shared(kind);
+        let at = At::engine(&engine);
+        let check = pepo_testkit::HealthCheck {
+            command: vec!["/no/such/program".into()],
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
+            retries: 4,
+        };
+        let container = run(&engine, "health", RunOptions { health: Some(check), ..RunOptions::default() });
+        let expected = HealthCheck { interval: Duration::from_secs(10), timeout: Duration::from_secs(2), retries: 4 };
+        let platforms = at.platforms();
+        let found = platforms.locate(&at.name(container.name())).await.unwrap();
+        assert_eq!(found.located.health, Some(expected), "{kind:?}");
+        assert_eq!(found.located.health_pause_budget(), Some(Duration::from_secs(29)), "{kind:?}");
+        let listed = platforms.list_all().await.listed;
+        assert_eq!(listed.iter().find(|one| one.container_id == container.id()).unwrap().health, Some(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_name_on_two_engines_is_ambiguous_and_a_full_one_is_not() {
+    let (docker, podman) = (Engine::shared(Kind::Docker), Engine::shared(Kind::Podman));
+    let at = At::engines(&[&docker, &podman]);
+    let (one, other) = (run(&docker, "twin", RunOptions::default()), run(&podman, "twin", RunOptions::default()));
+    let platforms = at.platforms();
+    let both = failed(platforms.locate(&one.name().parse().unwrap()).await);
+    assert_eq!(both.code(), Code::TargetAmbiguous);
+    for (prefix, container) in [("docker", &one), ("podman", &other)] {
+        let name = format!("{prefix}/{}", container.name());
+        assert!(both.to_string().contains(&name), "{both}");
+        assert_eq!(platforms.locate(&name.parse().unwrap()).await.unwrap().located.container_id, container.id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_ended_is_named_and_the_others_are_shown() {
+    for kind in [Kind::Docker, Kind::Podman, Kind::Containerd] {
+        let (mortal, alive) = (Engine::start(kind), Engine::shared(if kind == Kind::Docker { Kind::Podman } else { Kind::Docker }));
+        let at = At::engines(&[&mortal, &alive]);
+        let platforms = at.platforms();
+        let container = run(&alive, "survivor", RunOptions::default());
+        assert!(platforms.list_all().await.failed.is_empty(), "{kind:?}");
+        mortal.end();
+        let begin = Instant::now();
+        let listing = platforms.list_all().await;
+        assert!(begin.elapsed() < Duration::from_secs(4), "{kind:?}: {:?}", begin.elapsed());
+        assert!(listing.listed.iter().any(|one| one.container_id == container.id()), "{kind:?}");
+        let [(name, failure)] = listing.failed.as_slice() else { panic!("{kind:?}: {:?}", listing.failed) };
+        assert!(name.starts_with(at.prefix), "{name}");
+        assert_eq!(failure.code(), Code::EngineUnreachable, "{kind:?}: {failure}");
+        assert_eq!(failed(platforms.locate(&at.name("any")).await).code(), Code::EngineUnreachable, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_dialled_again_after_the_engine_was_restarted() {
+    for kind in [Kind::Docker, Kind::Containerd] {
+        let engine = Engine::start(kind);
+        let at = At::engine(&engine);
+        let platforms = at.platforms();
+        assert!(platforms.list_all().await.failed.is_empty());
+        engine.restart();
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let listing = platforms.list_all().await;
+            if listing.failed.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < end, "{kind:?}: {:?}", listing.failed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

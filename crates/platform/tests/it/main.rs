@@ -1,0 +1,6 @@
+//! Tests with real engines; they run where engines do.
+
+#![cfg(target_os = "linux")]
+
+/// Every platform against its real engine, by the same bodies.
+mod engines;
