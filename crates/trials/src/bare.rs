@@ -11,16 +11,9 @@ use pepo_dap::{Link, StreamLink};
 use pepo_wire::agent::Opened;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixStream},
-};
+use tokio::net::{TcpListener, UnixStream};
 
 use pepo_testkit::Python;
-
-/// A stream to an adapter.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// An adapter started as a user would, on a process of this machine.
 pub struct Bare {
@@ -53,7 +46,7 @@ impl Bare {
             }
             "delve" => dials(&mut Command::new(tool("delve", "dlv", "dlv")), delve(pid)).await,
             "python" => {
-                let mut command = Command::new(Python::default().path);
+                let mut command = Command::new(Python::of_the_system().path);
                 command.args(["-m", "debugpy.adapter"]).env("PYTHONPATH", debugpy()?);
                 on_stdio(&mut command, python(pid))
             }
@@ -98,7 +91,10 @@ fn lldb(pid: u32) -> Opened {
 }
 
 fn gdb(pid: u32) -> Opened {
-    opened(json!({"pid": pid, "program": format!("/proc/{pid}/exe")}), &["continue-after-attach", "breakpoints-verify-late"])
+    opened(
+        json!({"pid": pid, "program": format!("/proc/{pid}/exe")}),
+        &["continue-after-attach", "breakpoints-verify-late"],
+    )
 }
 
 fn delve(pid: u32) -> Opened {
@@ -119,19 +115,23 @@ fn on_stdio(command: &mut Command, opened: Opened) -> Result<(Bare, Box<dyn Link
     // The command keeps copies of the adapter's end, and so would keep the stream open.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     ours.set_nonblocking(true)?;
-    Ok((Bare { child, opened }, Box::new(StreamLink::new(UnixStream::from_std(ours)?))))
+    Ok((Bare { child, opened }, Box::new(StreamLink::over(UnixStream::from_std(ours)?))))
 }
 
 /// Delve dials to us, so no port has to be guessed.
 async fn dials(command: &mut Command, opened: Opened) -> Result<(Bare, Box<dyn Link>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
-    command.args(["dap", "--client-addr", &address]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["dap", "--client-addr", &address])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
     let mut bare = Bare { child, opened };
     let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept()).await;
     match accepted {
-        Ok(Ok((stream, _))) => Ok((bare, Box::new(StreamLink::<TcpStream>::new(stream)))),
+        Ok(Ok((stream, _))) => Ok((bare, Box::new(StreamLink::over(stream)))),
         _ => bail!("delve did not dial: {:?}", bare.child.try_wait()),
     }
 }
@@ -142,7 +142,7 @@ fn debugpy() -> Result<PathBuf> {
     let wheel = home.join(".cache/pepo/wheels/debugpy-1.8.22-py2.py3-none-any.whl");
     let folder = home.join(".cache/pepo/debugpy-1.8.22");
     if !folder.join("debugpy/adapter").is_dir() {
-        let mut unzip = Command::new(Python::default().path);
+        let mut unzip = Command::new(Python::of_the_system().path);
         let status = unzip.args(["-m", "zipfile", "-e"]).args([&wheel, &folder]).status()?;
         anyhow::ensure!(status.success(), "{} cannot be unpacked: run `cargo xtask setup`", wheel.display());
     }

@@ -192,7 +192,13 @@ impl Cell {
         Ok(())
     }
 
-    async fn against_agent(self, fixture: &Fixture, target: &Running, run: &Path, moment: Duration) -> Result<()> {
+    async fn against_agent(
+        self,
+        fixture: &Fixture,
+        target: &Running,
+        run: &Path,
+        moment: Duration,
+    ) -> Result<()> {
         let (mut agent, stream) = PipedAgent::start(run)?;
         let pipe = Pipe::new(stream);
         let client = Agent::connect(pipe.client_end()).await?;
@@ -219,7 +225,13 @@ impl Cell {
         Ok(())
     }
 
-    async fn against_command(self, fixture: &Fixture, target: &Running, run: &Path, moment: Duration) -> Result<()> {
+    async fn against_command(
+        self,
+        fixture: &Fixture,
+        target: &Running,
+        run: &Path,
+        moment: Duration,
+    ) -> Result<()> {
         let guard = if self.by == By::Guarded { "on" } else { "off" };
         let mut child = Command::new(pepo())
             .args(["attach", &format!("pid/{}", target.pid()), "--debugger", self.debugger, "--guard", guard])
@@ -251,7 +263,9 @@ impl Cell {
 
     fn breakpoint(self, fixture: &Fixture) -> String {
         match self.load {
-            Load::Hot => format!("break {}:{} if {}", fixture.source_name(), fixture.line("BREAK"), self.never()),
+            Load::Hot => {
+                format!("break {}:{} if {}", fixture.source_name(), fixture.line("BREAK"), self.never())
+            }
             Load::Rare => format!("break {}:{}", fixture.source_name(), fixture.line("RARE")),
         }
     }
@@ -335,14 +349,18 @@ fn kill(pid: u32) -> Result<()> {
 /// Does the journal below `run` name a session?
 fn is_attached(run: &Path) -> bool {
     let Ok(folders) = std::fs::read_dir(run.join("sessions")) else { return false };
-    folders.flatten().any(|folder| folder.path().join("journal.json").metadata().is_ok_and(|meta| meta.len() > 0))
+    folders
+        .flatten()
+        .any(|folder| folder.path().join("journal.json").metadata().is_ok_and(|meta| meta.len() > 0))
 }
 
 /// The adapter among the descendants of an agent: by its program's name.
 fn adapter_below(agent: u32) -> Option<u32> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -355,8 +373,14 @@ fn adapter_below(agent: u32) -> Option<u32> {
         index += 1;
     }
     let is_adapter = |line: &str| {
-        let first = line.split('\0').find(|word| ["lldb-dap", "gdb", "dlv"].iter().any(|name| word.rsplit('/').next() == Some(name) || word.ends_with("lldb-dap-19")));
+        let first = line.split('\0').find(|word| {
+            ["lldb-dap", "gdb", "dlv"]
+                .iter()
+                .any(|name| word.rsplit('/').next() == Some(name) || word.ends_with("lldb-dap-19"))
+        });
         first.is_some() && !line.contains("pepo\0guard")
     };
-    all.iter().find(|(pid, _, line)| family.contains(pid) && *pid != agent && is_adapter(line)).map(|(pid, ..)| *pid)
+    all.iter()
+        .find(|(pid, _, line)| family.contains(pid) && *pid != agent && is_adapter(line))
+        .map(|(pid, ..)| *pid)
 }

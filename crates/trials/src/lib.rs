@@ -9,6 +9,8 @@ pub mod bare;
 pub mod cells;
 /// Times of the same steps with and without Pepo.
 pub mod measure;
+/// Draws what a terminal showed.
+pub mod picture;
 /// A stream that can be cut or frozen.
 pub mod pipe;
 /// An agent in a process of its own.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf},
-    net::{UnixStream, unix::{OwnedReadHalf, OwnedWriteHalf}},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
 };
 
@@ -74,7 +77,10 @@ async fn down(mut from: OwnedReadHalf, mut to: WriteHalf<DuplexStream>, mut flow
 }
 
 /// What was read, if bytes still flow; `None` at the end. A frozen pipe waits until it is cut or dropped.
-async fn portion(read: impl Future<Output = std::io::Result<usize>>, flow: &mut watch::Receiver<Flow>) -> Option<usize> {
+async fn portion(
+    read: impl Future<Output = std::io::Result<usize>>,
+    flow: &mut watch::Receiver<Flow>,
+) -> Option<usize> {
     let count = tokio::select! {
         read = read => read.ok().filter(|count| *count > 0)?,
         changed = flow.wait_for(|flow| *flow != Flow::Runs) => {

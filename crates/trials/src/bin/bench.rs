@@ -67,7 +67,11 @@ async fn attach(rounds: usize) -> Result<String> {
          | debugger | | ready | first stop | round trip | detach |\n|---|---|---|---|---|---|\n",
     );
     for debugger in DEBUGGERS {
-        let ways: &[By] = if debugger == "python" { &[By::Bare, By::Guarded] } else { &[By::Bare, By::Guarded, By::Unguarded] };
+        let ways: &[By] = if debugger == "python" {
+            &[By::Bare, By::Guarded]
+        } else {
+            &[By::Bare, By::Guarded, By::Unguarded]
+        };
         let fixture = Cell { debugger, by: By::Bare, load: Load::Hot, death: Death::Cut }.fixture();
         let mut all: Vec<Vec<Times>> = vec![Vec::new(); ways.len()];
         for _ in 0..rounds {

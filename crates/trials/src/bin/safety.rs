@@ -18,7 +18,13 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut out = Arguments { kills: 100, others: 20, only: Vec::new(), check: false, write: Some("docs/safety.md".into()) };
+    let mut out = Arguments {
+        kills: 100,
+        others: 20,
+        only: Vec::new(),
+        check: false,
+        write: Some("docs/safety.md".into()),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} wants a value"));
@@ -56,7 +62,8 @@ async fn main() -> Result<ExitCode> {
         fs::write(path, page(&outcomes))?;
         println!("wrote {}", path.display());
     }
-    let broken = outcomes.iter().filter(|(cell, outcome)| cell.by == By::Guarded && outcome.lived < outcome.rounds);
+    let broken =
+        outcomes.iter().filter(|(cell, outcome)| cell.by == By::Guarded && outcome.lived < outcome.rounds);
     let broken = broken.count();
     if arguments.check && broken > 0 {
         println!("{broken} guarded cells lost a target");
@@ -73,7 +80,10 @@ fn page(outcomes: &[(Cell, Outcome)]) -> String {
         if rows.is_empty() {
             continue;
         }
-        let _ = write!(out, "\n## {debugger}\n\n| | SIGKILL of the adapter | SIGKILL of the agent | SIGKILL of the command | stream cut | stream silent |\n|---|---|---|---|---|---|\n");
+        let _ = write!(
+            out,
+            "\n## {debugger}\n\n| | SIGKILL of the adapter | SIGKILL of the agent | SIGKILL of the command | stream cut | stream silent |\n|---|---|---|---|---|---|\n"
+        );
         for (name, cells) in rows {
             let _ = writeln!(out, "| {} | {} |", name.1, cells.join(" | "));
         }
@@ -95,15 +105,22 @@ type Rows = BTreeMap<(usize, String), Vec<String>>;
 fn rows(debugger: &str, outcomes: &[(Cell, Outcome)]) -> Rows {
     let mut rows = Rows::new();
     for (index, (by, by_name)) in
-        [(By::Guarded, "Pepo"), (By::Unguarded, "Pepo, `--guard=off`"), (By::Bare, "bare adapter")].into_iter().enumerate()
+        [(By::Guarded, "Pepo"), (By::Unguarded, "Pepo, `--guard=off`"), (By::Bare, "bare adapter")]
+            .into_iter()
+            .enumerate()
     {
         for (load, load_name) in [(Load::Hot, "1,000 hits a second"), (Load::Rare, "never hit")] {
             let cells: Vec<_> = [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence]
                 .iter()
-                .map(|death| text(outcomes, Cell { debugger: static_name(debugger), by, load, death: *death }))
+                .map(|death| {
+                    text(outcomes, Cell { debugger: static_name(debugger), by, load, death: *death })
+                })
                 .collect();
             if cells.iter().any(|cell| cell != "–") {
-                rows.insert((index * 2 + usize::from(load == Load::Rare), format!("{by_name}, {load_name}")), cells);
+                rows.insert(
+                    (index * 2 + usize::from(load == Load::Rare), format!("{by_name}, {load_name}")),
+                    cells,
+                );
             }
         }
     }
