@@ -53,7 +53,7 @@ fn dap_frames(bytes: &[u8]) {
     assert_eq!(whole, frames(bytes, 1), "portions of one byte");
     assert_eq!(whole, frames(bytes, 7), "portions of seven bytes");
     for frame in &whole.0 {
-        assert_eq!(frames(&encode_frame(frame), 5).0, [frame.clone()], "written and read again");
+        assert_eq!(frames(&encode_frame(frame), 5).0, std::slice::from_ref(frame), "written and read again");
         if let Ok(message) = Message::parse(frame) {
             let again = Message::parse(&message.to_bytes()).expect("what was read and written can be read");
             assert_eq!((message.seq(), message.request_seq()), (again.seq(), again.request_seq()));
