@@ -3,9 +3,10 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
+
+use crate::programs::command;
 
 /// The path of the built `pepo` for the target and profile of the running test.
 ///
@@ -23,7 +24,7 @@ pub fn pepo() -> PathBuf {
 fn build() -> PathBuf {
     let exe = env::current_exe().expect("a test knows its own path");
     let place = Place::of(&exe).unwrap_or_else(|| panic!("{} is not below target/", exe.display()));
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "pepo", "--bin", "pepo"]);
     cargo.current_dir(crate::compile::workspace()).env("CARGO_TARGET_DIR", &place.target);
     cargo.env_remove("CARGO_BUILD_TARGET");

@@ -6,12 +6,13 @@ use std::{
     env,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
     sync::{Mutex, OnceLock},
 };
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
+
+use crate::programs::command;
 
 /// One compilation: steps that are run in an empty folder, each a command line.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ fn version(program: &str) -> String {
         .entry(program.to_owned())
         .or_insert_with(|| {
             let argument = if program == "go" { "version" } else { "--version" };
-            let output = Command::new(program).arg(argument).output();
+            let output = command(program).arg(argument).output();
             output
                 .map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
         })
@@ -87,7 +88,7 @@ fn version(program: &str) -> String {
 }
 
 fn run(step: &[String], folder: &Path) -> Result<()> {
-    let mut command = Command::new(&step[0]);
+    let mut command = command(&step[0]);
     command.args(&step[1..]).current_dir(folder);
     // The toolchain of this workspace, wherever the cache is.
     command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod -buildvcs=false");

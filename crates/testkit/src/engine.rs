@@ -28,7 +28,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use serde_json::Value;
 
 use self::supervisor::Supervisor;
 pub use self::{containerd::Containerd, docker::Docker, podman::Podman};
@@ -145,6 +146,8 @@ trait Api: Send + Sync {
     fn remove(&self, id: &str) -> Result<()>;
     /// Ids of all containers, stopped ones too.
     fn list(&self) -> Result<Vec<String>>;
+    /// All that the engine tells of a container.
+    fn inspect(&self, id: &str) -> Result<Value>;
 }
 
 /// A container that was just started.
@@ -260,6 +263,17 @@ impl Engine {
         self.inner.api.list().unwrap_or_else(|error| panic!("{:?}: {error:#}\n{}", self.kind(), self.log()))
     }
 
+    /// All that the engine tells of a container: `inspect` of the Engine API, the verbose status of the CRI.
+    ///
+    /// # Panics
+    /// If the engine does not answer.
+    pub fn inspect(&self, id: &str) -> Value {
+        self.inner
+            .api
+            .inspect(id)
+            .unwrap_or_else(|error| panic!("{:?}: {error:#}\n{}", self.kind(), self.log()))
+    }
+
     /// Ends the daemon (SIGTERM) and starts it again; the containers run on.
     pub fn restart(&self) {
         self.supervisor().again("restart");
@@ -367,14 +381,4 @@ fn read_log(path: &Path) -> String {
         }
     }
     output
-}
-
-/// A program of the machine that an engine needs.
-fn program(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
-        .with_context(|| format!("no {name} on this machine; `cargo xtask setup` installs what tests need"))
 }

@@ -154,7 +154,7 @@ fn try_build(language: Language, program: &'static str, variant: Variant) -> Res
     let mut fixture =
         Fixture { program, language, variant, path: source.clone(), source, debug_file: None, python: None };
     if language == Language::Python {
-        fixture.python = Some(Python::default());
+        fixture.python = Some(Python::of_the_system());
         return Ok(fixture);
     }
     let folder = compile::cached(&recipe(&fixture))?;

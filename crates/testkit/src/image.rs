@@ -6,7 +6,6 @@ use std::{
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     compile::hex,
     fixtures::{Fixture, Language},
+    programs::command,
 };
 
 /// What stands at one path of an image.
@@ -148,7 +148,7 @@ impl Image {
     /// A Python interpreter with its library and all shared libraries, at the same paths as on this machine.
     pub fn python(self, interpreter: &Path) -> Image {
         let ask = "import os; print(os.path.dirname(os.__file__))";
-        let output = Command::new(interpreter).args(["-SEc", ask]).output().expect("the interpreter starts");
+        let output = command(interpreter).args(["-SEc", ask]).output().expect("the interpreter starts");
         let library = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         assert!(!library.is_empty(), "{} does not know its library", interpreter.display());
         self.file(interpreter, &interpreter.display().to_string()).folder(
@@ -378,7 +378,7 @@ fn libraries(programs: &[PathBuf]) -> Vec<PathBuf> {
         return Vec::new();
     }
     // It fails for static programs, which need none.
-    let output = Command::new("ldd").args(&programs).output().expect("ldd starts");
+    let output = command("ldd").args(&programs).output().expect("ldd starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let mut found: Vec<_> = text
         .lines()

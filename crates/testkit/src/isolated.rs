@@ -14,6 +14,7 @@ use crate::{
     fixtures::Fixture,
     image::Image,
     life::Life,
+    programs::command,
     running::Running,
     wait,
 };
@@ -38,7 +39,7 @@ pub fn spawn_isolated(fixture: &Fixture, arguments: &[&str], isolation: Isolatio
     fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("own folder");
     let mode = if isolation.read_only_root { "ro" } else { "rw" };
-    let mut command = Command::new(support("isolate"));
+    let mut command = command(support("isolate"));
     command.arg(root.path()).arg(isolation.uid.to_string()).arg(mode);
     command.args(image.command_line()).args(arguments);
     let running = start(&mut command, root);
@@ -62,7 +63,6 @@ pub(crate) fn support(name: &str) -> std::path::PathBuf {
 /// Starts the helper and finds its one child, the target.
 fn start(command: &mut Command, root: TempDir) -> Running {
     let helper = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -20,6 +20,8 @@ pub mod image;
 mod isolated;
 /// What a fixture says of itself, read from outside.
 mod life;
+/// Command lines of other programs.
+mod programs;
 /// The Python interpreters of this machine.
 mod python;
 /// Fixture programs on this machine.
@@ -38,6 +40,7 @@ pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated};
 pub use life::{Beat, Life};
+pub use programs::command;
 pub use python::{Python, pythons};
 pub use running::{Running, spawn, spawn_command};
 pub use shop::http_get;

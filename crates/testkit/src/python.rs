@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
+
+use crate::programs::command;
 
 /// One interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub fn pythons() -> Vec<Python> {
 
 impl Python {
     /// The system's own interpreter, or else the newest one found.
-    pub fn default() -> Python {
+    pub fn of_the_system() -> Python {
         let all = pythons();
         let system = all.iter().find(|python| python.path.starts_with("/usr/bin"));
         system.or(all.last()).cloned().expect("this machine has a Python 3.8 to 3.14")
@@ -86,7 +87,7 @@ fn interpreters(bin: &Path) -> Vec<PathBuf> {
 
 /// What the interpreter itself says, so that a broken one is not listed.
 fn version_of(path: &Path) -> Option<(u32, u32)> {
-    let output = Command::new(path)
+    let output = command(path)
         .args(["-SEc", "import sys; print(*sys.version_info[:2])"])
         .output()
         .ok()

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use tempfile::TempDir;
 
-use crate::{fixtures::Fixture, life::Life};
+use crate::{fixtures::Fixture, life::Life, programs::command};
 
 /// A child process of the test; killed and waited for when dropped.
 ///
@@ -32,7 +32,7 @@ pub struct Running {
 /// its first heartbeat.
 pub fn spawn(fixture: &Fixture, arguments: &[&str]) -> Running {
     let words = fixture.command();
-    let mut command = Command::new(&words[0]);
+    let mut command = command(&words[0]);
     command.args(&words[1..]).args(arguments);
     let running = spawn_command(&mut command);
     if fixture.program == "loop" {

@@ -100,7 +100,7 @@ impl Api for EngineApi {
         let made = self.json("POST", &create, Body::Json(&self.config(image, options)))?;
         let id = made["Id"].as_str().context("no id")?.to_owned();
         let started = self.call("POST", &format!("/containers/{id}/start"), Body::None);
-        let facts = started.and_then(|_| self.json("GET", &format!("/containers/{id}/json"), Body::None));
+        let facts = started.and_then(|_| self.inspect(&id));
         let pid = facts.as_ref().ok().and_then(|facts| facts["State"]["Pid"].as_u64()).unwrap_or(0);
         if pid == 0 {
             let state = facts.map(|facts| facts["State"].to_string());
@@ -124,5 +124,9 @@ impl Api for EngineApi {
         let all = self.json("GET", "/containers/json?all=1", Body::None)?;
         let all = all.as_array().context("no list of containers")?;
         Ok(all.iter().filter_map(|one| one["Id"].as_str().map(str::to_owned)).collect())
+    }
+
+    fn inspect(&self, id: &str) -> Result<Value> {
+        self.json("GET", &format!("/containers/{id}/json"), Body::None)
     }
 }

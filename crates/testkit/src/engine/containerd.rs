@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -13,10 +12,9 @@ use serde_json::Value;
 use super::{
     Api, Engine, Kind, Network, RunOptions, Started,
     cri::{self, Client, runtime},
-    program,
     supervisor::{self, Supervisor},
 };
-use crate::{image::Image, isolated::support, wait};
+use crate::{image::Image, isolated::support, programs, wait};
 
 /// Starts containerd.
 pub struct Containerd;
@@ -41,7 +39,7 @@ fn try_start() -> Result<Engine> {
     fs::write(folder.join("config.toml"), config(&folder))?;
     let socket = folder.join("containerd.sock");
     let line = [
-        program("containerd")?.display().to_string(),
+        programs::find("containerd")?.display().to_string(),
         format!("--config={}", folder.join("config.toml").display()),
         "--log-level=warn".to_owned(),
     ];
@@ -148,13 +146,11 @@ impl Cri {
 
     /// The process id that the runtime tells in the verbose status.
     fn pid(&self, id: &str) -> Result<u32> {
-        let info = self.client.status(id)?;
-        let text = info.get("info").context("no verbose status")?;
-        let info: Value = serde_json::from_str(text)?;
+        let info = self.inspect(id)?;
         let pid = info["pid"]
             .as_u64()
             .filter(|pid| *pid != 0)
-            .with_context(|| format!("it does not run: {text}"))?;
+            .with_context(|| format!("it does not run: {info}"))?;
         Ok(u32::try_from(pid)?)
     }
 
@@ -180,7 +176,7 @@ impl Api for Cri {
     }
 
     fn load(&self, archive: &Path) -> Result<()> {
-        let output = Command::new(program("ctr")?)
+        let output = programs::command(programs::find("ctr")?)
             .arg("--address")
             .arg(&self.socket)
             .args(["--namespace", "k8s.io", "images", "import"])
@@ -211,5 +207,10 @@ impl Api for Cri {
 
     fn list(&self) -> Result<Vec<String>> {
         Ok(self.client.list()?.into_iter().map(|container| container.id).collect())
+    }
+
+    fn inspect(&self, id: &str) -> Result<Value> {
+        let info = self.client.status(id)?;
+        Ok(serde_json::from_str(info.get("info").context("no verbose status")?)?)
     }
 }

@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::{
     Engine, Kind,
     api::EngineApi,
-    program,
     supervisor::{self, Supervisor},
 };
+use crate::programs;
 
 /// Starts Docker.
 pub struct Docker;
@@ -37,7 +37,7 @@ fn try_start() -> Result<Engine> {
 fn command_line(folder: &Path) -> Result<Vec<String>> {
     let at = |name: &str| folder.join(name).display().to_string();
     Ok(vec![
-        program("dockerd")?.display().to_string(),
+        programs::find("dockerd")?.display().to_string(),
         format!("--host=unix://{}", at("docker.sock")),
         format!("--config-file={}", at("daemon.json")),
         format!("--data-root={}", at("data")),

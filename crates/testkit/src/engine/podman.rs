@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use super::{
     Engine, Kind,
     api::EngineApi,
-    program,
     supervisor::{self, Supervisor},
 };
+use crate::programs;
 
 /// Starts Podman's service.
 pub struct Podman;
@@ -92,7 +92,7 @@ fn storage_conf(home: &Path) -> String {
 fn command_line(folder: &Path, home: &Path, socket: &Path, rootless: bool) -> Result<Vec<String>> {
     let mut line = Vec::new();
     if rootless {
-        let setpriv = program("setpriv")?.display().to_string();
+        let setpriv = programs::find("setpriv")?.display().to_string();
         line.extend([
             setpriv,
             format!("--reuid={USER}"),
@@ -111,7 +111,7 @@ fn command_line(folder: &Path, home: &Path, socket: &Path, rootless: bool) -> Re
         format!("TMPDIR={}", at(home.join("tmp"))),
         format!("CONTAINERS_CONF={}", at(folder.join("containers.conf"))),
         format!("CONTAINERS_STORAGE_CONF={}", at(folder.join("storage.conf"))),
-        program("podman")?.display().to_string(),
+        programs::find("podman")?.display().to_string(),
         "--log-level=warn".to_owned(),
         format!("--tmpdir={}", at(home.join("tmp"))),
         "system".to_owned(),

@@ -5,14 +5,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::{isolated::support, wait};
+use crate::{isolated::support, programs::command, wait};
 
 /// Before any engine: private `/etc` and `/var/lib` (what is written there stays in the engine's folder), an
 /// empty `/run`, and a network of its own with a loopback. `$0` is the engine's folder.
@@ -57,7 +57,7 @@ impl Supervisor {
     /// Starts `daemon` (a command line) after the shell script `setup`, for which `$FOLDER` is the folder.
     pub(super) fn start(folder: &Path, setup: &str, daemon: &[String]) -> Result<Supervisor> {
         let log = fs::File::create(folder.join("supervise.log"))?;
-        let mut child = Command::new(support("supervise"))
+        let mut child = command(support("supervise"))
             .arg(folder)
             .arg(cgroup(folder).trim_start_matches('/'))
             .arg(format!("{SETUP}{setup}"))

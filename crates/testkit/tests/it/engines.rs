@@ -8,7 +8,8 @@ use std::{
 };
 
 use pepo_testkit::{
-    Container, Engine, Image, Kind, Language, Life, RunOptions, Variant, clean::Snapshot, fixtures, wait,
+    Container, Engine, HealthCheck, Image, Kind, Language, Life, Network, RunOptions, Variant,
+    clean::Snapshot, command, fixtures, pythons, spawn_command, wait,
 };
 
 fn loop_in_c() -> Image {
@@ -128,9 +129,95 @@ fn serves_a_shop_inside(kind: Kind) {
     assert!(Path::new(&format!("/proc/{}/root/bin/busybox", container.pid())).exists());
 }
 
+/// Where a process is in the memory hierarchy (version 1), or at all (version 2).
+fn memory_group(pid: u32) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    match groups.lines().find_map(|line| line.split_once(":memory:")) {
+        Some((_, path)) => Path::new("/sys/fs/cgroup/memory").join(&path[1..]),
+        None => Path::new("/sys/fs/cgroup").join(&groups.lines().last().unwrap()[4..]),
+    }
+}
+
+fn limits_memory(kind: Kind) {
+    let options = RunOptions { memory: Some(64 << 20), ..RunOptions::named("limited") };
+    let container = Engine::shared(kind).run(&loop_in_c(), &options);
+    let group = memory_group(container.pid());
+    let limit = ["memory.limit_in_bytes", "memory.max"]
+        .iter()
+        .find_map(|name| fs::read_to_string(group.join(name)).ok());
+    assert_eq!(limit.unwrap().trim(), "67108864", "{}", group.display());
+    assert!(group.display().to_string().contains("pepo-test-"), "{}", group.display());
+}
+
+fn connects_containers_by_a_bridge(kind: Kind) {
+    let options = RunOptions { network: Network::Bridge, ..RunOptions::named("connected") };
+    let container = Engine::shared(kind).run(&loop_in_c(), &options);
+    let links = fs::read_to_string(format!("/proc/{}/net/dev", container.pid())).unwrap();
+    assert!(links.contains("eth0:") && links.contains("lo:"), "{links}");
+}
+
+#[test]
+fn every_python_runs_in_an_image_of_its_own() {
+    let engine = Engine::shared(Kind::Podman);
+    for python in pythons() {
+        let fixture = fixtures::python(Variant::debug()).with_python(&python);
+        let container = engine.run(&Image::of(&fixture), &RunOptions::restricted("python"));
+        container.assert_goes_on();
+        let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
+        assert_eq!(exe, python.path);
+    }
+}
+
+#[test]
+fn a_health_check_is_the_engines() {
+    let health = HealthCheck {
+        command: vec!["/bin/echo".to_owned()],
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        retries: 1,
+    };
+    let options = RunOptions { health: Some(health), ..RunOptions::named("healthy") };
+    let engine = Engine::shared(Kind::Docker);
+    let container = engine.run(&loop_in_c().with_shell().named("pepo.test/loop-shell:1"), &options);
+    wait::until("the container is healthy", Duration::from_secs(10), || {
+        let facts = engine.inspect(container.id());
+        if facts["State"]["Health"]["Status"] == "healthy" { Ok(()) } else { Err(facts["State"].to_string()) }
+    });
+}
+
+/// Run by `a_killed_test_leaves_nothing`, which kills it.
+#[test]
+#[ignore = "another test starts this one in order to kill it"]
+fn holds_an_engine_until_it_is_killed() {
+    let engine = Engine::start(Kind::Containerd);
+    let container = engine.run(&loop_in_c(), &RunOptions::named("orphan"));
+    container.assert_goes_on();
+    println!("\nholding {} {}", name_of(&engine), engine.daemon());
+    std::thread::sleep(Duration::from_secs(60));
+    panic!("nobody killed this test");
+}
+
+#[test]
+fn a_killed_test_leaves_nothing() {
+    let name = "engines::holds_an_engine_until_it_is_killed";
+    let arguments = [name, "--exact", "--ignored", "--nocapture"];
+    let holder = spawn_command(command(std::env::current_exe().unwrap()).args(arguments));
+    let line = holder.wait_for_line("holding ", Duration::from_secs(40));
+    let words: Vec<_> = line.split(' ').collect();
+    let mut processes = BTreeSet::new();
+    descendants(parent(words[2].parse().unwrap()), &mut processes);
+    assert!(processes.len() >= 5, "supervisor, daemon, shim, pause, target: {processes:?}");
+    // Dropping kills it.
+    drop(holder);
+    wait::until("the end of all", Duration::from_secs(20), || match traces(words[1], &processes) {
+        none if none.is_empty() => Ok(()),
+        some => Err(some.join("\n")),
+    });
+}
+
 /// The same tests for each engine, as tests of their own.
 macro_rules! for_each_engine {
-    ($($engine:ident: $kind:expr;)*) => {
+    ($($engine:ident: $kind:expr, [$($more:ident),*];)*) => {
         $(mod $engine {
             use super::*;
 
@@ -149,6 +236,11 @@ macro_rules! for_each_engine {
                 super::containers_outlive_a_restart($kind);
             }
 
+            $(#[test]
+            fn $more() {
+                super::$more($kind);
+            })*
+
             #[test]
             fn serves_a_shop_inside() {
                 super::serves_a_shop_inside($kind);
@@ -158,8 +250,8 @@ macro_rules! for_each_engine {
 }
 
 for_each_engine! {
-    docker: Kind::Docker;
-    podman: Kind::Podman;
-    podman_rootless: Kind::PodmanRootless;
-    containerd: Kind::Containerd;
+    docker: Kind::Docker, [limits_memory, connects_containers_by_a_bridge];
+    podman: Kind::Podman, [limits_memory, connects_containers_by_a_bridge];
+    podman_rootless: Kind::PodmanRootless, [];
+    containerd: Kind::Containerd, [limits_memory, connects_containers_by_a_bridge];
 }

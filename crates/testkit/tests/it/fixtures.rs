@@ -1,12 +1,11 @@
 //! Each fixture, in each variant, has what its variant says.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
-use pepo_testkit::{Fixture, Symbols, Variant, fixtures};
+use pepo_testkit::{Fixture, Symbols, Variant, command, fixtures};
 
 fn sections(path: &Path) -> String {
-    let output =
-        Command::new("readelf").args(["--wide", "--sections", "--notes"]).arg(path).output().unwrap();
+    let output = command("readelf").args(["--wide", "--sections", "--notes"]).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -63,7 +62,7 @@ fn split_symbols_are_found_by_build_id() {
 #[test]
 fn sources_can_be_said_to_be_elsewhere() {
     for fixture in compiled(Variant::debug().built_in("/builds/shop")) {
-        let output = Command::new("strings").arg(&fixture.path).output().unwrap();
+        let output = command("strings").arg(&fixture.path).output().unwrap();
         let strings = String::from_utf8_lossy(&output.stdout).into_owned();
         // Go notes its flags as well, with the folder alone.
         let own = fixture.source.display().to_string();
@@ -74,8 +73,7 @@ fn sources_can_be_said_to_be_elsewhere() {
 #[test]
 fn static_programs_need_no_library() {
     for fixture in compiled(Variant::debug().linked_statically()) {
-        let output =
-            Command::new("readelf").args(["--wide", "--dynamic"]).arg(&fixture.path).output().unwrap();
+        let output = command("readelf").args(["--wide", "--dynamic"]).arg(&fixture.path).output().unwrap();
         assert!(!String::from_utf8_lossy(&output.stdout).contains("NEEDED"), "{fixture:?}");
     }
 }
