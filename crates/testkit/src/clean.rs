@@ -34,9 +34,12 @@ pub struct Snapshot {
 #[derive(Debug, PartialEq, Eq)]
 struct Facts {
     start_time: String,
-    tracers: BTreeMap<u32, String>,
+    /// Threads that are traced or stopped, and by whom.
+    held: BTreeMap<u32, String>,
     /// Address range and file of each executable mapping with a file, and the hash of its bytes.
     text: BTreeMap<String, String>,
+    /// Files without a name that are mapped.
+    memfds: BTreeSet<String>,
     threads: usize,
     files: BTreeMap<String, String>,
     listening: BTreeSet<String>,
@@ -113,8 +116,9 @@ impl Facts {
         let tasks = names(&proc.join("task"));
         Ok(Facts {
             start_time: after_name.split(' ').nth(19).unwrap_or_default().to_owned(),
-            tracers: tasks.iter().filter_map(|task| tracer(&proc, task)).collect(),
+            held: tasks.iter().filter_map(|task| held(&proc, task)).collect(),
             text: text(&proc)?,
+            memfds: memfds(&proc)?,
             threads: tasks.len(),
             files: open_files(&proc),
             listening: listening(&proc, differs(pid, "net")),
@@ -128,9 +132,7 @@ impl Facts {
         if self.start_time != now.start_time {
             return vec!["the target is another process now".to_owned()];
         }
-        found.extend(
-            now.tracers.iter().map(|(thread, tracer)| format!("thread {thread} is traced by {tracer}")),
-        );
+        found.extend(now.held.iter().map(|(thread, how)| format!("thread {thread} is {how}")));
         for (place, hash) in &self.text {
             match now.text.get(place) {
                 Some(same) if same == hash => {}
@@ -142,6 +144,7 @@ impl Facts {
             found.push(format!("{} threads, not {}", now.threads, self.threads));
         }
         found.extend(differences("file descriptor", &self.files, &now.files));
+        found.extend(now.memfds.difference(&self.memfds).map(|memfd| format!("mapped {memfd} is new")));
         found.extend(now.listening.difference(&self.listening).map(|port| format!("listens at {port}")));
         found.extend(now.children.difference(&self.children).map(|pid| format!("child {pid} is new")));
         found.extend(differences("file", &self.new_files, &now.new_files));
@@ -176,10 +179,24 @@ fn differs(pid: u32, kind: &str) -> bool {
         != fs::read_link(format!("/proc/self/ns/{kind}")).ok()
 }
 
-fn tracer(proc: &Path, task: &str) -> Option<(u32, String)> {
+/// Whether a thread is traced or stopped.
+fn held(proc: &Path, task: &str) -> Option<(u32, String)> {
     let status = read(&proc.join("task").join(task).join("status")).ok()?;
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().to_owned();
-    (tracer != "0").then(|| (task.parse().unwrap_or(0), tracer))
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let how = match (field("TracerPid:")?, field("State:")?) {
+        ("0", state) if state.starts_with(['T', 't']) => "stopped".to_owned(),
+        ("0", _) => return None,
+        (tracer, _) => format!("traced by {tracer}"),
+    };
+    Some((task.parse().ok()?, how))
+}
+
+fn memfds(proc: &Path) -> Result<BTreeSet<String>, String> {
+    let maps = read(&proc.join("maps"))?;
+    let name = |line: &str| {
+        line.split_whitespace().nth(5).filter(|name| name.starts_with("/memfd:")).map(str::to_owned)
+    };
+    Ok(maps.lines().filter_map(name).collect())
 }
 
 fn children(proc: &Path, task: &str) -> Vec<u32> {

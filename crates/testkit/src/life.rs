@@ -5,6 +5,9 @@ use std::{fs, time::Duration};
 
 use crate::wait;
 
+/// How long a healthy target may take to be heard, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// One heartbeat line (`beat 12 ticks=1180 answer=42`), written each 100 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beat {
@@ -47,28 +50,30 @@ pub trait Life {
 
     /// Waits for a line that contains `text` and gives it.
     fn wait_for_line(&self, text: &str, limit: Duration) -> String {
-        wait::until(&format!("a line with {text:?}"), limit, || {
+        let look = || {
             let output = self.output();
-            output.lines().find(|line| line.contains(text)).map(str::to_owned).ok_or_else(|| self.state())
-        })
+            output.lines().find(|line| line.contains(text)).map(str::to_owned).ok_or(())
+        };
+        let line = wait::try_until(limit, look);
+        line.unwrap_or_else(|()| panic!("no line with {text:?} within {limit:?}: {}", self.state()))
     }
 
     /// Waits for the first heartbeat.
     fn wait_started(&self) -> Beat {
-        let limit = Duration::from_secs(20);
-        wait::until("the first heartbeat", limit, || self.last_beat().ok_or_else(|| self.state()))
+        let beat = wait::try_until(LIMIT, || self.last_beat().ok_or(()));
+        beat.unwrap_or_else(|()| panic!("no heartbeat within {LIMIT:?}: {}", self.state()))
     }
 
     /// Waits until it answered `answer`.
     fn wait_for_answer(&self, answer: i64) {
-        wait::until(&format!("answer {answer}"), Duration::from_secs(20), || {
-            if self.answers().contains(&answer) { Ok(()) } else { Err(self.state()) }
-        });
+        let look = || if self.answers().contains(&answer) { Ok(()) } else { Err(()) };
+        let seen = wait::try_until(LIMIT, look);
+        seen.unwrap_or_else(|()| panic!("no answer {answer} within {LIMIT:?}: {}", self.state()));
     }
 
     /// Proves that the target goes on: it says three more heartbeats, and has ticked between them.
     fn assert_goes_on(&self) {
-        if let Err(state) = self.goes_on(Duration::from_secs(10)) {
+        if let Err(state) = self.goes_on(LIMIT) {
             panic!("the target does not go on: {state}");
         }
     }
@@ -82,8 +87,9 @@ pub trait Life {
         wait::try_until(limit, || match (first, self.last_beat()) {
             (None, Some(now)) if now.beat > 3 && now.ticks > 0 => Ok(()),
             (Some(first), Some(now)) if now.beat >= first.beat + 3 && now.ticks > first.ticks => Ok(()),
-            _ => Err(self.state()),
+            _ => Err(()),
         })
+        .map_err(|()| self.state())
     }
 
     /// Proves that the target stands still: its last heartbeat stays the same for `time`.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,11 +32,12 @@ fn traces(name: &str, processes: &BTreeSet<u32>) -> Vec<String> {
     let virtual_link =
         |line: &&str| ["veth", "pods0", "docker0", "cni"].iter().any(|word| line.contains(word));
     found.extend(links.lines().filter(virtual_link).map(str::to_owned));
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let group = hierarchy.path().join(name);
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let group = hierarchy.join(name);
         found.extend(group.exists().then(|| group.display().to_string()));
     }
-    let folder = std::env::temp_dir().join(name);
+    let folder = env::temp_dir().join(name);
     found.extend(folder.exists().then(|| folder.display().to_string()));
     found
 }
@@ -75,14 +76,9 @@ fn runs_a_distroless_container_and_leaves_nothing(kind: Kind) {
     let mut processes = BTreeSet::new();
     descendants(parent(engine.daemon()), &mut processes);
     assert!(processes.contains(&container.pid()), "{kind:?}: the container is below the supervisor");
-    // The engine first: whatever still runs must end with it.
-    std::mem::forget(container);
-    // The forgotten container keeps a handle, so end the engine as a dying test would.
+    // Though the container is still held.
     engine.end();
-    wait::until("the end of all", Duration::from_secs(20), || match traces(&name, &processes) {
-        none if none.is_empty() => Ok(()),
-        some => Err(some.join("\n")),
-    });
+    wait_for_the_end(&name, &processes);
 }
 
 fn runs_each_language_restricted(kind: Kind) {
@@ -185,10 +181,9 @@ fn a_health_check_is_the_engines() {
     });
 }
 
-/// Run by `a_killed_test_leaves_nothing`, which kills it.
-#[test]
-#[ignore = "another test starts this one in order to kill it"]
-fn holds_an_engine_until_it_is_killed() {
+/// Says where an engine with a container is, and waits to be killed.
+#[expect(clippy::print_stdout, reason = "this is how it tells the test that kills it")]
+fn hold_an_engine() -> ! {
     let engine = Engine::start(Kind::Containerd);
     let container = engine.run(&loop_in_c(), &RunOptions::named("orphan"));
     container.assert_goes_on();
@@ -197,11 +192,17 @@ fn holds_an_engine_until_it_is_killed() {
     panic!("nobody killed this test");
 }
 
+/// Starts itself once more, as the test that is killed.
 #[test]
 fn a_killed_test_leaves_nothing() {
-    let name = "engines::holds_an_engine_until_it_is_killed";
-    let arguments = [name, "--exact", "--ignored", "--nocapture"];
-    let holder = spawn_command(command(std::env::current_exe().unwrap()).args(arguments));
+    if env::var_os("PEPO_TESTKIT_HOLD").is_some() {
+        hold_an_engine();
+    }
+    let mut again = command(env::current_exe().unwrap());
+    again
+        .args(["engines::a_killed_test_leaves_nothing", "--exact", "--nocapture"])
+        .env("PEPO_TESTKIT_HOLD", "1");
+    let holder = spawn_command(&mut again);
     let line = holder.wait_for_line("holding ", Duration::from_secs(40));
     let words: Vec<_> = line.split(' ').collect();
     let mut processes = BTreeSet::new();
@@ -209,7 +210,11 @@ fn a_killed_test_leaves_nothing() {
     assert!(processes.len() >= 5, "supervisor, daemon, shim, pause, target: {processes:?}");
     // Dropping kills it.
     drop(holder);
-    wait::until("the end of all", Duration::from_secs(20), || match traces(words[1], &processes) {
+    wait_for_the_end(words[1], &processes);
+}
+
+fn wait_for_the_end(name: &str, processes: &BTreeSet<u32>) {
+    wait::until("the end of all", Duration::from_secs(20), || match traces(name, processes) {
         none if none.is_empty() => Ok(()),
         some => Err(some.join("\n")),
     });

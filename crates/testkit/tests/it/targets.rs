@@ -1,9 +1,10 @@
 //! Targets live, are seen to live, and end with the test.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use pepo_testkit::{
     Isolation, Language, Life, Python, Variant, clean::Snapshot, fixtures, pythons, spawn, spawn_isolated,
+    wait,
 };
 use rustix::process::Signal;
 
@@ -93,5 +94,31 @@ fn a_target_left_alone_is_the_same_and_a_changed_one_is_not() {
     fs::write(&left, "x").unwrap();
     assert_eq!(before.differences().len(), 1, "{:?}", before.differences());
     fs::remove_file(&left).unwrap();
+    before.assert_same();
+}
+
+#[test]
+fn a_snapshot_sees_a_stopped_target_and_a_changed_text() {
+    let running = spawn(&fixtures::c(Variant::debug()), &[]);
+    let before = Snapshot::take(running.pid());
+    running.signal(Signal::STOP);
+    wait::until("the stop is seen", Duration::from_secs(5), || match before.differences() {
+        some if some.len() == 3 && some.iter().all(|line| line.ends_with("is stopped")) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    running.signal(Signal::CONT);
+    before.assert_same();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", running.pid())).unwrap();
+    let text = maps.lines().find(|line| line.contains("r-xp") && line.ends_with("/loop")).unwrap();
+    let start = u64::from_str_radix(text.split('-').next().unwrap(), 16).unwrap();
+    let memory =
+        fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", running.pid())).unwrap();
+    // The first bytes of the section .init, which has run.
+    let mut bytes = [0; 1];
+    memory.read_exact_at(&mut bytes, start).unwrap();
+    memory.write_all_at(&[0xcc], start).unwrap();
+    let seen = before.differences();
+    assert!(seen.len() == 1 && seen[0].starts_with("changed text in "), "{seen:?}");
+    memory.write_all_at(&bytes, start).unwrap();
     before.assert_same();
 }
