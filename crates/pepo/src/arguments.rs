@@ -19,13 +19,14 @@ Examples:
   pepo attach docker/shop            a debugger in this terminal
   pepo help attach                   more about one verb
 
-Targets are named as `pepo ps` prints them: docker/NAME, podman/NAME, cri/NAME, host/ID, pid/NUMBER; a bare NAME means
-this machine's engines.";
+Targets are named as `pepo ps` prints them: docker/NAME, podman/NAME, cri/NAME, host/ID,
+pid/NUMBER; a bare NAME means this machine's engines.";
 
 /// See into, and step through, any process in any container. Looking never stops the target; a debugger may, for a bounded
 /// time; nothing is left behind.
 #[derive(Debug, Parser)]
-#[command(name = "pepo", version, after_help = EXAMPLES, max_term_width = 110, infer_subcommands = false)]
+#[command(name = "pepo", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub(crate) struct CommandLine {
     /// Flags of every verb.
     #[command(flatten)]
@@ -42,13 +43,13 @@ pub(crate) struct Global {
     /// Only this platform; without it, all that are found
     #[arg(long, global = true, value_enum, value_name = "PLATFORM")]
     pub(crate) on: Option<On>,
-    /// Shape of what is printed
+    /// Shape of what is printed: for people, with more columns, for programs
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Text, value_name = "SHAPE")]
     pub(crate) output: Output,
     /// Socket of the CRI runtime; without it, the usual places are tried
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) cri_socket: Option<PathBuf>,
-    /// Colours: on a terminal, always, or never
+    /// When to use colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
     /// Tell more of what is being done, on stderr; up to three times
@@ -62,35 +63,35 @@ pub(crate) struct Global {
 /// Where targets are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
-    /// This machine's processes, by procfs alone
+    // This machine's processes, by procfs alone.
     Host,
-    /// Docker
+    // Docker.
     Docker,
-    /// Podman
+    // Podman.
     Podman,
-    /// A CRI runtime (containerd, CRI-O)
+    // A CRI runtime (containerd, CRI-O).
     Cri,
 }
 
 /// Shape of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people
+    // For people.
     Text,
-    /// For people, with more columns
+    // For people, with more columns.
     Wide,
-    /// For programs
+    // For programs.
     Json,
 }
 
 /// When colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set
+    // On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always
+    // Always.
     Always,
-    /// Never
+    // Never.
     Never,
 }
 
@@ -118,9 +119,6 @@ pub(crate) enum Verb {
     /// The agent beside a target, on stdin and stdout
     #[command(hide = true)]
     Agent(verbs::agent::Agent),
-    /// The guard between a debugger and its target
-    #[command(hide = true, disable_help_flag = true)]
-    Guard(verbs::guard::Guard),
     /// Write the generated pages of docs
     #[command(hide = true)]
     Generate(verbs::generate::Generate),
@@ -231,7 +229,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
                 Ok(Parsed::Show(error.render().to_string().trim_end().to_owned()))
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Err(Failure::new(Code::Usage, "a verb is missing").try_command("see the verbs", ["pepo", "help"]))
+                Err(Failure::new(Code::Usage, "a verb is missing")
+                    .try_command("see the verbs", ["pepo", "help"]))
             }
             _ => Err(usage(&error, &arguments)),
         },
@@ -265,9 +264,10 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> Failure {
     for tip in rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
         failure = failure.hint(tip);
     }
-    let verb = command().get_subcommands().map(|one| one.get_name().to_owned()).find(|name| {
-        arguments.iter().skip(1).any(|argument| argument.to_str() == Some(name))
-    });
+    let verb = command()
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned())
+        .find(|name| arguments.iter().skip(1).any(|argument| argument.to_str() == Some(name)));
     match verb {
         Some(verb) => failure.try_command("see its flags and examples", ["pepo", "help", &verb]),
         None => failure.try_command("see the verbs", ["pepo", "help"]),
@@ -307,7 +307,12 @@ mod tests {
     fn bad_patterns_and_numbers_are_refused_before_anything_is_opened() {
         let process = ProcessArgs { process: Some("(".into()), ..ProcessArgs::default() };
         assert_eq!(choose(Some("shop"), &process).unwrap_err().code(), Code::Usage);
-        for line in [&["stack", "x", "--pid", "0"][..], &["stack", "x", "--pid", "-1"], &["stack"], &["stack", "x", "--pid", "1", "--process", "a"]] {
+        for line in [
+            &["stack", "x", "--pid", "0"][..],
+            &["stack", "x", "--pid", "-1"],
+            &["stack"],
+            &["stack", "x", "--pid", "1", "--process", "a"],
+        ] {
             assert_eq!(parsed(line).unwrap_err().code(), Code::Usage, "{line:?}");
         }
     }

@@ -19,7 +19,8 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let number = rest[..digits].parse::<u64>().map_err(|_| wrong(text))?;
         rest = &rest[digits..];
-        let (unit, length) = UNITS.into_iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(|| wrong(text))?;
+        let (unit, length) =
+            UNITS.into_iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(|| wrong(text))?;
         rest = &rest[unit.len()..];
         millis = number.checked_mul(length).and_then(|more| millis.checked_add(more)).ok_or("is too long")?;
     }
@@ -65,7 +66,14 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_container_tools_write_them() {
-        for (text, millis) in [("0", 0), ("30s", 30_000), ("2m", 120_000), ("500ms", 500), ("1h30m", 5_400_000), ("1m5s", 65_000)] {
+        for (text, millis) in [
+            ("0", 0),
+            ("30s", 30_000),
+            ("2m", 120_000),
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+            ("1m5s", 65_000),
+        ] {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
     }

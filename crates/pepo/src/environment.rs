@@ -27,24 +27,16 @@ variables! {
     run = "PEPO_RUN";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
-    /// Docker's address: `unix:///var/run/docker.sock`, `tcp://…`, `ssh://…`.
-    docker_host = "DOCKER_HOST";
-    /// Docker's context, when `DOCKER_HOST` is not set.
-    docker_context = "DOCKER_CONTEXT";
-    /// Folder of Docker's settings and contexts; else `~/.docker`.
-    docker_config = "DOCKER_CONFIG";
-    /// Podman's address.
-    container_host = "CONTAINER_HOST";
-    /// Address of the CRI runtime, when `--cri-socket` is not given.
-    cri_endpoint = "CONTAINER_RUNTIME_ENDPOINT";
-    /// Folder of this login's sockets: rootless engines, and Pepo's own state.
-    runtime_dir = "XDG_RUNTIME_DIR";
     /// Folder of the debuggers that `pepo tools install` brings; else `~/.local/share`.
     data_home = "XDG_DATA_HOME";
     /// Folder of the history of `pepo attach`; else `~/.local/state`.
     state_home = "XDG_STATE_HOME";
     /// The user's folder.
     home = "HOME";
+    /// Name of this user, for `pepo sessions`.
+    user = "USER";
+    /// The same on Windows.
+    username = "USERNAME";
     /// Where programs are looked for last.
     path = "PATH";
     /// Set to anything: no colours, unless `--color always` (no-color.org).

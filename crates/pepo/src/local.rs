@@ -55,7 +55,9 @@ impl Local {
                 }
             }
             for leave in self.leaves.lock().await.drain(..) {
-                leave.leave().await;
+                if let Err(failure) = leave.leave().await {
+                    tracing::error!(%failure, "what was made beside the target may still be there");
+                }
             }
         };
         if tokio::time::timeout(LETTING_GO, all).await.is_err() {
@@ -68,10 +70,27 @@ impl Local {
 impl Local {
     /// What an agent of this process is told.
     pub(crate) fn agent_config(&self) -> Result<pepo_agent::AgentConfig, Failure> {
-        let exe = std::env::current_exe()
-            .map_err(|error| Failure::new(Code::Internal, "this program does not find itself").because(error))?;
-        let _ = &self.environment;
-        todo!()
+        let exe = std::env::current_exe().map_err(|error| {
+            Failure::new(Code::Internal, "this program does not find itself").because(error)
+        })?;
+        Ok(pepo_agent::AgentConfig::new(
+            pepo_debug::tools::Tools::from_env(),
+            run_dir(&self.environment),
+            exe,
+        ))
+    }
+}
+
+/// `$PEPO_RUN`, else `$XDG_RUNTIME_DIR/pepo`, else `/run/pepo` for root and `/tmp/pepo-UID` for others.
+#[cfg(target_os = "linux")]
+fn run_dir(environment: &Environment) -> std::path::PathBuf {
+    use std::path::PathBuf;
+    let uid = rustix::process::getuid();
+    match (&environment.run, &environment.runtime_dir) {
+        (Some(run), _) => PathBuf::from(run),
+        (None, Some(runtime)) => PathBuf::from(runtime).join("pepo"),
+        (None, None) if uid.is_root() => PathBuf::from("/run/pepo"),
+        (None, None) => PathBuf::from(format!("/tmp/pepo-{}", uid.as_raw())),
     }
 }
 

@@ -5,24 +5,26 @@
 
 /// The command line.
 mod arguments;
-/// The environment.
-mod environment;
 /// From both to what verbs are given.
 mod config;
-/// The way to an agent beside a target.
-mod reach;
-/// The agent in this process.
-mod local;
-/// The verbs.
-mod verbs;
-/// All that is printed.
-mod render;
 /// Durations as they are typed and spoken.
 mod duration;
+/// The environment.
+mod environment;
+/// The agent in this process.
+mod local;
 /// Diagnostics on stderr.
 mod logging;
+/// The way to an agent beside a target.
+mod reach;
+/// All that is printed.
+mod render;
+/// Opening a debugger session.
+mod session;
 /// Ctrl-C, SIGTERM and the like.
 mod signals;
+/// The verbs.
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,9 @@ use crate::{
 
 fn main() -> ExitCode {
     render::tell_panics();
+    if let Some(guarded) = verbs::guard::asked(std::env::args_os()) {
+        return guarded;
+    }
     let environment = Environment::read();
     let early = Printer::early(std::env::args_os(), &environment);
     match arguments::parse(std::env::args_os()) {
@@ -54,7 +59,6 @@ fn run(verb: Verb, context: Context) -> Outcome {
     match verb {
         Verb::Completions(arguments) => verbs::completions::run(&arguments, &context),
         Verb::Generate(arguments) => verbs::generate::run(&arguments, &context),
-        Verb::Guard(arguments) => verbs::guard::run(&arguments),
         verb => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(render::no_runtime)?;

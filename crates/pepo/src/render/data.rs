@@ -1,7 +1,8 @@
 //! The wire's types as data for programs. Names are the wire's own; numbers carry their unit in the name.
 
 use pepo_wire::agent::{
-    CheckResponse, Finding, Frame, Level, Process, Released, Runtime, SessionInfo, StackResponse, Thread, Verdict,
+    CheckResponse, Finding, Frame, Level, Process, Released, Runtime, SessionInfo, StackResponse, Thread,
+    Verdict,
 };
 use serde_json::{Value, json};
 

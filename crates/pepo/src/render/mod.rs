@@ -3,16 +3,16 @@
 //! **Invariant:** nothing else in the command writes to stdout or stderr (the line editor of `attach` draws its own prompt),
 //! and a closed stdout is a quiet end, not an error.
 
-/// Aligned tables.
-pub(crate) mod table;
-/// Colours by meaning.
-pub(crate) mod style;
-/// Commands quoted for a shell.
-pub(crate) mod shell;
-/// Failures for people and as data.
-pub(crate) mod failure;
 /// The wire's types as data.
 pub(crate) mod data;
+/// Failures for people and as data.
+pub(crate) mod failure;
+/// Commands quoted for a shell.
+pub(crate) mod shell;
+/// Colours by meaning.
+pub(crate) mod style;
+/// Aligned tables.
+pub(crate) mod table;
 /// Processes: the words several verbs share.
 pub(crate) mod words;
 
@@ -64,8 +64,10 @@ impl Printer {
     /// For what goes wrong before the arguments are understood: the shape is guessed from them.
     pub(crate) fn early(arguments: impl Iterator<Item = OsString>, environment: &Environment) -> Printer {
         let arguments: Vec<_> = arguments.map(|one| one.to_string_lossy().into_owned()).collect();
-        let pairs = arguments.windows(2).any(|two| matches!(two[0].as_str(), "-o" | "--output") && two[1] == "json");
-        let joined = arguments.iter().any(|one| matches!(one.as_str(), "-ojson" | "-o=json" | "--output=json"));
+        let pairs =
+            arguments.windows(2).any(|two| matches!(two[0].as_str(), "-o" | "--output") && two[1] == "json");
+        let joined =
+            arguments.iter().any(|one| matches!(one.as_str(), "-ojson" | "-o=json" | "--output=json"));
         let colourless = environment.no_color.is_some() || environment.term.as_deref() == Some("dumb");
         let never = arguments.windows(2).any(|two| two[0] == "--color" && two[1] == "never");
         let never = never || arguments.iter().any(|one| one == "--color=never");
@@ -82,7 +84,10 @@ impl Printer {
     /// One line, or several, of data.
     pub(crate) fn data(&self, text: &str) -> Outcome {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(ended)
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(ended)
     }
 
     /// Bytes of data, as they are.
@@ -165,7 +170,8 @@ pub(crate) fn finish(printer: Printer, outcome: Outcome) -> u8 {
 pub(crate) fn tell_panics() {
     std::panic::set_hook(Box::new(|info| {
         let words = info.payload_as_str().unwrap_or("no words");
-        let place = info.location().map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
+        let place =
+            info.location().map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
         let failure = Failure::new(Code::Internal, "a fault inside Pepo")
             .because(format!("{words} ({place})"))
             .hint("what was held is let go; please report this message with the command that led to it");

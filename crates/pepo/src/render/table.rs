@@ -54,7 +54,8 @@ impl Table {
         let widths = self.widths();
         let mut lines = Vec::with_capacity(self.rows.len() + 1);
         if self.columns.iter().any(|(heading, _)| !heading.is_empty()) {
-            let headings: Vec<_> = self.columns.iter().map(|(h, _)| Cell::painted(*h, Style::Faint)).collect();
+            let headings: Vec<_> =
+                self.columns.iter().map(|(h, _)| Cell::painted(*h, Style::Faint)).collect();
             lines.push(self.line(&headings, &widths, paint));
         }
         lines.extend(self.rows.iter().map(|row| self.line(row, &widths, paint)));
@@ -64,7 +65,9 @@ impl Table {
     fn widths(&self) -> Vec<usize> {
         let cell = |row: &Vec<Cell>, column: usize| row.get(column).map_or(0, |cell| width(&cell.text));
         (0..self.columns.len())
-            .map(|column| self.rows.iter().map(|row| cell(row, column)).fold(width(self.columns[column].0), usize::max))
+            .map(|column| {
+                self.rows.iter().map(|row| cell(row, column)).fold(width(self.columns[column].0), usize::max)
+            })
             .collect()
     }
 

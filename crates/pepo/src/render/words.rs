@@ -67,7 +67,11 @@ mod tests {
         let process = Process {
             container_pid: 1,
             uptime_seconds: 273_600.7,
-            runtime: Some(Runtime { language: "python".into(), version: "3.12.4".into(), debugger: "python".into() }),
+            runtime: Some(Runtime {
+                language: "python".into(),
+                version: "3.12.4".into(),
+                debugger: "python".into(),
+            }),
             ..Process::default()
         };
         assert_eq!(summary(&process), "python 3.12.4 · pid 1 · up 3 d 4 h");
@@ -75,7 +79,10 @@ mod tests {
 
     #[test]
     fn long_command_lines_are_cut_where_it_shows() {
-        let process = Process { command_line: vec!["/bin/serve".into(), "--port".into(), "80".into()], ..Process::default() };
+        let process = Process {
+            command_line: vec!["/bin/serve".into(), "--port".into(), "80".into()],
+            ..Process::default()
+        };
         assert_eq!(command_line(&process, 40), "/bin/serve --port 80");
         assert_eq!(command_line(&process, 8), "/bin/se…");
     }

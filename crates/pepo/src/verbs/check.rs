@@ -1,15 +1,17 @@
 //! `pepo check`: for each verb, will it work; and if not, the one thing that is missing and the smallest change that grants it.
 
 use clap::Args;
+use pepo_platform::Need;
 use pepo_wire::{
+    Failure,
     agent::{CheckRequest, CheckResponse, Finding, Level},
     failure::Exit,
 };
 
 use crate::{
-    arguments::{ProcessArgs, choose},
+    arguments::{Chosen, Output, ProcessArgs, choose},
     config::Context,
-    reach,
+    reach::{self, Reached},
     render::{
         End, Outcome, data, failure,
         style::{Paint, Style},
@@ -57,7 +59,7 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
         (None, local.check(request(None)).await?)
     } else {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
-        let reached = reach::reach(context, &chosen).await?;
+        let reached = judge(arguments, context, &chosen).await?;
         let answer = reached.agent.check(request(Some(reached.target.clone()))).await?;
         (Some(reached.name), answer)
     };
@@ -66,11 +68,21 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
     if no { Err(End::Told(Exit::No)) } else { Ok(()) }
 }
 
+/// The agent that would do the work: for verbs that stop, the way with the right to stop, when there is one.
+async fn judge(arguments: &Check, context: &Context, chosen: &Chosen) -> Result<Reached, Failure> {
+    let stops = arguments.verbs.is_empty() || arguments.verbs.iter().any(|verb| verb != "stack");
+    let stopping = if stops { reach::reach(context, chosen, Need::Stop).await.ok() } else { None };
+    match stopping {
+        Some(reached) => Ok(reached),
+        None => reach::reach(context, chosen, Need::Look).await,
+    }
+}
+
 fn show(name: Option<&str>, answer: &CheckResponse, context: &Context) -> Outcome {
     if context.printer.json_wanted() {
         return context.printer.json(&data::check(name, answer));
     }
-    if context.printer.output == crate::arguments::Output::Wide {
+    if context.printer.output == Output::Wide {
         let what = match &answer.process {
             Some(process) => format!("{} · {}", name.unwrap_or("this machine"), words::summary(process)),
             None => name.unwrap_or("this machine").to_owned(),
@@ -90,7 +102,11 @@ pub(crate) fn lines(findings: &[Finding], paint: Paint) -> Vec<String> {
             Level::No => Style::Bad,
         };
         let verbs = if finding.verbs.is_empty() { "all".to_owned() } else { finding.verbs.join(", ") };
-        table.row(vec![Cell::painted(data::level(finding.level()), style), verbs.into(), told(finding).into()]);
+        table.row(vec![
+            Cell::painted(data::level(finding.level()), style),
+            verbs.into(),
+            told(finding).into(),
+        ]);
     }
     table.lines(paint)
 }

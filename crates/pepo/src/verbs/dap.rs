@@ -11,8 +11,8 @@ Examples:
   pepo dap                           on stdin and stdout, as editors start it
   pepo dap --listen 127.0.0.1:0      prints the address and the token for other users
 
-What the editor's attach request may say: target, on, process, pid, debugger, sourceMap, stopOnEntry, pauseBudget, guard,
-symbols; docs/editors.md shows configurations.";
+What the editor's attach request may say: target, on, process, pid, debugger, sourceMap,
+stopOnEntry, pauseBudget, guard, symbols; docs/editors.md shows configurations.";
 
 /// Arguments of `pepo dap`.
 #[derive(Args, Debug)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use pepo_dap::console::words;
 use pepo_wire::{Code, Failure, failure::Exit};
 
 use crate::{
@@ -30,7 +31,9 @@ pub(crate) struct Generate {
 pub(crate) fn run(arguments: &Generate, context: &Context) -> Outcome {
     let stale = stale(&arguments.docs);
     if arguments.check {
-        stale.iter().for_each(|(path, _)| context.printer.say(&format!("{} is not as generated", path.display())));
+        stale
+            .iter()
+            .for_each(|(path, _)| context.printer.say(&format!("{} is not as generated", path.display())));
         return if stale.is_empty() { Ok(()) } else { Err(End::Told(Exit::No)) };
     }
     for (path, text) in stale {
@@ -67,7 +70,8 @@ fn pages() -> Vec<(PathBuf, String)> {
         (PathBuf::from("exit-codes.md"), exit_codes()),
         (PathBuf::from("errors/README.md"), error_index()),
     ];
-    pages.extend(Code::ALL.iter().map(|&code| (PathBuf::from(format!("errors/{code}.md")), error_page(code))));
+    pages
+        .extend(Code::ALL.iter().map(|&code| (PathBuf::from(format!("errors/{code}.md")), error_page(code))));
     pages
 }
 
@@ -160,14 +164,34 @@ fn reference() -> String {
     command.build();
     let mut text = "# Reference\n\nMade by `pepo generate` from the command itself.\n".to_owned();
     text += &help("pepo", &mut command);
-    for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+    for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+    {
         text += &help(&format!("pepo {}", verb.get_name()), verb);
     }
-    text += "\n## Environment\n\n| variable | meaning |\n|---|---|\n";
-    for (name, meaning) in environment::VARIABLES {
-        text += &format!("| `{name}` | {} |\n", meaning.trim());
+    text + &terminal_words()
+        + &variables()
+        + "\nExit statuses: [exit-codes.md](exit-codes.md). Errors: [errors](errors/README.md).\n"
+}
+
+/// What can be typed in `pepo attach` and behind `-ex`.
+fn terminal_words() -> String {
+    let mut text = "\n## Words of the debugger in the terminal\n\n| word | also | with | what it does |\n|---|---|---|---|\n".to_owned();
+    for word in words::WORDS {
+        let short: Vec<_> = word.short.iter().map(|short| format!("`{short}`")).collect();
+        let usage = word.usage.replace('|', "\\|");
+        text += &format!("| `{}` | {} | {usage} | {} |\n", word.word, short.join(" "), word.summary);
     }
-    text + "\nExit statuses: [exit-codes.md](exit-codes.md). Errors: [errors](errors/README.md).\n"
+    text
+}
+
+/// The command's own variables and those of the platforms, each once, by name.
+fn variables() -> String {
+    let mut all: Vec<_> = environment::VARIABLES.iter().chain(pepo_platform::VARIABLES).collect();
+    all.sort_by_key(|(name, _)| *name);
+    all.dedup_by_key(|(name, _)| *name);
+    let line = |(name, meaning): &&(&str, &str)| format!("| `{name}` | {} |\n", meaning.trim());
+    let lines: String = all.iter().map(line).collect();
+    format!("\n## Environment\n\n| variable | meaning |\n|---|---|\n{lines}")
 }
 
 fn help(name: &str, command: &mut clap::Command) -> String {
@@ -185,7 +209,12 @@ mod tests {
         for verb in arguments::command().get_subcommands() {
             assert!(verb.get_about().is_some(), "{} has none", verb.get_name());
             for argument in verb.get_arguments().filter(|one| !one.is_hide_set()) {
-                assert!(argument.get_help().is_some(), "{} of {} has none", argument.get_id(), verb.get_name());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} of {} has none",
+                    argument.get_id(),
+                    verb.get_name()
+                );
             }
             let examples = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(verb.is_hide_set() || examples.contains("pepo "), "{} has no example", verb.get_name());

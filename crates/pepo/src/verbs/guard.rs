@@ -1,20 +1,16 @@
-//! `pepo guard` (hidden): the process between a debugger and its target, started by the agent.
+//! `pepo guard` (hidden): the process between a debugger and its target, started by the agent. It forks, so it runs before anything
+//! else is begun, and its arguments are its own.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::Args;
-
-use crate::render::Outcome;
-
-/// Arguments of `pepo guard`; they are the guard's own.
-#[derive(Args, Debug)]
-pub(crate) struct Guard {
-    /// What the agent says to its guard
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
+/// Is this the guard? Then guards until the debugger ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    (arguments.nth(1)? == "guard").then(|| pepo_debug::guard::main(arguments))
 }
 
-/// Guards until the debugger ends.
-pub(crate) fn run(_arguments: &Guard) -> Outcome {
-    Ok(())
+/// There is nothing to guard.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn asked(_arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    None
 }

@@ -1,29 +1,29 @@
 //! The verbs: one file each, with its arguments and one entry function.
 
-/// What can be debugged.
-pub(crate) mod ps;
-/// Would it work, and if not, why.
-pub(crate) mod check;
-/// Where every thread is now.
-pub(crate) mod stack;
-/// A debugger in this terminal.
-pub(crate) mod attach;
-/// A debugger for an editor.
-pub(crate) mod dap;
-/// Who is attached to what.
-pub(crate) mod sessions;
-/// Let go, now.
-pub(crate) mod release;
-/// Debuggers for this machine.
-pub(crate) mod tools;
-/// Completions for a shell.
-pub(crate) mod completions;
 /// Hidden: the agent beside a target.
 pub(crate) mod agent;
-/// Hidden: the guard between a debugger and its target.
-pub(crate) mod guard;
+/// A debugger in this terminal.
+pub(crate) mod attach;
+/// Would it work, and if not, why.
+pub(crate) mod check;
+/// Completions for a shell.
+pub(crate) mod completions;
+/// A debugger for an editor.
+pub(crate) mod dap;
 /// Hidden: the generated pages of docs.
 pub(crate) mod generate;
+/// Hidden: the guard between a debugger and its target.
+pub(crate) mod guard;
+/// What can be debugged.
+pub(crate) mod ps;
+/// Let go, now.
+pub(crate) mod release;
+/// Who is attached to what.
+pub(crate) mod sessions;
+/// Where every thread is now.
+pub(crate) mod stack;
+/// Debuggers for this machine.
+pub(crate) mod tools;
 
 use std::sync::Arc;
 
@@ -54,6 +54,5 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Agent(arguments) => agent::run(&arguments, &context).await,
         Verb::Completions(arguments) => completions::run(&arguments, &context),
         Verb::Generate(arguments) => generate::run(&arguments, &context),
-        Verb::Guard(arguments) => guard::run(&arguments),
     }
 }

@@ -1,7 +1,8 @@
 //! `pepo release`: let go of a target now, whoever holds it, and repair what a dead debugger left.
 
 use clap::Args;
-use pepo_wire::{Code, Failure, agent::Released};
+use pepo_platform::Need;
+use pepo_wire::agent::Released;
 use serde_json::json;
 
 use crate::{
@@ -38,7 +39,7 @@ pub(crate) async fn run(arguments: &Release, context: &Context) -> Outcome {
         reach::local(context).await?.release(None).await?
     } else {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
-        let reached = reach::reach(context, &chosen).await?;
+        let reached = reach::reach(context, &chosen, Need::Stop).await?;
         let released = reached.agent.release(Some(reached.target.clone())).await?;
         released
     };
@@ -68,17 +69,12 @@ fn show(released: &[Released], context: &Context) -> Outcome {
 }
 
 fn line(released: &Released) -> String {
-    let repairs = if released.repairs.is_empty() { "nothing to repair".to_owned() } else { released.repairs.join(", ") };
+    let repairs = if released.repairs.is_empty() {
+        "nothing to repair".to_owned()
+    } else {
+        released.repairs.join(", ")
+    };
     printable(&format!("released {}: {repairs}", released.what))
-}
-
-/// How a failure that came of a held target is met.
-#[allow(dead_code, reason = "used by attach and dap once a session is refused")]
-pub(crate) fn hint(failure: Failure, target: &str) -> Failure {
-    if failure.code() == Code::AlreadyTraced && failure.hints.is_empty() {
-        return failure.try_command("let go of it", ["pepo", "release", target]);
-    }
-    failure
 }
 
 #[cfg(test)]
@@ -92,6 +88,9 @@ mod tests {
             repairs: vec!["resumed 3 threads".into(), "restored 1 text byte".into()],
             failure: None,
         };
-        assert_eq!(line(&released), "released session 1a on docker/shop: resumed 3 threads, restored 1 text byte");
+        assert_eq!(
+            line(&released),
+            "released session 1a on docker/shop: resumed 3 threads, restored 1 text byte"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use pepo_platform::Need;
 use pepo_wire::agent::{Frame, StackRequest, StackResponse, Thread};
 
 use crate::{
@@ -10,7 +11,12 @@ use crate::{
     config::Context,
     duration::spoken,
     reach,
-    render::{Outcome, data, style::{Paint, Style}, table::printable, words},
+    render::{
+        Outcome, data,
+        style::{Paint, Style},
+        table::printable,
+        words,
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -35,8 +41,9 @@ pub(crate) struct Stack {
 /// Takes the stacks and shows them.
 pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
-    let reached = reach::reach(context, &chosen).await?;
-    let request = StackRequest { target: Some(reached.target.clone()), thread: arguments.thread.unwrap_or(0) };
+    let reached = reach::reach(context, &chosen, Need::Look).await?;
+    let request =
+        StackRequest { target: Some(reached.target.clone()), thread: arguments.thread.unwrap_or(0) };
     let stack = match reached.agent.stack(request).await {
         Ok(stack) => stack,
         Err(failure) => return Err(reach::explained(failure, &reached, "stack").await.into()),
@@ -49,12 +56,15 @@ pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
 
 /// The lines for people.
 fn text(target: &str, stack: &StackResponse, paint: Paint) -> Vec<String> {
-    let mut lines = vec![format!("{}  {}", headline(target, stack, paint), paint.over(Style::Faint, &cost(stack)))];
+    let mut lines =
+        vec![format!("{}  {}", headline(target, stack, paint), paint.over(Style::Faint, &cost(stack)))];
     for thread in &stack.threads {
         lines.push(thread_line(thread, paint));
         lines.extend(frame_lines(&thread.frames, paint));
     }
-    lines.extend(stack.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))));
+    lines.extend(
+        stack.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))),
+    );
     lines
 }
 
@@ -72,7 +82,9 @@ fn cost(stack: &StackResponse) -> String {
     let total = spoken(Duration::from_micros(stack.total_micros));
     match stack.longest_pause_micros {
         0 => format!("read in {total}, target not stopped"),
-        pause => format!("read in {total}, no thread held longer than {}", spoken(Duration::from_micros(pause))),
+        pause => {
+            format!("read in {total}, no thread held longer than {}", spoken(Duration::from_micros(pause)))
+        }
     }
 }
 
@@ -90,7 +102,8 @@ fn thread_line(thread: &Thread, paint: Paint) -> String {
 
 /// Function and place in two columns, the place as near to the source as is known.
 fn frame_lines(frames: &[Frame], paint: Paint) -> Vec<String> {
-    let named: Vec<_> = frames.iter().map(|frame| (printable(&function(frame)), printable(&place(frame)))).collect();
+    let named: Vec<_> =
+        frames.iter().map(|frame| (printable(&function(frame)), printable(&place(frame)))).collect();
     let width = named.iter().map(|(function, _)| function.chars().count()).filter(|&width| width <= 48).max();
     let width = width.unwrap_or(0);
     named

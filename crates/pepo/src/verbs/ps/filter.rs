@@ -4,10 +4,7 @@ use pepo_wire::{Code, Failure, agent::Verdict};
 use regex::Regex;
 
 use super::rows::Row;
-use crate::{
-    arguments::regular_expression,
-    render::words,
-};
+use crate::{arguments::regular_expression, render::words};
 
 /// What `--filter` knows.
 const KEYS: [&str; 7] = ["name", "image", "runtime", "user", "state", "look", "stop"];
@@ -35,7 +32,8 @@ impl Filter {
         let found = |pattern: &Regex| {
             [row.target.to_string().as_str(), &row.image, &command].iter().any(|text| pattern.is_match(text))
         };
-        self.pattern.as_ref().is_none_or(found) && self.conditions.iter().all(|(key, value)| holds(row, key, value))
+        self.pattern.as_ref().is_none_or(found)
+            && self.conditions.iter().all(|(key, value)| holds(row, key, value))
     }
 }
 
@@ -49,7 +47,8 @@ fn condition(text: &str) -> Result<(&'static str, String), Failure> {
 /// Names, images and runtimes fit by a part of them, the rest as a whole.
 fn holds(row: &Row, key: &str, value: &str) -> bool {
     let process = row.process.as_ref();
-    let verdict = |verdict: Option<&Verdict>| verdict.map_or("?", |one| if one.yes { "yes" } else { "no" }) == value;
+    let verdict =
+        |verdict: Option<&Verdict>| verdict.map_or("?", |one| if one.yes { "yes" } else { "no" }) == value;
     match key {
         "name" => row.target.to_string().contains(value),
         "image" => row.image.contains(value),
@@ -74,7 +73,8 @@ mod tests {
         let mut process = tests::process(10, 1, "aa");
         process.command_line = vec!["/bin/serve".into(), "--port".into()];
         process.uid = 65534;
-        process.runtime = Some(Runtime { language: "python".into(), version: "3.12.4".into(), ..Runtime::default() });
+        process.runtime =
+            Some(Runtime { language: "python".into(), version: "3.12.4".into(), ..Runtime::default() });
         process.stop = Some(Verdict { yes: true, why: None });
         rows(vec![tests::listed("docker/shop", "aa", 10, "running")], &[process], false).remove(0)
     }
@@ -93,7 +93,11 @@ mod tests {
             (None, &["image=cart"], false),
         ] {
             let conditions: Vec<_> = conditions.iter().map(|one| (*one).to_owned()).collect();
-            assert_eq!(Filter::read(pattern, &conditions).unwrap().fits(&row()), fits, "{pattern:?} {conditions:?}");
+            assert_eq!(
+                Filter::read(pattern, &conditions).unwrap().fits(&row()),
+                fits,
+                "{pattern:?} {conditions:?}"
+            );
         }
     }
 

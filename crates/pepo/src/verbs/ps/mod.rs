@@ -8,11 +8,8 @@ mod rows;
 /// The table, its footnotes, and the rows as data.
 mod view;
 
-use std::time::{Duration, Instant};
-
 use clap::Args;
-use futures::future::join_all;
-use pepo_platform::{Listed, Platform};
+use pepo_platform::Need;
 use pepo_wire::{Code, Failure, agent::Process};
 
 use self::filter::Filter;
@@ -27,9 +24,6 @@ Examples:
   pepo ps --on docker --output json
 
 Every name in the first column works with every verb.";
-
-/// How long a source may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Arguments of `pepo ps`.
 #[derive(Args, Debug)]
@@ -46,52 +40,37 @@ pub(crate) struct Ps {
     all: bool,
 }
 
-/// One source and what it said.
-struct Answer {
-    /// Where it is: `docker at unix:///run/docker.sock`.
-    label: String,
-    /// What it has.
-    listed: Result<Vec<Listed>, Failure>,
-}
-
-impl Answer {
-    /// Why it said nothing, with its name.
-    fn failure(&self) -> Option<Failure> {
-        let failure = self.listed.as_ref().err()?;
-        Some(Failure { what: format!("{} did not answer: {}", self.label, failure.what), ..failure.clone() })
-    }
-}
-
 /// Asks all sources at once and shows what they have.
 pub(crate) async fn run(arguments: &Ps, context: &Context) -> Outcome {
     let filter = Filter::read(arguments.pattern.as_deref(), &arguments.filter)?;
-    let start = Instant::now();
-    let platforms = reach::platforms(context)?;
-    let (answers, processes) =
-        tokio::join!(join_all(platforms.iter().map(|platform| ask(platform.as_ref()))), processes(context));
-    let answered = answers.iter().filter(|answer| answer.listed.is_ok()).count();
-    let summary = view::Summary { answered, asked: answers.len(), took: start.elapsed() };
-    let mut failures: Vec<_> = answers.iter().filter_map(Answer::failure).collect();
-    if answered == 0 && !failures.is_empty() {
+    let platforms = reach::platforms(context, reach::on(context), Need::Look);
+    let (listing, here) = tokio::join!(platforms.list_all(), processes(context));
+    let summary = view::Summary {
+        answered: listing.asked - listing.failed.len(),
+        asked: listing.asked,
+        took: listing.took,
+    };
+    let mut failures: Vec<_> = listing.failed.into_iter().map(named).collect();
+    if summary.answered == 0 && !failures.is_empty() {
         return Err(failures.remove(0).into());
     }
     failures.iter().for_each(|failure| context.printer.warn(failure));
-    let here = processes.unwrap_or_else(|failure| {
+    let here = here.unwrap_or_else(|failure| {
         context.printer.warn(&failure);
         Vec::new()
     });
-    let listed = answers.into_iter().filter_map(|answer| answer.listed.ok()).flatten().collect();
-    let mut rows = rows::rows(listed, &here, arguments.all);
+    let mut rows = rows::rows(listing.listed, &here, arguments.all);
     rows.retain(|row| filter.fits(row));
     view::show(&rows, &summary, context)
 }
 
-/// What a source has, within [`PATIENCE`].
-async fn ask(platform: &dyn Platform) -> Answer {
-    let label = format!("{} at {}", platform.kind().prefix(), platform.address());
-    let late = |_| Failure::new(Code::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()));
-    let listed = tokio::time::timeout(PATIENCE, platform.list()).await.map_err(late).and_then(|listed| listed);
-    Answer { label, listed }
+/// A source's failure with its name, when it does not tell it already.
+fn named((source, failure): (String, Failure)) -> Failure {
+    let kind = source.split(' ').next().unwrap_or(&source);
+    match failure.what.contains(kind) {
+        true => failure,
+        false => Failure { what: format!("{source} did not answer: {}", failure.what), ..failure },
+    }
 }
 
 /// What the agent of this machine sees; nothing where there is none.

@@ -83,7 +83,10 @@ fn row(listed: Listed, containers: &HashMap<&str, Vec<&Process>>) -> Row {
         .copied();
     let alone = || {
         let outside = containers.get("").map_or(&[][..], Vec::as_slice);
-        outside.iter().find(|process| listed.name.kind == Some(Kind::Pid) && Some(process.agent_pid) == claimed).copied()
+        outside
+            .iter()
+            .find(|process| listed.name.kind == Some(Kind::Pid) && Some(process.agent_pid) == claimed)
+            .copied()
     };
     Row {
         process: main.or_else(alone).cloned(),
@@ -140,7 +143,9 @@ pub(super) mod tests {
 
     fn told(rows: &[Row]) -> Vec<(String, u32, usize)> {
         rows.iter()
-            .map(|row| (row.target.to_string(), row.process.as_ref().map_or(0, |one| one.agent_pid), row.processes))
+            .map(|row| {
+                (row.target.to_string(), row.process.as_ref().map_or(0, |one| one.agent_pid), row.processes)
+            })
             .collect()
     }
 
@@ -165,7 +170,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_has_ended_and_processes_outside_of_containers_are_asked_for() {
-        let listed = || vec![listed("docker/shop", "aa", 10, "running"), listed("docker/old", "bb", 0, "exited")];
+        let listed =
+            || vec![listed("docker/shop", "aa", 10, "running"), listed("docker/old", "bb", 0, "exited")];
         let here = [process(10, 1, "aa"), process(9, 9, ""), process(100, 100, "")];
         assert_eq!(told(&rows(listed(), &here, false)), [("docker/shop".to_owned(), 10, 1)]);
         let names: Vec<_> = told(&rows(listed(), &here, true)).into_iter().map(|(name, ..)| name).collect();
@@ -175,8 +181,9 @@ pub(super) mod tests {
     #[test]
     fn a_thousand_processes_take_no_time_to_speak_of() {
         let here: Vec<_> = (1..=1000).map(|pid| process(pid, 1, &format!("c{pid}"))).collect();
-        let listed: Vec<_> =
-            (1..=1000).map(|pid| listed(&format!("docker/n{pid}"), &format!("c{pid}"), pid, "running")).collect();
+        let listed: Vec<_> = (1..=1000)
+            .map(|pid| listed(&format!("docker/n{pid}"), &format!("c{pid}"), pid, "running"))
+            .collect();
         let start = std::time::Instant::now();
         assert_eq!(rows(listed, &here, true).len(), 1000);
         assert!(start.elapsed() < std::time::Duration::from_millis(500), "{:?}", start.elapsed());

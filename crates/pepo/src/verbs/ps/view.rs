@@ -32,7 +32,12 @@ pub(super) struct Summary {
 impl Summary {
     fn text(&self) -> String {
         let plural = if self.asked == 1 { "" } else { "s" };
-        format!("{} of {} source{plural} answered in {:.2} s", self.answered, self.asked, self.took.as_secs_f64())
+        format!(
+            "{} of {} source{plural} answered in {:.2} s",
+            self.answered,
+            self.asked,
+            self.took.as_secs_f64()
+        )
     }
 }
 
@@ -193,11 +198,16 @@ mod tests {
     };
 
     fn some_rows() -> Vec<Row> {
-        let no = || Verdict { yes: false, why: Some(Failure::new(Code::NeedsCapability, "needs SYS_PTRACE")) };
+        let no =
+            || Verdict { yes: false, why: Some(Failure::new(Code::NeedsCapability, "needs SYS_PTRACE")) };
         let yes = || Verdict { yes: true, why: None };
         let of = |pid, id: &str, language: &str, look, stop| {
             let mut process = tests::process(pid, 1, id);
-            process.runtime = Some(Runtime { language: language.into(), version: "3.12".into(), debugger: "python".into() });
+            process.runtime = Some(Runtime {
+                language: language.into(),
+                version: "3.12".into(),
+                debugger: "python".into(),
+            });
             (process.uid, process.look, process.stop) = (65534, Some(look), Some(stop));
             (process.uptime_seconds, process.resident_bytes) = (61.0, 5 << 20);
             process
@@ -230,8 +240,16 @@ mod tests {
     #[test]
     fn the_wide_table_has_more_columns() {
         let lines = lines(&some_rows(), true, Paint::NEVER);
-        assert!(lines[0].ends_with("CONTAINER     HOST PID  PROCS  MEMORY  UP         DEBUGGER  COMMAND"), "{}", lines[0]);
-        assert!(lines[2].ends_with("aaaaaaaaaaaa        10      1   5 MiB  1 min 1 s  python    [p10]"), "{}", lines[2]);
+        assert!(
+            lines[0].ends_with("CONTAINER     HOST PID  PROCS  MEMORY  UP         DEBUGGER  COMMAND"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[2].ends_with("aaaaaaaaaaaa        10      1   5 MiB  1 min 1 s  python    [p10]"),
+            "{}",
+            lines[2]
+        );
     }
 
     #[test]

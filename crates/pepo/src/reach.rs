@@ -1,0 +1,152 @@
+//! The way to an agent beside a target: which platforms there are, which of them knows the name, and the byte stream.
+
+use std::{sync::Arc, time::Duration};
+
+use pepo_client::Agent;
+use pepo_platform::{How, LocalAgent, Located, Need, Options, Platforms};
+use pepo_wire::{
+    Code, Failure,
+    agent::{CheckRequest, Finding, Level, Selector, Target},
+    failure::Exit,
+    name::Kind,
+};
+
+use crate::{
+    arguments::{Chosen, On},
+    config::Context,
+};
+
+/// How long the check that follows a failure may take.
+const EXPLAINING: Duration = Duration::from_secs(5);
+
+/// An agent beside a target. What was made for the way is ended after the verb, by [`crate::local::Local::finish`].
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// The agent.
+    pub(crate) agent: Agent,
+    /// The target and the process in it, as the agent is told.
+    pub(crate) target: Target,
+    /// The target as `ps` names it.
+    pub(crate) name: String,
+    /// What the platform knows of it.
+    pub(crate) located: Located,
+    /// The way that was taken.
+    pub(crate) how: How,
+}
+
+/// The platforms that the arguments allow.
+pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need) -> Platforms {
+    let local: Arc<dyn LocalAgent> = context.local.clone();
+    let mut options = Options::usual(cfg!(target_os = "linux").then_some(local));
+    options.on = on;
+    options.cri_socket = context.global.cri_socket.clone();
+    options.need = need;
+    Platforms::find(&options)
+}
+
+/// `--on` as platforms are called.
+pub(crate) fn on(context: &Context) -> Option<Kind> {
+    context.global.on.map(|on| match on {
+        On::Host => Kind::Host,
+        On::Docker => Kind::Docker,
+        On::Podman => Kind::Podman,
+        On::Cri => Kind::Cri,
+    })
+}
+
+/// The agent of this machine.
+///
+/// # Errors
+/// [`Code::NotReachable`] where there is none.
+pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
+    Agent::connect(context.local.connect().await?).await
+}
+
+/// An agent beside the chosen target.
+///
+/// # Errors
+/// Why there is no such target, or no way to it.
+pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Result<Reached, Failure> {
+    let found = platforms(context, on(context), need).locate(&chosen.name).await?;
+    let reached = found.reach().await?;
+    context.local.hold(reached.leave).await;
+    let agent = Agent::connect(reached.io).await?;
+    let mut target = reached.target;
+    target.selector = selector(&agent, &target, chosen).await?;
+    let name = found.located.name.to_string();
+    tracing::info!(%name, how = %reached.how, "reached the target");
+    Ok(Reached { agent, target, name, located: found.located, how: reached.how })
+}
+
+/// `--host-pid` beside a target is translated here: the agent says which process of the container it is.
+async fn selector(agent: &Agent, target: &Target, chosen: &Chosen) -> Result<Option<Selector>, Failure> {
+    let Some(host_pid) = chosen.host_pid else { return Ok(chosen.selector()) };
+    let processes = agent.list(Some(target.clone())).await?;
+    let process = processes.iter().find(|process| process.agent_pid == host_pid).ok_or_else(|| {
+        let there: Vec<_> = processes.iter().map(|one| format!("{} ({})", one.agent_pid, one.name)).collect();
+        Failure::new(
+            Code::ProcessNotFound,
+            format!("process {host_pid} of this machine is not in {}", chosen.name),
+        )
+        .because(format!("its processes are {}", there.join(", ")))
+        .try_command("name the process alone", ["pepo", "check", &format!("pid/{host_pid}")])
+    })?;
+    Ok(Some(Selector { process: String::new(), container_pid: process.container_pid }))
+}
+
+/// The failure with what `pepo check` has against the verb, when that tells more.
+pub(crate) async fn explained(failure: Failure, reached: &Reached, verb: &str) -> Failure {
+    if !matches!(
+        failure.code().exit(),
+        Exit::Permission | Exit::Unsupported | Exit::Tool | Exit::Limit | Exit::Internal
+    ) {
+        return failure;
+    }
+    let request = CheckRequest {
+        target: Some(reached.target.clone()),
+        verbs: vec![verb.to_owned()],
+        debugger: String::new(),
+    };
+    match tokio::time::timeout(EXPLAINING, reached.agent.check(request)).await {
+        Ok(Ok(answer)) => with_findings(failure, &answer.findings),
+        _ => failure,
+    }
+}
+
+/// Adds every "no" that is not the failure itself.
+fn with_findings(mut failure: Failure, findings: &[Finding]) -> Failure {
+    for finding in findings.iter().filter(|finding| finding.level() == Level::No) {
+        let Some(no) = &finding.failure else { continue };
+        let what = if finding.what.is_empty() { &no.what } else { &finding.what };
+        if no.code != failure.code || no.what != failure.what {
+            failure = failure.because(format!("check: {} {what}", no.code()));
+        }
+        for hint in &no.hints {
+            if !failure.hints.contains(hint) {
+                failure.hints.push(hint.clone());
+            }
+        }
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_with_what_the_check_has_against_it_and_nothing_twice() {
+        let failure = || Failure::new(Code::NoDebugInfo, "no debug information").hint("build with -g");
+        let no = |failure: Failure| Finding {
+            level: Level::No.into(),
+            failure: Some(failure),
+            ..Finding::default()
+        };
+        let yes = Finding { level: Level::Ok.into(), what: "fine".into(), ..Finding::default() };
+        let yama = Failure::new(Code::Yama, "ptrace_scope is 3").hint("sysctl");
+        let told = with_findings(failure(), &[no(failure()), yes, no(yama)]);
+        assert_eq!(told.why, ["check: P0202 ptrace_scope is 3"]);
+        let hints: Vec<_> = told.hints.iter().map(|hint| hint.text.as_str()).collect();
+        assert_eq!(hints, ["build with -g", "sysctl"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening a debugger session, for `attach` and `dap` alike: from arguments to the agent's `OpenSession`.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use clap::{Args, ValueEnum};
+use pepo_client::{Agent, Session};
+use pepo_dap::console::Files;
+use pepo_platform::How;
+use pepo_wire::{
+    Code, Failure,
+    agent::{Grant, Guard, OpenSession, Right, Target},
+};
+
+use crate::{
+    config::Context,
+    duration,
+    environment::Environment,
+    reach::{self, Reached},
+};
+
+/// What a session is opened with.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SessionArgs {
+    /// This debugger, not the one that fits the process best
+    #[arg(long, value_name = "NAME")]
+    pub(crate) debugger: Option<String>,
+    /// The longest the target may stand still in a minute, as in 30s, or 0 for ever [default: as its health check allows, else 60s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) pause_budget: Option<Duration>,
+    /// Protect the target from the debugger's death; without it, as measured best for the debugger
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub(crate) guard: Option<OnOff>,
+    /// Allow the debugger's own command language
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Folder with split debug files; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) symbols: Vec<PathBuf>,
+    /// Stop the target as soon as the debugger is there
+    #[arg(long)]
+    pub(crate) stop_on_entry: bool,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnOff {
+    // Yes.
+    On,
+    // No.
+    Off,
+}
+
+/// Puts a debugger on the target.
+///
+/// # Errors
+/// The agent's failure, with what `pepo check` has against it.
+pub(crate) async fn open(
+    context: &Context,
+    reached: &Reached,
+    arguments: &SessionArgs,
+) -> Result<Session, Failure> {
+    let health = reached.located.health_pause_budget();
+    let request = request(context, reached, arguments, health)?;
+    let mut session = match reached.agent.session(request).await {
+        Ok(session) => session,
+        Err(failure) => return Err(reach::explained(hinted(failure, &reached.name), reached, "attach").await),
+    };
+    if arguments.pause_budget.is_none() && health.is_some() {
+        session.opened.budget_source = "health check".to_owned();
+    }
+    Ok(session)
+}
+
+fn request(
+    context: &Context,
+    reached: &Reached,
+    arguments: &SessionArgs,
+    health: Option<Duration>,
+) -> Result<OpenSession, Failure> {
+    let mut rights = vec![Right::Stop.into(), Right::Modify.into()];
+    rights.extend(arguments.raw.then_some(i32::from(Right::Raw)));
+    let budget = arguments.pause_budget.or(health);
+    Ok(OpenSession {
+        target: Some(reached.target.clone()),
+        debugger: arguments.debugger.clone().unwrap_or_default(),
+        grant: Some(Grant {
+            who: who(&context.environment),
+            rights,
+            lease_seconds: 0,
+            pause_budget_millis: budget.map(|budget| u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)),
+        }),
+        guard: match arguments.guard {
+            None => Guard::Unspecified,
+            Some(OnOff::On) => Guard::On,
+            Some(OnOff::Off) => Guard::Off,
+        }
+        .into(),
+        symbol_folders: symbol_folders(&arguments.symbols, &reached.how)?,
+        stop_on_entry: arguments.stop_on_entry,
+    })
+}
+
+/// The folders as the agent finds them: it must stand on this machine.
+fn symbol_folders(folders: &[PathBuf], how: &How) -> Result<Vec<String>, Failure> {
+    if !folders.is_empty() && *how != How::InProcess {
+        return Err(Failure::new(Code::NotReachable, "the debugger beside the target cannot read --symbols")
+            .because(format!("it runs in a {how}"))
+            .hint("run Pepo as root on the engine's machine, then it works without a helper"));
+    }
+    let absolute = |folder: &PathBuf| match folder.canonicalize() {
+        Ok(path) if path.is_dir() => Ok(path.to_string_lossy().into_owned()),
+        Ok(_) => Err(not_a_folder(folder, "it is a file")),
+        Err(error) => Err(not_a_folder(folder, &error.to_string())),
+    };
+    folders.iter().map(absolute).collect()
+}
+
+fn not_a_folder(folder: &std::path::Path, why: &str) -> Failure {
+    Failure::new(Code::Usage, format!("{} cannot be used for --symbols", folder.display())).because(why)
+}
+
+/// Linux allows one tracer: how to get rid of it.
+fn hinted(failure: Failure, target: &str) -> Failure {
+    if failure.code() == Code::AlreadyTraced && failure.hints.is_empty() {
+        return failure.try_command("let go of it, whoever holds it", ["pepo", "release", target]);
+    }
+    failure
+}
+
+/// Who asks, for people who look at `pepo sessions`.
+fn who(environment: &Environment) -> String {
+    let name = environment.user.as_ref().or(environment.username.as_ref());
+    let name = name.map_or("somebody", String::as_str);
+    match uid() {
+        Some(uid) => format!("{name} (uid {uid}), process {}", std::process::id()),
+        None => format!("{name}, process {}", std::process::id()),
+    }
+}
+
+#[cfg(unix)]
+fn uid() -> Option<u32> {
+    Some(rustix::process::getuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn uid() -> Option<u32> {
+    None
+}
+
+/// Reads the target's files through its agent.
+#[derive(Debug)]
+pub(crate) struct RemoteFiles {
+    /// The agent.
+    pub(crate) agent: Agent,
+    /// The target.
+    pub(crate) target: Target,
+}
+
+impl RemoteFiles {
+    /// Those of a target that was reached.
+    pub(crate) fn of(reached: &Reached) -> Arc<dyn Files> {
+        Arc::new(RemoteFiles { agent: reached.agent.clone(), target: reached.target.clone() })
+    }
+}
+
+#[async_trait]
+impl Files for RemoteFiles {
+    async fn read(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.agent.read_file(self.target.clone(), path, 0).await
+    }
+}

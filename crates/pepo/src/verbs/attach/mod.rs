@@ -1,0 +1,115 @@
+//! `pepo attach`: a debugger in this terminal, the same words for every language.
+
+/// The line editor.
+mod prompt;
+/// Lines in, sayings out, and the way out.
+mod speak;
+
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+
+use clap::Args;
+use pepo_dap::{
+    AgentLink, SourceMap,
+    console::{Console, ConsoleOptions},
+    source_map::Rule,
+};
+use pepo_platform::Need;
+use pepo_wire::{Code, Failure};
+use tokio::sync::Notify;
+
+use self::speak::{Lines, Speaker, Voice};
+use crate::{
+    arguments::TargetArgs,
+    config::Context,
+    duration, reach,
+    render::{Outcome, no_runtime},
+    session::{self, RemoteFiles, SessionArgs},
+    signals::Signals,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo attach docker/shop
+  pepo attach docker/shop -ex 'break main.go:42' -ex continue -ex bt -ex detach
+  pepo attach shop --process 'worker: .*' --pause-budget 10s
+  pepo attach cri/cart --symbols ./build --source-map /src=.
+  pepo attach pid/4711 -ex 'break serve' -ex continue -ex locals --output json
+
+In it, `help` lists the words. Ctrl-C pauses the target, `detach` or Ctrl-D lets go. With -ex the
+target is let go after the last command. The target never stands still for longer than the pause
+budget: then all breakpoints are cleared and it runs.";
+
+/// Arguments of `pepo attach`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Attach {
+    /// The target.
+    #[command(flatten)]
+    target: TargetArgs,
+    /// What a session is opened with.
+    #[command(flatten)]
+    session: SessionArgs,
+    /// This folder of the target's debug information is that folder here; may be repeated
+    #[arg(long, value_name = "REMOTE=LOCAL")]
+    source_map: Vec<String>,
+    /// Run this command and, after the last, let go; may be repeated; may be spelled -ex
+    #[arg(long = "ex", value_name = "COMMAND", allow_hyphen_values = true)]
+    pub(crate) commands: Vec<String>,
+    /// The longest a command waits for the target to stop [default: 60s in a script, for ever in a terminal]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+/// How long a script waits for a stop when it is not told.
+const SCRIPT_WAIT: Duration = Duration::from_secs(60);
+
+/// Attaches, then runs the commands or asks for them.
+pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
+    let chosen = arguments.target.chosen()?;
+    let rules =
+        arguments.source_map.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, Failure>>()?;
+    // From here on a signal does not end the command: it lets go first.
+    let mut signals = Signals::listen().map_err(no_runtime)?;
+    let attaching = async {
+        let reached = reach::reach(context, &chosen, Need::Stop).await?;
+        let session = session::open(context, &reached, &arguments.session).await?;
+        Ok::<_, Failure>((reached, session))
+    };
+    let (reached, session) = tokio::select! {
+        attached = attaching => attached?,
+        _ = signals.next() => return Err(interrupted().into()),
+    };
+    let interrupt = Arc::new(Notify::new());
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let interactive = arguments.commands.is_empty() && terminal;
+    let options = ConsoleOptions {
+        target: reached.name.clone(),
+        source_map: SourceMap::new(rules, std::env::current_dir().ok().as_deref()),
+        files: Some(RemoteFiles::of(&reached)),
+        stop_on_entry: arguments.session.stop_on_entry,
+        wait: arguments.timeout.or((!interactive).then_some(SCRIPT_WAIT)),
+        interrupt: Arc::clone(&interrupt),
+        raw: arguments.session.raw,
+    };
+    let mut voice = Voice::new(context.printer, !arguments.commands.is_empty());
+    let opened = session.opened.clone();
+    let link = Box::new(AgentLink::new(session));
+    let started = {
+        let mut show = |saying| voice.say(&saying);
+        tokio::select! {
+            console = Console::start(link, &opened, options, &mut show) => console,
+            _ = signals.next() => Err(interrupted()),
+        }
+    };
+    let mut speaker = Speaker::new(started?, voice, signals, interrupt);
+    if arguments.commands.is_empty() {
+        speaker.converse(Lines::new(context)?).await
+    } else {
+        speaker.recite(&arguments.commands).await
+    }
+}
+
+/// Asked to end before there was anything to say.
+fn interrupted() -> Failure {
+    Failure::new(Code::Interrupted, "interrupted; the target was let go")
+}

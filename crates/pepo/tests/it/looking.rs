@@ -1,0 +1,130 @@
+//! Looking at processes of this machine: `ps`, `check`, `stack`, none of which stops anything.
+
+use std::time::Duration;
+
+use pepo_testkit::{Life as _, Variant, fixtures, spawn};
+
+use crate::support::Surroundings;
+
+#[test]
+fn the_stack_of_a_process_names_its_functions() {
+    let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let name = format!("pid/{}", target.pid());
+    let surroundings = Surroundings::new();
+    let text = surroundings.run(&["stack", &name]).ok().stdout;
+    assert!(text.starts_with(&name) && text.contains("main") && text.contains("tick_for_ever"), "{text}");
+    let data = surroundings.run(&["stack", &name, "--output", "json"]).ok().json();
+    let threads = data["threads"].as_array().unwrap();
+    assert_eq!(threads.len(), 3, "{data}");
+    let thread = threads[1]["container_tid"].as_u64().unwrap().to_string();
+    let one = surroundings.run(&["stack", &name, "--thread", &thread, "--output", "json"]).ok().json();
+    assert_eq!(one["threads"].as_array().unwrap().len(), 1, "{one}");
+    target.assert_goes_on();
+}
+
+#[test]
+fn a_process_is_chosen_by_its_number_on_this_machine() {
+    let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let pid = target.pid().to_string();
+    let data = Surroundings::new().run(&["stack", "--host-pid", &pid, "--output", "json"]).ok().json();
+    assert_eq!(data["process"]["agent_pid"], target.pid());
+}
+
+#[test]
+fn a_check_of_a_process_and_of_this_machine_has_findings_for_each_verb() {
+    let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let name = format!("pid/{}", target.pid());
+    let surroundings = Surroundings::new();
+    let verbs = ["stack", "attach"];
+    let run = surroundings.run(&["check", &name, "--output", "json"]);
+    let data = run.json();
+    let findings = data["findings"].as_array().unwrap();
+    for verb in verbs {
+        let concerns =
+            |one: &&serde_json::Value| one["verbs"].as_array().unwrap().iter().any(|other| other == verb);
+        assert!(findings.iter().any(|one| concerns(&one)), "{verb}: {data}");
+    }
+    let no = findings.iter().any(|one| one["level"] == "no");
+    assert_eq!(run.status, Some(i32::from(no)), "{}", run.snapshot());
+    let text = surroundings.run(&["check", &name]).stdout;
+    assert!(
+        text.lines().all(|line| ["ok ", "lost", "risk", "no "].iter().any(|level| line.starts_with(level))),
+        "{text}"
+    );
+    let machine = surroundings.run(&["check", "--output", "json"]).json();
+    assert!(!machine["findings"].as_array().unwrap().is_empty(), "{machine}");
+}
+
+#[test]
+fn ps_shows_a_process_with_its_runtime_and_a_name_that_works() {
+    let target = spawn(&fixtures::go(Variant::debug()), &["1000"]);
+    let surroundings = Surroundings::new();
+    let name = format!("pid/{}", target.pid());
+    let run = surroundings
+        .run(&[
+            "ps",
+            "--all",
+            "--output",
+            "json",
+            "--filter",
+            &format!("name={name}"),
+            "--filter",
+            "runtime=go",
+        ])
+        .ok();
+    let data = run.json();
+    let targets = data["targets"].as_array().unwrap();
+    assert!(
+        targets.iter().any(|one| one["target"] == name.as_str() && one["process"]["look"]["yes"] == true),
+        "{data}"
+    );
+    let wide = surroundings.run(&["ps", "--all", "--output", "wide", &format!("^{name}$")]).ok();
+    assert!(
+        wide.stdout.lines().next().unwrap().contains("COMMAND") && wide.stdout.contains("loop"),
+        "{}",
+        wide.stdout
+    );
+    assert!(wide.stderr.contains("answered in"), "{}", wide.stderr);
+}
+
+#[test]
+fn a_verb_that_fails_is_told_with_the_check() {
+    let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let name = format!("pid/{}", target.pid());
+    // A toolkit with nothing in it, and no PATH: no debugger is found.
+    let surroundings = Surroundings::new().with("PEPO_TOOLS", "/nonexistent").with("PATH", "/nonexistent");
+    let run = surroundings.run(&["attach", &name, "-ex", "bt"]).fails(7);
+    assert!(
+        run.stderr.starts_with("error[P0401]") && run.stderr.contains("pepo tools install"),
+        "{}",
+        run.stderr
+    );
+    target.assert_goes_on();
+}
+
+#[test]
+fn nothing_is_held_and_nothing_to_release_on_a_process_left_alone() {
+    let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let name = format!("pid/{}", target.pid());
+    let surroundings = Surroundings::new();
+    let sessions = surroundings.run(&["sessions", "--output", "json"]).ok().json();
+    let of_target = |one: &&serde_json::Value| one["process"]["agent_pid"] == target.pid();
+    assert!(!sessions["sessions"].as_array().unwrap().iter().any(|one| of_target(&one)), "{sessions}");
+    surroundings.run(&["release", &name]).ok();
+    assert!(target.goes_on(Duration::from_secs(20)).is_ok());
+}
+
+#[test]
+fn tools_are_listed_with_what_each_is_for() {
+    let run = Surroundings::new().run(&["tools"]).ok();
+    for word in ["delve", "gdb", "lldb", "python", "built in"] {
+        assert!(run.stdout.contains(word), "{word} is not in\n{}", run.stdout);
+    }
+    let missing = Surroundings::new()
+        .with("PEPO_TOOLS", "/nonexistent")
+        .with("PATH", "/nonexistent")
+        .run(&["tools"])
+        .ok();
+    assert!(missing.stdout.contains("pepo tools install delve"), "{}", missing.stdout);
+    Surroundings::new().run(&["tools", "install", "crystal-ball"]).fails(7);
+}

@@ -1,0 +1,30 @@
+//! The command from outside: the real binary, its exit status, stdout and stderr.
+
+/// Sessions on processes of this machine, with real debuggers.
+#[cfg(target_os = "linux")]
+mod debuggers;
+/// The same in containers of real engines.
+#[cfg(target_os = "linux")]
+mod engines;
+/// Generated pages are as committed.
+mod generated;
+/// Every help text.
+mod help;
+/// Looking at processes of this machine.
+#[cfg(target_os = "linux")]
+mod looking;
+/// Shapes, colours, closed pipes.
+mod output;
+/// One session from its first line to its last, wherever the target is.
+#[cfg(target_os = "linux")]
+mod session;
+/// Sources that fail, names that mean nothing.
+#[cfg(target_os = "linux")]
+mod sources;
+/// Runs the binary in surroundings of its own.
+mod support;
+/// A terminal for the command.
+#[cfg(target_os = "linux")]
+mod terminal;
+/// What is not understood, one clear error each.
+mod usage;

@@ -1,0 +1,70 @@
+//! Sources that fail, names that mean nothing.
+
+use std::{
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt as _},
+    time::{Duration, Instant},
+};
+
+use crate::support::{Run, Surroundings, same};
+
+#[test]
+fn an_engine_that_is_not_there_is_named_with_its_address() {
+    let run = Surroundings::new().run(&["ps", "--on", "docker"]).fails(5);
+    same("no-engine", &run.snapshot());
+}
+
+#[test]
+fn a_source_that_never_answers_is_named_while_the_others_are_shown() {
+    let surroundings = Surroundings::new();
+    let socket = surroundings.path("silent.sock");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let surroundings = surroundings.with("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let start = Instant::now();
+    let run = surroundings.run(&["ps", "--all", "--output", "json"]).ok();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let warnings: Vec<_> = run.stderr.lines().filter(|line| line.contains("silent.sock")).collect();
+    assert_eq!(warnings.len(), 1, "{}", run.stderr);
+    let own = format!("pid/{}", std::process::id());
+    let data = run.json();
+    let targets: Vec<_> =
+        data["targets"].as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap()).collect();
+    assert!(targets.contains(&own.as_str()), "{targets:?}");
+    assert!(data["sources"]["answered"].as_u64() < data["sources"]["asked"].as_u64(), "{data}");
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_a_matter_of_rights() {
+    if !rustix::process::getuid().is_root() {
+        return pepo_testkit::skip(
+            "pepo-socket-of-somebody-else",
+            "only root can run a command as somebody else",
+        );
+    }
+    let surroundings = Surroundings::new();
+    let socket = surroundings.path("private.sock");
+    let _private = UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(surroundings.folder(), PermissionsExt::from_mode(0o755)).unwrap();
+    let surroundings = surroundings.with("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let mut command = surroundings.command(&["ps", "--on", "docker"]);
+    let Ok(output) = command.uid(65534).gid(65534).output() else {
+        return pepo_testkit::skip(
+            "pepo-socket-of-somebody-else",
+            "the binary is in a folder that nobody may enter",
+        );
+    };
+    same("socket-denied", &Run::of(output).fails(4).snapshot());
+}
+
+#[test]
+fn a_name_that_nothing_answers_to_says_how_to_find_those_that_do() {
+    let surroundings = Surroundings::new();
+    for (name, status) in [("host/ffffffffffffffff", 3), ("pid/2147483647", 3)] {
+        for verb in ["stack", "check", "attach", "release"] {
+            let run = surroundings.run(&[verb, name]).fails(status);
+            assert_eq!(run.stdout, "", "{verb} {name}");
+            assert!(run.stderr.starts_with("error[P01"), "{verb} {name}: {}", run.stderr);
+            assert!(run.stderr.contains("hint: "), "{verb} {name}: {}", run.stderr);
+        }
+    }
+}

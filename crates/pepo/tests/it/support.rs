@@ -1,0 +1,151 @@
+//! Runs the binary in surroundings of its own: no engines but those a test names, no settings of this machine's user.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// The binary under test.
+pub(crate) const PEPO: &str = env!("CARGO_BIN_EXE_pepo");
+
+/// A folder with nothing in it, and the command's surroundings made of it.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Surroundings {
+    /// No engine, no settings, no state.
+    pub(crate) fn new() -> Surroundings {
+        let folder = tempfile::Builder::new().prefix("pepo-it-").tempdir().unwrap();
+        let nothing = |name: &str| format!("unix://{}", folder.path().join(name).display());
+        let mut variables = vec![
+            ("DOCKER_HOST".to_owned(), nothing("no-docker.sock")),
+            ("CONTAINER_HOST".to_owned(), nothing("no-podman.sock")),
+            ("CONTAINER_RUNTIME_ENDPOINT".to_owned(), nothing("no-cri.sock")),
+            ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
+        ];
+        for name in ["HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_STATE_HOME", "PEPO_RUN"] {
+            let path = folder.path().join(name.to_lowercase());
+            std::fs::create_dir(&path).unwrap();
+            variables.push((name.to_owned(), path.display().to_string()));
+        }
+        let home = std::env::var("HOME").unwrap_or_default();
+        let tools = std::env::var("PEPO_TOOLS").unwrap_or_else(|_| format!("{home}/.cache/pepo/tools"));
+        variables.push(("PEPO_TOOLS".to_owned(), tools));
+        Surroundings { folder, variables }
+    }
+
+    /// A path inside.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// With the socket of this engine.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn at(self, engine: &pepo_testkit::Engine) -> Surroundings {
+        use pepo_testkit::Kind;
+        let name = match engine.kind() {
+            Kind::Docker => "DOCKER_HOST",
+            Kind::Podman | Kind::PodmanRootless => "CONTAINER_HOST",
+            Kind::Containerd => "CONTAINER_RUNTIME_ENDPOINT",
+        };
+        let address = format!("unix://{}", engine.socket().display());
+        self.with(name, address)
+    }
+
+    /// With another variable.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Surroundings {
+        self.variables.retain(|(other, _)| other != name);
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The command, not yet started; nothing on stdin.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PEPO);
+        command.args(arguments).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments).output().unwrap())
+    }
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Of a command that has ended.
+    pub(crate) fn of(output: Output) -> Run {
+        Run {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// All of it, for a snapshot.
+    pub(crate) fn snapshot(&self) -> String {
+        let mut text = format!("exit: {:?}\n", self.status.unwrap_or(-1));
+        for (name, said) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            let _ = write!(text, "----- {name}\n{said}");
+        }
+        text
+    }
+
+    /// Asserts success and gives what was said.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Run {
+        assert_eq!(self.status, Some(0), "{}", self.snapshot());
+        self
+    }
+
+    /// Asserts failure with this status.
+    #[track_caller]
+    pub(crate) fn fails(self, status: i32) -> Run {
+        assert_eq!(self.status, Some(status), "{}", self.snapshot());
+        self
+    }
+
+    /// Stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in\n{}", self.snapshot()))
+    }
+
+    /// Stdout as one JSON value a line.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let value = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in\n{}", self.snapshot()))
+        };
+        self.stdout.lines().map(value).collect()
+    }
+}
+
+/// Compares with the committed snapshot; paths, numbers and times that differ from run to run are replaced before.
+#[track_caller]
+pub(crate) fn same(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.add_filter(r"/\S*/pepo-it-[A-Za-z0-9]+", "[FOLDER]");
+    settings.add_filter(r"\d+\.\d+ s\b", "[TIME]");
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}

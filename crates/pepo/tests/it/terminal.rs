@@ -1,0 +1,113 @@
+//! A terminal for the command: a pseudo-terminal (pty(7)), what was written to it, and what is typed.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::Child,
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use pepo_testkit::wait;
+use rustix::{
+    fs::{Mode, OFlags, open},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+use crate::support::Surroundings;
+
+/// How long words may take to come, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A command on a terminal of its own.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: File,
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Terminal {
+    /// Starts a command that has the terminal for its three streams.
+    pub(crate) fn run(surroundings: &Surroundings, arguments: &[&str]) -> Terminal {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = || -> OwnedFd {
+            open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+        };
+        let mut command = surroundings.command(arguments);
+        let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        // With the command's own ends gone, the last writer is the child.
+        drop(command);
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut screen = File::from(master);
+        let mut keyboard = screen.try_clone().unwrap();
+        let noted = Arc::clone(&said);
+        let mut answers = keyboard.try_clone().unwrap();
+        let reader = thread::spawn(move || {
+            let mut portion = [0; 4096];
+            // Linux says EIO, not the end, once the last writer has gone.
+            while let Ok(count @ 1..) = screen.read(&mut portion) {
+                // The line editor asks where the cursor is (ECMA-48, DSR) and waits for the answer, as a terminal gives it.
+                if portion[..count].windows(4).any(|four| four == b"\x1b[6n") {
+                    let _ = answers.write_all(b"\x1b[1;1R");
+                }
+                noted.lock().unwrap().extend_from_slice(&portion[..count]);
+            }
+        });
+        keyboard.flush().unwrap();
+        Terminal { child, keyboard, said, reader: Some(reader) }
+    }
+
+    /// Types.
+    pub(crate) fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// All that was written so far.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until some words have come, as often as asked.
+    #[track_caller]
+    pub(crate) fn waits_for(&self, words: &str, times: usize) {
+        let seen = wait::try_until(LIMIT, || match self.said() {
+            said if said.matches(words).count() >= times => Ok(()),
+            said => Err(said),
+        });
+        if let Err(said) = seen {
+            panic!("no {words:?} ({times} times) on the terminal, but:\n{said}");
+        }
+    }
+
+    /// Waits for the command's end and gives its status.
+    #[track_caller]
+    pub(crate) fn status(&mut self) -> Option<i32> {
+        let ended = wait::try_until(LIMIT, || self.child.try_wait().unwrap().ok_or(()));
+        ended.unwrap_or_else(|()| panic!("the command does not end:\n{}", self.said())).code()
+    }
+
+    /// Waits for the command's end and gives all that was written.
+    pub(crate) fn to_the_end(mut self) -> String {
+        self.status();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.said()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

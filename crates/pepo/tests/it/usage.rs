@@ -1,0 +1,66 @@
+//! What is not understood: one clear error each, with what to do.
+
+use crate::support::{Surroundings, same};
+
+#[test]
+fn bad_input_of_every_verb_is_one_clear_error() {
+    let surroundings = Surroundings::new();
+    let lines: &[&[&str]] = &[
+        &[],
+        &["frobnicate"],
+        &["--frobnicate"],
+        &["ps", "("],
+        &["ps", "--filter", "shop"],
+        &["ps", "--filter", "colour=red"],
+        &["ps", "--on", "moon"],
+        &["ps", "--output", "yaml"],
+        &["check", "moon/shop"],
+        &["check", "shop", "--for", "fly"],
+        &["stack"],
+        &["stack", ""],
+        &["stack", "a b"],
+        &["stack", "pid/0"],
+        &["stack", "shop", "--thread", "0"],
+        &["stack", "shop", "--process", "("],
+        &["stack", "shop", "--process", "a", "--pid", "1"],
+        &["stack", "shop", "--pid", "-1"],
+        &["attach"],
+        &["attach", "shop", "--pause-budget", "30"],
+        &["attach", "shop", "--pause-budget", "soon"],
+        &["attach", "shop", "--guard", "maybe"],
+        &["attach", "shop", "--source-map", "nonsense"],
+        &["attach", "shop", "-ex"],
+        &["dap", "--listen", "nowhere"],
+        &["dap", "surplus"],
+        &["sessions", "surplus"],
+        &["release"],
+        &["release", "shop", "--all"],
+        &["tools", "uninstall"],
+        &["tools", "install"],
+        &["completions", "clay-tablet"],
+        &["agent"],
+    ];
+    let mut told = String::new();
+    for line in lines {
+        let run = surroundings.run(line).fails(2);
+        assert_eq!(run.stdout, "", "{line:?}");
+        assert_eq!(run.stderr.matches("error[P").count(), 1, "{line:?}: {}", run.stderr);
+        told += &format!("$ pepo {}\n{}\n", line.join(" "), run.stderr);
+    }
+    same("usage", &told);
+}
+
+#[test]
+fn usage_errors_are_data_when_data_was_asked_for() {
+    let surroundings = Surroundings::new();
+    for line in [
+        &["stack", "--output", "json"][..],
+        &["-o", "json", "frobnicate"],
+        &["stack", "a b", "--output=json"],
+    ] {
+        let run = surroundings.run(line).fails(2);
+        let error: serde_json::Value = serde_json::from_str(&run.stderr).unwrap();
+        assert!(error["error"]["code"].as_str().unwrap().starts_with('P'), "{error}");
+        assert_eq!(error["error"]["exit"], 2);
+    }
+}
