@@ -63,6 +63,14 @@ pub struct Platforms {
     sources: Vec<Source>,
     /// Addresses that were tried and where nothing was.
     absent: Vec<String>,
+    limits: Limits,
+}
+
+/// How long each source has to answer.
+#[derive(Clone, Copy)]
+struct Limits {
+    list: Duration,
+    locate: Duration,
 }
 
 /// A platform, or why a chosen one cannot be had.
@@ -106,7 +114,8 @@ impl Platforms {
     /// Looks for sockets; asks nobody yet.
     #[must_use]
     pub fn find(options: &Options) -> Platforms {
-        let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new() };
+        let limits = Limits { list: LIST, locate: LOCATE };
+        let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), limits };
         let wants = |kind| options.on.is_none_or(|on| on == kind || (on == Kind::Pid && kind == Kind::Host));
         let local = Local::new(options.local.clone(), options.need);
         if wants(Kind::Docker) {
@@ -147,7 +156,7 @@ impl Platforms {
         let begin = Instant::now();
         let answers = join_all(self.sources.iter().map(|source| async {
             let platform = source.platform.clone()?;
-            within(&*platform, LIST, platform.list()).await
+            within(&*platform, self.limits.list, platform.list()).await
         }))
         .await;
         let mut listing = Listing {
@@ -183,7 +192,7 @@ impl Platforms {
         }
         let answers = join_all(asked.iter().map(|source| async {
             let platform = source.platform.clone()?;
-            let located = within(&*platform, LOCATE, platform.locate(name)).await?;
+            let located = within(&*platform, self.limits.locate, platform.locate(name)).await?;
             Ok(Found { platform, located })
         }))
         .await;
@@ -402,5 +411,209 @@ fn is_there(endpoint: &Endpoint) -> bool {
         Endpoint::Unix(path) => crate::cri::sockets::is_socket(path),
         Endpoint::Pipe(path) => std::fs::metadata(path).is_ok(),
         Endpoint::Tcp { .. } | Endpoint::Ssh { .. } => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{State, testing};
+
+    /// A platform with containers of these names and ids.
+    struct Fake {
+        kind: Kind,
+        here: bool,
+        containers: &'static [(&'static str, &'static str)],
+        /// Answers with this instead; a time-out never answers.
+        failure: Option<Code>,
+    }
+
+    impl Fake {
+        fn name(&self, name: &str) -> TargetName {
+            TargetName { kind: Some(self.kind), name: name.to_owned() }
+        }
+
+        async fn fail(&self) -> Result<(), Failure> {
+            match self.failure {
+                Some(Code::TimedOut) => std::future::pending().await,
+                Some(code) => Err(Failure::new(code, format!("{} says no", self.kind.prefix()))),
+                None => Ok(()),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Platform for Fake {
+        fn kind(&self) -> Kind {
+            self.kind
+        }
+
+        fn address(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn is_here(&self) -> bool {
+            self.here
+        }
+
+        async fn list(&self) -> Result<Vec<Listed>, Failure> {
+            self.fail().await?;
+            let listed = |&(name, id): &(&str, &str)| Listed {
+                name: self.name(name),
+                image: String::new(),
+                state: State::Running,
+                health: None,
+                container_id: id.to_owned(),
+                pid: None,
+                labels: Default::default(),
+                created: None,
+            };
+            Ok(self.containers.iter().map(listed).collect())
+        }
+
+        async fn locate(&self, name: &TargetName) -> Result<Located, Failure> {
+            self.fail().await?;
+            let found = self.containers.iter().find(|(one, id)| *one == name.name || *id == name.name);
+            let not_found = || PlatformError::NotFound {
+                name: name.clone(),
+                near: vec![],
+                searched: vec![],
+                elsewhere: vec![],
+            };
+            let (name, id) = found.ok_or_else(not_found)?;
+            Ok(testing::located(&self.name(name).to_string(), id))
+        }
+
+        async fn reach(&self, _: &Located) -> Result<Reached, Failure> {
+            Err(Failure::new(Code::NotReachable, "a fake"))
+        }
+    }
+
+    fn platforms(fakes: Vec<Fake>) -> Platforms {
+        let sources =
+            fakes.into_iter().map(|fake| Source { kind: fake.kind, platform: Ok(Arc::new(fake)) }).collect();
+        let limits = Limits { list: Duration::from_millis(200), locate: Duration::from_millis(200) };
+        Platforms { sources, absent: vec!["unix:///nowhere.sock".to_owned()], limits }
+    }
+
+    fn fake(kind: Kind, containers: &'static [(&'static str, &'static str)]) -> Fake {
+        Fake { kind, here: true, containers, failure: None }
+    }
+
+    async fn locate(platforms: &Platforms, name: &str) -> Result<String, Failure> {
+        Ok(platforms.locate(&name.parse().unwrap()).await?.located.name.to_string())
+    }
+
+    async fn failure(platforms: &Platforms, name: &str) -> Failure {
+        locate(platforms, name).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_bare_name_is_taken_when_one_engine_of_this_machine_has_it() {
+        let far = Fake { here: false, ..fake(Kind::Docker, &[("shop", "1"), ("far", "2")]) };
+        let platforms = platforms(vec![far, fake(Kind::Podman, &[("shop", "3"), ("cart", "4")])]);
+        assert_eq!(locate(&platforms, "shop").await.unwrap(), "podman/shop");
+        assert_eq!(locate(&platforms, "docker/shop").await.unwrap(), "docker/shop");
+        let far = failure(&platforms, "far").await;
+        assert_eq!(far.code(), Code::TargetNotFound);
+        assert_eq!(far.hints[1].command, ["pepo", "check", "docker/far"]);
+    }
+
+    #[tokio::test]
+    async fn several_hits_are_listed_and_never_taken() {
+        let one = [fake(Kind::Docker, &[("shop", "1111")]), fake(Kind::Podman, &[("shop", "2222")])];
+        let both = failure(&platforms(one.into()), "shop").await;
+        assert_eq!(both.code(), Code::TargetAmbiguous);
+        assert!(both.to_string().contains("docker/shop and podman/shop"), "{both}");
+        let twins = [fake(Kind::Docker, &[("shop", "1111")]), fake(Kind::Docker, &[("shop", "2222")])];
+        let twins = failure(&platforms(twins.into()), "docker/shop").await;
+        assert!(twins.to_string().contains("docker/1111 and docker/2222"), "{twins}");
+    }
+
+    #[tokio::test]
+    async fn one_container_seen_by_engine_and_cgroups_is_one_target() {
+        let platforms = platforms(vec![
+            fake(Kind::Docker, &[("shop", "1111")]),
+            fake(Kind::Host, &[("1111", "1111"), ("9999", "9999")]),
+        ]);
+        assert_eq!(locate(&platforms, "1111").await.unwrap(), "docker/shop");
+        let names: Vec<String> =
+            platforms.list_all().await.listed.iter().map(|one| one.name.to_string()).collect();
+        assert_eq!(names, ["docker/shop", "host/9999"]);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_or_sleeps_is_named_and_the_others_are_shown() {
+        let denied = Fake { failure: Some(Code::SocketDenied), ..fake(Kind::Podman, &[]) };
+        let asleep = Fake { failure: Some(Code::TimedOut), ..fake(Kind::Cri, &[]) };
+        let platforms = platforms(vec![fake(Kind::Docker, &[("shop", "1"), ("cart", "2")]), denied, asleep]);
+        let listing = platforms.list_all().await;
+        assert_eq!((listing.listed.len(), listing.asked), (2, 3));
+        let failed: Vec<(&str, Code)> =
+            listing.failed.iter().map(|(name, failure)| (name.as_str(), failure.code())).collect();
+        assert_eq!(failed, [("podman (fake)", Code::SocketDenied), ("cri (fake)", Code::TimedOut)]);
+        assert_eq!(locate(&platforms, "shop").await.unwrap(), "docker/shop");
+        let unknown = failure(&platforms, "shpo").await;
+        assert_eq!(unknown.code(), Code::TargetNotFound);
+        assert!(unknown.to_string().contains("podman says no"), "{unknown}");
+        assert_eq!(failure(&platforms, "podman/shop").await.code(), Code::SocketDenied);
+    }
+
+    #[tokio::test]
+    async fn near_names_are_told_with_their_kinds() {
+        let platforms = platforms(vec![
+            fake(Kind::Docker, &[("checkout", "1")]),
+            fake(Kind::Podman, &[("checkout-2", "2")]),
+        ]);
+        let failure = failure(&platforms, "chekout").await;
+        assert_eq!(failure.hints[0].text, "near names: docker/checkout");
+    }
+
+    #[tokio::test]
+    async fn without_any_engine_it_is_told_where_it_was_looked_for() {
+        for (name, code) in
+            [("shop", Code::NoEngine), ("docker/shop", Code::NoEngine), ("pid/1", Code::NotReachable)]
+        {
+            assert_eq!(failure(&platforms(vec![]), name).await.code(), code, "{name}");
+        }
+        assert!(failure(&platforms(vec![]), "shop").await.to_string().contains("/nowhere.sock"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn every_usual_socket_that_is_there_is_a_source() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |path: &str| root.path().join(path);
+        let mut sockets = Vec::new();
+        for socket in [
+            "var/run/docker.sock",
+            "run/podman/podman.sock",
+            "me/docker.sock",
+            "me/podman/podman.sock",
+            "run/crio/crio.sock",
+        ] {
+            std::fs::create_dir_all(path(socket).parent().unwrap()).unwrap();
+            sockets.push(std::os::unix::net::UnixListener::bind(path(socket)).unwrap());
+        }
+        let mut options = Options::usual(None);
+        options.environment =
+            Environment::of(root.path(), [("XDG_RUNTIME_DIR", path("me").to_str().unwrap())]);
+        let kinds = |options: &Options| {
+            Platforms::find(options).iter().map(|one| one.kind().prefix()).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&options), ["docker", "docker", "podman", "podman", "cri"]);
+        options.on = Some(Kind::Podman);
+        assert_eq!(kinds(&options), ["podman", "podman"]);
+        options.on = None;
+        options.environment = Environment::of(
+            root.path(),
+            [("DOCKER_HOST", "tcp://10.0.0.1:2375"), ("CONTAINER_HOST", "nonsense")],
+        );
+        let platforms = Platforms::find(&options);
+        let addresses: Vec<String> = platforms.iter().map(|one| one.address()).collect();
+        assert_eq!(addresses[0], "tcp://10.0.0.1:2375");
+        assert_eq!(platforms.sources.iter().filter(|source| source.platform.is_err()).count(), 1);
     }
 }

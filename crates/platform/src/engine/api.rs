@@ -107,6 +107,7 @@ pub(crate) struct HostConfig {
     pub(crate) pid_mode: String,
     pub(crate) userns_mode: String,
     pub(crate) runtime: String,
+    pub(crate) cgroup_parent: String,
 }
 
 /// `GET /images/ID/json`.

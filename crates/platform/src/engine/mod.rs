@@ -40,6 +40,7 @@ pub(crate) struct Facts {
     pub(crate) pid_mode: String,
     pub(crate) userns_mode: String,
     pub(crate) runtime: String,
+    pub(crate) cgroup_parent: String,
     pub(crate) process_label: String,
 }
 
@@ -186,6 +187,7 @@ impl Platform for Engine {
                 pid_mode: found.host_config.pid_mode,
                 userns_mode: found.host_config.userns_mode,
                 runtime: found.host_config.runtime,
+                cgroup_parent: found.host_config.cgroup_parent,
                 process_label: found.process_label,
             },
             container_id: found.id,

@@ -53,6 +53,8 @@ fn host_config(located: &Located) -> HostConfig {
         // A PID namespace can be joined from its own user namespace alone, and by its own runtime.
         userns_mode: some(&facts.userns_mode),
         runtime: some(&facts.runtime).filter(|runtime| runtime != "oci"),
+        // What it uses is counted where the target's operator meant it to be.
+        cgroup_parent: some(&facts.cgroup_parent),
         network_mode: Some("none".to_owned()),
         auto_remove: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
