@@ -43,7 +43,7 @@ fn of_journal(found: &Found) -> SessionInfo {
         session: found.entry.session.clone(),
         who: found.entry.who.clone(),
         debugger: found.entry.debugger.clone(),
-        process: process_of(&found.entry).and_then(|process| list::one(&process)),
+        process: process_of(&found.entry).and_then(|process| list::describe(&process).ok()),
         target_name: found.entry.target_name.clone(),
         since: found.entry.since,
         state: if found.live { "live" } else { "orphaned" }.to_owned(),

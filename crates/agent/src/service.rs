@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
 use pepo_debug::{session::OpenEnv, tools::Tools};
+use pepo_process::{find, list};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{
@@ -131,7 +132,7 @@ impl Agent for Service {
         request: Request<ListProcessesRequest>,
     ) -> Result<Response<ListProcessesResponse>, Status> {
         let target = request.into_inner().target;
-        blocking(move || Ok(ListProcessesResponse { processes: pepo_process::list::of(target.as_ref())? })).await
+        blocking(move || list_processes(target.as_ref())).await
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
@@ -143,7 +144,7 @@ impl Agent for Service {
     async fn stack(&self, request: Request<StackRequest>) -> Result<Response<StackResponse>, Status> {
         let request = request.into_inner();
         blocking(move || {
-            let process = pepo_process::find::resolve(&named(request.target)?)?;
+            let process = find::resolve(&named(request.target)?)?;
             pepo_look::stack(&process, request.thread)
         })
         .await
@@ -175,11 +176,20 @@ impl Agent for Service {
         let request = request.into_inner();
         let (path, limit) = (request.path, request.max_bytes);
         let opened = blocking(move || {
-            let process = pepo_process::find::resolve(&named(request.target)?)?;
+            let process = find::resolve(&named(request.target)?)?;
             files::open(&process, &path, limit)
         });
         Ok(Response::new(files::chunks(opened.await?.into_inner())))
     }
+}
+
+/// The processes of a target; those that end meanwhile are left out.
+fn list_processes(target: Option<&Target>) -> Result<ListProcessesResponse, Failure> {
+    let processes = match target {
+        None => list::all(),
+        Some(target) => find::members(target)?.iter().filter_map(|process| list::describe(process).ok()).collect(),
+    };
+    Ok(ListProcessesResponse { processes })
 }
 
 fn named(target: Option<Target>) -> Result<Target, Failure> {

@@ -11,6 +11,8 @@ mod clock;
 mod armed;
 /// The loop that carries messages and ends the session.
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 /// From a target's name to a debugger in place.
 mod open;
 

@@ -129,13 +129,16 @@ fn open(process: &Process, path: &str, maps: &[&Map]) -> io::Result<File> {
 fn bias<'d>(elf: &impl object::Object<'d>, maps: &[&Map]) -> Option<u64> {
     elf.segments().find_map(|segment| {
         let (offset, size) = segment.file_range();
-        let map = maps.iter().find(|map| (map.offset..map.offset + map.len()).contains(&offset) && size > 0)?;
+        let map =
+            maps.iter().find(|map| (map.offset..map.offset + map.len()).contains(&offset) && size > 0)?;
         Some((map.start + (offset - map.offset)).wrapping_sub(segment.address()))
     })
 }
 
 fn sections<'d>(elf: &impl object::Object<'d>) -> ExplicitModuleSectionInfo<Bytes> {
-    let range = |name: &str| elf.section_by_name(name).map(|section| section.address()..section.address() + section.size());
+    let range = |name: &str| {
+        elf.section_by_name(name).map(|section| section.address()..section.address() + section.size())
+    };
     let data = |name: &str| {
         let section = elf.section_by_name(name).filter(|section| section.size() <= MAX_SECTION)?;
         section.uncompressed_data().ok().map(|data| Bytes::from(data.as_ref()))

@@ -43,13 +43,16 @@ pub(crate) struct Held {
 pub(crate) fn sample(tid: AgentTid, memory: &Memory) -> io::Result<Held> {
     ptrace(libc::PTRACE_SEIZE as i64, tid, 0, 0)?;
     let started = Instant::now();
-    let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0).and_then(|()| wait_until_stopped(tid)).and_then(|signal| {
-        let registers = read_registers(tid);
-        let stack = registers.as_ref().ok().and_then(|registers| memory.read_up_to(registers.stack, STACK).ok());
-        // A signal that came just then goes on to the thread.
-        ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
-        Ok((registers?, stack.unwrap_or_default()))
-    });
+    let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0)
+        .and_then(|()| wait_until_stopped(tid))
+        .and_then(|signal| {
+            let registers = read_registers(tid);
+            let stack =
+                registers.as_ref().ok().and_then(|registers| memory.read_up_to(registers.stack, STACK).ok());
+            // A signal that came just then goes on to the thread.
+            ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
+            Ok((registers?, stack.unwrap_or_default()))
+        });
     let pause = started.elapsed();
     held.map(|(registers, stack)| Held { registers, stack, pause })
 }
@@ -87,7 +90,13 @@ fn read_registers(tid: AgentTid) -> io::Result<Registers> {
     let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
     // SAFETY: the kernel writes at most `iov_len` bytes to `words`, which outlives the call, and the new length to `part`.
     let result = unsafe {
-        libc::syscall(libc::SYS_ptrace, libc::PTRACE_GETREGSET as i64, i64::from(tid.as_raw()), NT_PRSTATUS, &raw mut part)
+        libc::syscall(
+            libc::SYS_ptrace,
+            libc::PTRACE_GETREGSET as i64,
+            i64::from(tid.as_raw()),
+            NT_PRSTATUS,
+            &raw mut part,
+        )
     };
     if result == -1 {
         return Err(io::Error::last_os_error());

@@ -44,10 +44,15 @@ fn read(process: &Process, wanted: u32) -> Result<StackResponse, Failure> {
         return Err(Failure::new(Code::ProcessNotFound, format!("there is no thread {wanted}"))
             .try_command("see all threads", ["pepo", "stack", "TARGET"]));
     }
-    let mut reader = Reader { process, memory: &memory, modules: Modules::read(process, &maps), longest: Default::default() };
+    let mut reader = Reader {
+        process,
+        memory: &memory,
+        modules: Modules::read(process, &maps),
+        longest: Default::default(),
+    };
     let threads = threads.iter().map(|thread| reader.thread(thread)).collect();
     Ok(StackResponse {
-        process: list::one(process),
+        process: list::describe(process).ok(),
         threads,
         longest_pause_micros: u64::try_from(reader.longest.as_micros()).unwrap_or(u64::MAX),
         total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -77,7 +82,9 @@ impl Reader<'_> {
                 out.syscall = syscalls::describe(self.process, number, arguments);
                 self.waiting(stack_pointer, program_counter)
             }
-            Some(SyscallNow::Blocked { stack_pointer, program_counter }) => self.waiting(stack_pointer, program_counter),
+            Some(SyscallNow::Blocked { stack_pointer, program_counter }) => {
+                self.waiting(stack_pointer, program_counter)
+            }
             Some(SyscallNow::Running) | None => self.running(thread),
         };
         out
@@ -110,7 +117,8 @@ impl Reader<'_> {
         let mut read = |address: u64| self.word(start.stack, copy, address).ok_or(());
         let frame = start.frame.or_else(|| self.find_frame_pointer(start.stack)).unwrap_or(0);
         let mut cache = CacheNative::<_>::new();
-        let mut frames = self.modules.unwinder.iter_frames(start.instruction, native(start, frame), &mut cache, &mut read);
+        let mut frames =
+            self.modules.unwinder.iter_frames(start.instruction, native(start, frame), &mut cache, &mut read);
         let mut out = Vec::new();
         while let Ok(Some(frame)) = frames.next() {
             if out.len() == MAX_FRAMES || !self.modules.is_code(frame.address_for_lookup()) {

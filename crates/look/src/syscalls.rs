@@ -55,6 +55,7 @@ pub(crate) fn describe(process: &Process, number: u64, arguments: &[u64; 6]) -> 
 }
 
 fn descriptor(process: &Process, number: u64) -> String {
-    let link: Option<PathBuf> = std::fs::read_link(process.proc_path().join("fd").join(number.to_string())).ok();
+    let link: Option<PathBuf> =
+        std::fs::read_link(process.proc_path().join("fd").join(number.to_string())).ok();
     link.map(|path| format!(": {}", path.display())).unwrap_or_default()
 }

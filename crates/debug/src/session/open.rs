@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{Process, cgroup, find, list, permits, runtime, runtime::RuntimeFacts};
+use pepo_process::{Process, find, headroom::Headroom, list, permits, runtime, runtime::RuntimeFacts};
 use pepo_wire::{
-    Code, Failure, FailureExt,
+    Code, Failure, FailureExt as _,
     agent::{Guard, OpenSession, Opened},
 };
 
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, GuardChoice, choose},
+    sources,
     tools::Tools,
 };
 
@@ -49,7 +50,7 @@ pub async fn open(request: OpenSession, env: &OpenEnv, session: &str, folder: &P
     }
     let target = request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
     let found = tokio::task::spawn_blocking(move || examine(&target)).await;
-    let (process, facts) = found.map_err(|error| Failure::new(Code::Internal, "the process could not be examined").because_of(&error))??;
+    let (process, facts, sources) = found.map_err(|error| Failure::new(Code::Internal, "the process could not be examined").because_of(&error))??;
     let (debugger, mut warnings) = choose(&request.debugger, &facts, &env.tools)?;
     headroom(debugger)?;
     let folders: Vec<PathBuf> = request.symbol_folders.iter().map(PathBuf::from).collect();
@@ -71,12 +72,13 @@ pub async fn open(request: OpenSession, env: &OpenEnv, session: &str, folder: &P
         session: session.to_owned(),
         debugger: debugger.facts().name.to_owned(),
         debugger_version: attached.version.clone(),
-        process: list::one(&process),
+        process: list::describe(&process).ok(),
         attach_arguments: attached.attach_arguments.to_string(),
         initialize_arguments: attached.initialize_arguments.to_string(),
         guard: attached.guard.name().to_owned(),
         pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
         budget_source: source.to_owned(),
+        sources,
         lease_seconds: lease.as_secs() as u32,
         stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
         warnings,
@@ -106,26 +108,25 @@ fn engine(
 }
 
 /// Finds the process, and asks whether it may be stopped at all.
-fn examine(target: &pepo_wire::agent::Target) -> Result<(Process, RuntimeFacts), Failure> {
+fn examine(target: &pepo_wire::agent::Target) -> Result<(Process, RuntimeFacts, Vec<String>), Failure> {
     let process = find::resolve(target)?;
-    if let Some(why) = permits::judge_stop(&process).why() {
-        return Err(why);
+    if let Some(denial) = permits::judge_stop(&process).denial() {
+        return Err(denial.failure());
     }
-    let facts = runtime::detect(&process).map_err(|error| error.failure())?;
-    Ok((process, facts))
+    let facts = runtime::detect(&process);
+    let sources = sources::of(&process, &facts);
+    Ok((process, facts, sources))
 }
 
 /// An adapter that does not fit into the memory left in the agent's own cgroup could get the target killed.
 fn headroom(debugger: &dyn Debugger) -> Result<(), Failure> {
     let facts = debugger.facts();
-    match cgroup::headroom_of_self() {
-        Some(left) if left < facts.memory => Err(Failure::new(
-            Code::NoHeadroom,
-            format!("{} needs {} MiB and {} MiB are left in its memory cgroup", facts.name, facts.memory >> 20, left >> 20),
-        )
-        .hint("raise the memory limit, or debug from outside the container")),
-        _ => Ok(()),
+    let left = Process::own().and_then(|own| Headroom::of(&own)).map_or(u64::MAX, |headroom| headroom.free);
+    if left >= facts.memory {
+        return Ok(());
     }
+    let what = format!("{} needs {} MiB and {} MiB are left where it would run", facts.name, facts.memory >> 20, left >> 20);
+    Err(Failure::new(Code::NoHeadroom, what).hint("raise the memory limit, or debug from outside the container"))
 }
 
 fn guard(guard: Guard) -> GuardChoice {

@@ -1,0 +1,152 @@
+//! The source files a program was made of, as its debug information or its interpreter names them, so that the user's side can
+//! match them with files of its own. A help, not a promise: what is too large or too odd is left out.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::Path,
+};
+
+use gimli::{DwarfSections, EndianSlice, LineProgramHeader, LittleEndian, Unit};
+use object::{Object as _, ObjectSection as _, ReadCache};
+use pepo_process::{
+    Process,
+    runtime::{Language, RuntimeFacts},
+};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+
+/// The most names that are told.
+const MOST: usize = 20_000;
+/// The most bytes of debug information that are read: the agent stays small.
+const MAX_DEBUG_INFO: u64 = 32 << 20;
+/// The most folders and files of a script's folder that are looked at.
+const MAX_ENTRIES: usize = 5_000;
+/// How deep below a script's folder is looked.
+const DEPTH: usize = 6;
+
+/// How a folder is opened to be listed.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The source files of a process, sorted, as the target sees them.
+#[must_use]
+pub fn of(process: &Process, runtime: &RuntimeFacts) -> Vec<String> {
+    let names = match runtime.language {
+        Language::Python => scripts(process),
+        _ => process.open_exe().ok().and_then(|exe| compiled(exe).ok()).unwrap_or_default(),
+    };
+    names.into_iter().take(MOST).collect()
+}
+
+/// The file tables of all line programs.
+fn compiled(exe: File) -> io::Result<BTreeSet<String>> {
+    let cache = ReadCache::new(exe);
+    let elf = object::File::parse(&cache).map_err(io::Error::other)?;
+    let size: u64 = elf.sections().filter(|one| one.name().is_ok_and(|name| name.starts_with(".debug_"))).map(|one| one.size()).sum();
+    if size > MAX_DEBUG_INFO {
+        return Ok(BTreeSet::new());
+    }
+    let load = |id: gimli::SectionId| -> Result<Cow<'_, [u8]>, io::Error> {
+        let section = elf.section_by_name(id.name());
+        Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
+    };
+    let sections = DwarfSections::load(load)?;
+    let dwarf = sections.borrow(|section| EndianSlice::new(section, LittleEndian));
+    let mut names = BTreeSet::new();
+    let mut units = dwarf.units();
+    while let Ok(Some(header)) = units.next()
+        && names.len() < MOST
+    {
+        if let Ok(unit) = dwarf.unit(header)
+            && let Some(program) = unit.line_program.clone()
+        {
+            add_files(&dwarf, &unit, program.header(), &mut names);
+        }
+    }
+    Ok(names)
+}
+
+fn add_files(dwarf: &gimli::Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, header: &LineProgramHeader<Slice<'_>>, names: &mut BTreeSet<String>) {
+    let text = |value| dwarf.attr_string(unit, value).ok().map(|text| text.to_string_lossy().into_owned());
+    let base = unit.comp_dir.map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    for file in header.file_names() {
+        let Some(name) = text(file.path_name()) else { continue };
+        let folder = file.directory(header).and_then(text).unwrap_or_default();
+        let path = Path::new(&base).join(folder).join(name);
+        if path.is_absolute()
+            && let Some(path) = path.to_str()
+            && names.len() < MOST
+        {
+            names.insert(path.to_owned());
+        }
+    }
+}
+
+/// The script on the command line and the modules in its folder, read through the target's own root.
+fn scripts(process: &Process) -> BTreeSet<String> {
+    let words = process.command_line().unwrap_or_default();
+    let Some(script) = words.iter().skip(1).find(|word| word.ends_with(".py")) else { return BTreeSet::new() };
+    let cwd = std::fs::read_link(process.proc_path().join("cwd")).unwrap_or_else(|_| "/".into());
+    let script = cwd.join(script);
+    let mut names = BTreeSet::from([script.to_string_lossy().into_owned()]);
+    if let Some(folder) = script.parent().filter(|folder| folder.parent().is_some())
+        && let Ok(root) = rustix::fs::open(process.proc_path().join("root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+        && let Ok(opened) = rustix::fs::openat2(&root, folder, FOLDER, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    {
+        let mut left = MAX_ENTRIES;
+        walk(opened, folder, DEPTH, &mut left, &mut names);
+    }
+    names
+}
+
+/// Adds the `.py` files below `folder`; links are not followed, so nothing outside the target's root is seen.
+fn walk(opened: OwnedFd, folder: &Path, depth: usize, left: &mut usize, names: &mut BTreeSet<String>) {
+    let Ok(entries) = Dir::read_from(&opened) else { return };
+    for entry in entries.flatten() {
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let path = folder.join(name);
+        match entry.file_type() {
+            FileType::Directory if depth > 0 && name != "." && name != ".." => {
+                if let Ok(below) = rustix::fs::openat(&opened, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+                    walk(below, &path, depth - 1, left, names);
+                }
+            }
+            FileType::RegularFile if path.extension().is_some_and(|ending| ending == "py") => {
+                names.insert(path.to_string_lossy().into_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pepo_process::{AgentPid, runtime};
+    use pepo_testkit::{Fixture, Life as _, Variant, fixtures, spawn};
+
+    fn check(fixture: &Fixture) {
+        let target = spawn(fixture, &[]);
+        let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+        let names = of(&process, &runtime::detect(&process));
+        let wanted = fixture.source.to_str().unwrap().to_owned();
+        assert!(names.contains(&wanted), "{wanted} is not among {} names: {names:?}", names.len());
+    }
+
+    #[test]
+    fn the_source_of_every_language_is_named() {
+        let debug = Variant::debug();
+        for fixture in [fixtures::c(debug), fixtures::cpp(debug), fixtures::rust(debug), fixtures::go(debug), fixtures::python(debug)] {
+            check(&fixture);
+        }
+    }
+}
