@@ -1,6 +1,6 @@
 //! Reads a file as the target sees it, through its own root, in bounded pieces.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read, path::Path};
 
 use futures::stream::BoxStream;
 use pepo_process::Process;

@@ -44,16 +44,26 @@ async fn a_process_that_is_not_there_or_another_one_now_is_an_error() {
 async fn a_stack_names_the_functions_and_the_target_goes_on() {
     let run = tempfile::tempdir().unwrap();
     let (agent, _served) = agent(run.path()).await;
-    for fixture in [fixtures::c(Variant::debug()), fixtures::rust(Variant::debug()), fixtures::go(Variant::debug())] {
+    for fixture in
+        [fixtures::c(Variant::debug()), fixtures::rust(Variant::debug()), fixtures::go(Variant::debug())]
+    {
         // Without a pause between the calls one thread is always in `tick` or near it.
         let target = spawn(&fixture, &["0"]);
         let request = StackRequest { target: Some(process(target.pid())), thread: 0 };
         let stack = agent.stack(request).await.unwrap();
         assert!(stack.threads.len() >= 3, "{stack:?}");
-        let functions: Vec<_> = stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.as_str()).collect();
+        let functions: Vec<_> = stack
+            .threads
+            .iter()
+            .flat_map(|thread| &thread.frames)
+            .map(|frame| frame.function.as_str())
+            .collect();
         assert!(functions.iter().any(|name| name.contains("tick")), "{:?}: {functions:?}", fixture.language);
         assert!(stack.longest_pause_micros < 50_000, "{} µs", stack.longest_pause_micros);
-        assert!(stack.threads.iter().any(|thread| thread.state == "S" && !thread.syscall.is_empty()), "{stack:?}");
+        assert!(
+            stack.threads.iter().any(|thread| thread.state == "S" && !thread.syscall.is_empty()),
+            "{stack:?}"
+        );
         target.assert_goes_on();
     }
 }

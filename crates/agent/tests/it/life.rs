@@ -12,18 +12,19 @@ async fn an_agent_ends_with_its_stream() {
     let (agent, served) = agent(run.path()).await;
     assert!(agent.can("session") && !agent.can("something of tomorrow"));
     drop(agent);
-    tokio::time::timeout(std::time::Duration::from_secs(10), served).await.expect("it ends").unwrap().unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(10), served)
+        .await
+        .expect("it ends")
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
 async fn neighbouring_versions_understand_each_other_and_others_say_who_is_older() {
     let run = tempfile::tempdir().unwrap();
-    for (client, agent, works) in [
-        ((2, 1), (1, 1), true),
-        ((1, 1), (2, 1), true),
-        ((3, 2), (1, 1), false),
-        ((1, 1), (3, 2), false),
-    ] {
+    for (client, agent, works) in
+        [((2, 1), (1, 1), true), ((1, 1), (2, 1), true), ((3, 2), (1, 1), false), ((1, 1), (3, 2), false)]
+    {
         let mut config = config(run.path());
         config.speaks = agent;
         let (stream, _served) = serve_in_process(config);
