@@ -304,17 +304,21 @@ impl<S: Source> Elf<S> {
     }
 
     /// What has to be added to linked addresses to get those of the process, where this file is mapped so.
+    ///
+    /// One segment may end in the page of the file where the next begins: the one that begins there is meant, since
+    /// only later parts of a segment (after its protection was changed) are mapped from its middle.
     #[must_use]
     pub fn bias(&self, map: &Map) -> Option<u64> {
         const PAGE: u64 = 0xfff;
-        self.loads().find_map(|segment| {
-            let first = segment.offset & !PAGE;
-            let end = segment.offset.checked_add(segment.file_size)?;
-            let inside = (first..end.max(first + 1)).contains(&map.offset);
-            inside.then(|| {
-                map.start.wrapping_sub(map.offset).wrapping_add(segment.offset).wrapping_sub(segment.address)
-            })
-        })
+        let fits = |segment: &&Segment| (segment.flags & 1 == 1) == map.execute && segment.file_size > 0;
+        let begins = |segment: &&Segment| segment.offset & !PAGE == map.offset;
+        let holds = |segment: &&Segment| {
+            segment.offset & !PAGE <= map.offset && map.offset < segment.offset.saturating_add(segment.file_size)
+        };
+        let mut found = self.loads().filter(fits).find(begins);
+        found = found.or_else(|| self.loads().filter(fits).find(holds));
+        let segment = found.or_else(|| self.loads().find(begins))?;
+        Some(map.start.wrapping_sub(map.offset).wrapping_add(segment.offset).wrapping_sub(segment.address))
     }
 
     /// The segments that are loaded.

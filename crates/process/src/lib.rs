@@ -49,6 +49,15 @@ pub mod elf;
 /// What kind of program a process runs.
 pub mod runtime;
 
+/// May we look at a process, may we stop it.
+pub mod permits;
+
+/// From what names a target to the process.
+pub mod find;
+
+/// All processes, as they are shown.
+pub mod list;
+
 /// Secrets hidden in everything that is shown.
 pub mod redact;
 

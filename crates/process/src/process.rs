@@ -88,6 +88,15 @@ impl Process {
         Process::open(AgentPid::own())
     }
 
+    /// A look at the process that has this number now, to list it: as [`Process::open`] without the pidfd, so it can be
+    /// neither signalled nor waited for.
+    pub(crate) fn peek(pid: AgentPid) -> Result<(Process, Stat), ProcessError> {
+        let mut process = Process { pid, start_time: 0, dir: open_dir(pid)?, pidfd: None };
+        let stat = process.stat()?;
+        process.start_time = stat.start_time;
+        Ok((process, stat))
+    }
+
     /// Did number, pidfd and directory belong to one process when all were open?
     fn confirm(&self, before: &Stat) -> Result<(), ProcessError> {
         // While the pidfd's process has not ended its number is its own, so the directory is its own too. One that has

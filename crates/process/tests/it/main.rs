@@ -1,0 +1,16 @@
+//! Facts of real processes, under conditions that are made for the purpose.
+
+/// Processes with the users, capabilities and filters a test asks for.
+mod helper;
+
+/// Verdicts, against what the kernel really says.
+mod permits;
+
+/// A handle on one process.
+mod process;
+
+/// From names to processes.
+mod find;
+
+/// Lists of many processes.
+mod list;
