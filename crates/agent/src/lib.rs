@@ -13,7 +13,5 @@ mod release;
 mod service;
 /// Sessions of this agent: from the stream to the engine and back.
 mod sessions;
-/// The byte stream as a server's only connection.
-mod stream;
 
 pub use service::{AgentConfig, serve, serve_in_process};

@@ -6,6 +6,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use pepo_debug::{session::OpenEnv, tools::Tools};
 use pepo_process::{find, list};
 use pepo_wire::{
@@ -19,9 +24,9 @@ use pepo_wire::{
     version,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::{check, files, release, sessions::Sessions, stream::only_connection};
+use crate::{check, files, release, sessions::Sessions};
 
 /// Pings go out this often, and a client that answers none for [`PING_LIMIT`] is gone: the end of a stream is not always seen.
 const PING: Duration = Duration::from_secs(5);
@@ -70,11 +75,11 @@ where
     let service = AgentServer::new(Service { config, sessions: Arc::clone(&sessions) })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(PING))
-        .http2_keepalive_timeout(Some(PING_LIMIT))
-        .add_service(service)
-        .serve_with_incoming(only_connection(io))
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING_LIMIT)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
         .await;
     sessions.finish(LETTING_GO).await;
     served.map_err(|error| Failure::new(Code::StreamBroken, "the stream from the client broke").because_of(&error))
