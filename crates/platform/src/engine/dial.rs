@@ -47,7 +47,7 @@ impl Dialer {
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }
-            Endpoint::Ssh { user, host, port, socket } => super::ssh::dial(&super::ssh::arguments(
+            Endpoint::Ssh { user, host, port, socket } => super::ssh::dial("ssh", &super::ssh::arguments(
                 user.as_deref(),
                 host,
                 *port,

@@ -50,17 +50,17 @@ pub(super) fn arguments(
     words
 }
 
-/// Starts ssh. The only program this crate starts.
+/// Starts ssh (`program`), the only program this crate starts.
 #[expect(clippy::disallowed_methods, reason = "the one helper of this room")]
-pub(super) fn dial(arguments: &[String]) -> io::Result<Box<dyn Io>> {
-    let mut child = Command::new("ssh")
+pub(super) fn dial(program: &str, arguments: &[String]) -> io::Result<Box<dyn Io>> {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("ssh could not be started: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("{program} could not be started: {error}")))?;
     let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
     let stdin = Some(child.stdin.take().ok_or_else(broken)?);
     let stdout = child.stdout.take().ok_or_else(broken)?;
@@ -102,6 +102,21 @@ impl AsyncWrite for SshStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_stream_is_the_programs_input_and_output_and_its_end_is_heard() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = dial("sh", &["-c".to_owned(), "cat; echo done".to_owned()]).unwrap();
+        stream.write_all(b"hello ").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "hello done\n");
+        assert!(stream.write_all(b"more").await.is_err());
+        let missing = dial("no-such-ssh", &[]).err().unwrap();
+        assert!(missing.to_string().contains("no-such-ssh"), "{missing}");
+    }
 
     #[test]
     fn ssh_is_told_where_and_what() {

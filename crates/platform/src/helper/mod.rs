@@ -35,10 +35,10 @@ use pepo_wire::{
     agent::{ContainerTarget, Target, target},
 };
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
-    How, Located, PlatformError, Reached, State,
+    How, Located, PlatformError, Reached,
     engine::{
         api,
         client::{Client, Joined},
@@ -49,8 +49,8 @@ use crate::{
 pub const LABEL: &str = "dev.pepo.helper";
 /// So long a helper may take to end by itself once its stream has ended.
 const POLITE: Duration = Duration::from_secs(10);
-/// So long is waited for the last words of one that ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// So long is waited for its agent's first bytes.
+const FIRST_WORD: Duration = Duration::from_secs(10);
 /// So long the engine may take to remove it.
 const REMOVED: Duration = Duration::from_secs(10);
 
@@ -127,7 +127,7 @@ async fn start(
     client: &Client,
     binary: &binary::Chosen,
     name: &str,
-) -> Result<Joined, (&'static str, PlatformError)> {
+) -> Result<BufReader<Joined>, (&'static str, PlatformError)> {
     let docker = &client.met().await.map_err(|error| ("ask the engine", error))?.docker;
     let upload = "put the binary into it";
     let options = UploadToContainerOptionsBuilder::default().path("/").build();
@@ -137,20 +137,18 @@ async fn start(
     let joined = client.attach(name).await.map_err(|error| ("join its input and output", error))?;
     let started = docker.start_container(name, None).await;
     started.map_err(|error| ("start it", client.bollard("start a container", error)))?;
-    see_it_run(client, name, joined).await.map_err(|error| ("see its agent run", error))
+    hear(joined).await.map_err(|error| ("hear its agent", error))
 }
 
-/// A program that cannot run ends at once; then its last words tell why.
-async fn see_it_run(client: &Client, name: &str, mut joined: Joined) -> Result<Joined, PlatformError> {
-    let path = format!("/containers/{name}/json");
-    match client.get::<api::Inspect>("inspect a container", &path).await {
-        Ok(helper) if State::read(&helper.state.status).has_process() => Ok(joined),
-        Ok(_) | Err(PlatformError::Refused { status: 404, .. }) => {
-            let words = joined.last_words();
-            let _ = tokio::time::timeout(LAST_WORDS, joined.read_to_end(&mut Vec::new())).await;
-            Err(PlatformError::Silent { words: words.text() })
-        }
-        Err(error) => Err(error),
+/// Waits for the agent's first bytes: an HTTP/2 server sends its settings unasked. A program that cannot run ends instead, and its last
+/// words tell why. One that is silent may be slow; then the handshake, which has a limit of its own, will show.
+async fn hear(joined: Joined) -> Result<BufReader<Joined>, PlatformError> {
+    let words = joined.last_words();
+    let mut stream = BufReader::new(joined);
+    match tokio::time::timeout(FIRST_WORD, stream.fill_buf()).await {
+        Ok(Ok([])) => Err(PlatformError::Silent { words: words.text() }),
+        Ok(Err(error)) => Err(PlatformError::Silent { words: format!("{error} {}", words.text()) }),
+        Ok(Ok(_)) | Err(_) => Ok(stream),
     }
 }
 

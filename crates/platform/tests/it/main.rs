@@ -4,3 +4,5 @@
 
 /// Every platform against its real engine, by the same bodies.
 mod engines;
+/// Engines that answer oddly.
+mod odd_engines;
