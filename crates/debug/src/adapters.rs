@@ -1,0 +1,211 @@
+//! Debuggers that speak DAP by themselves, each a small file of mostly data: which program, which arguments, which stub.
+//!
+//! To add one: write its facts, what it needs of a process ([`Debugger::fits`]), and its [`Launch`]; add it to
+//! [`crate::debugger::all`] and to the tools' catalogue.
+//!
+//! Processes in other namespaces are named by their number on this side; their files are found below `/proc/PID/root`.
+//!
+//! [`Debugger::fits`]: crate::debugger::Debugger::fits
+
+/// delve, for Go.
+pub mod delve;
+/// gdb 14 and newer.
+pub mod gdb;
+/// LLDB's lldb-dap.
+pub mod lldb;
+
+use std::{
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixStream as StdStream},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pepo_process::runtime::{DebugInfo, Language, RuntimeFacts};
+use pepo_wire::{Code, Failure};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::{
+    debugger::{AdapterIo, AttachRequest, Fit, GuardChoice, GuardKind},
+    guard::{
+        control::{Order, Program, Protect, Stub, StubKind},
+        handle::{self, Handle},
+    },
+    tools::{Tool, Tools, entry},
+};
+
+/// How long an adapter that dials may take to do so.
+const DIALS: Duration = Duration::from_secs(10);
+/// Without a sign of life from the agent for so long, the guard lets go.
+const AGENT_LEASE: Duration = Duration::from_secs(20);
+
+/// How an adapter gives its DAP stream.
+enum Dap {
+    /// On its standard input and output.
+    Stdio,
+    /// It dials this socket.
+    Dials(UnixListener),
+}
+
+/// What is started for an attach.
+struct Launch {
+    tool: Tool,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    dap: Dap,
+    ends_on_sigterm: bool,
+    protect: Protect,
+    /// Removed when all has ended.
+    files: Vec<PathBuf>,
+}
+
+/// Starts guard and adapter.
+async fn launch(request: &AttachRequest<'_>, launch: Launch) -> Result<(Box<dyn AdapterIo>, Handle), Failure> {
+    let internal = |error: std::io::Error| Failure::new(Code::Internal, "no socket for the adapter").because_of(&error);
+    let (ours, theirs) = StdStream::pair().map_err(internal)?;
+    let log = request.run_dir.join("adapter.log");
+    // Debuggers keep histories and settings at home: theirs is in the session's folder.
+    let home = request.run_dir.join("home");
+    std::fs::create_dir_all(&home).map_err(internal)?;
+    let homes = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"].map(|name| (name.to_owned(), home.display().to_string()));
+    let order = Order {
+        pid: request.process.pid().get(),
+        start_time: request.process.start_time(),
+        protect: launch.protect,
+        adapter: Program {
+            program: launch.tool.path,
+            args: launch.args,
+            env: [launch.env, homes.to_vec()].concat(),
+            log: log.clone(),
+            dap_on_stdio: matches!(launch.dap, Dap::Stdio),
+            ends_on_sigterm: launch.ends_on_sigterm,
+        },
+        lease_millis: u64::try_from(AGENT_LEASE.as_millis()).unwrap_or(u64::MAX),
+    };
+    let guard_log = request.run_dir.join("guard.log");
+    let handle = handle::start(request.self_exe, &order, OwnedFd::from(theirs), &guard_log).await?;
+    let handle = handle.removes([vec![log.clone(), guard_log, stub_log(request.run_dir), home], launch.files].concat());
+    let io = match launch.dap {
+        Dap::Stdio => {
+            ours.set_nonblocking(true).map_err(internal)?;
+            UnixStream::from_std(ours).map_err(internal)?
+        }
+        Dap::Dials(listener) => match tokio::time::timeout(DIALS, listener.accept()).await {
+            Ok(Ok((stream, _))) => stream,
+            _ => {
+                let words = handle::last_words(&log).unwrap_or_else(|| "it says nothing".to_owned());
+                drop(handle);
+                return Err(Failure::new(Code::ToolDied, "the adapter did not connect").because(words));
+            }
+        },
+    };
+    Ok((Box::new(io), handle))
+}
+
+/// A socket in the session's folder that only this user can reach.
+fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    let listen = || {
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    listen().map_err(|error: std::io::Error| {
+        Failure::new(Code::Internal, format!("cannot listen on {}", path.display())).because_of(&error)
+    })
+}
+
+fn stub_log(run_dir: &Path) -> PathBuf {
+    run_dir.join("stub.log")
+}
+
+/// The relay between an adapter and a stub, at a socket of the session's folder.
+fn relay(request: &AttachRequest<'_>, kind: StubKind, program: &Tool) -> (Protect, PathBuf) {
+    let socket = request.run_dir.join("gdb.sock");
+    let stub = Stub { kind, program: program.path.clone(), log: stub_log(request.run_dir) };
+    (Protect::Relay { socket: socket.clone(), stub }, socket)
+}
+
+/// How the target is protected: by the relay if the stub is there; the stub is named when it is missing.
+fn protection(
+    choice: GuardChoice,
+    default: GuardChoice,
+    stub: &'static str,
+    tools: &Tools,
+) -> Result<(GuardKind, Option<Tool>, Vec<Failure>), Failure> {
+    let choice = if choice == GuardChoice::Default { default } else { choice };
+    if choice == GuardChoice::Off {
+        return Ok((GuardKind::Off, None, Vec::new()));
+    }
+    match tools.need(stub) {
+        Ok(tool) => Ok((GuardKind::Relay, Some(tool), Vec::new())),
+        Err(missing) => {
+            let less = Failure::new(Code::ToolMissing, format!("`{stub}` is not installed, so the target is protected less"))
+                .because("the debugger owns the target; if it is killed while a breakpoint is armed, the target may die")
+                .try_command("protect it fully", missing.hints.first().map(|hint| hint.command.clone()).unwrap_or_default());
+            Ok((GuardKind::Text, None, vec![less]))
+        }
+    }
+}
+
+/// The program of a debugger, new enough.
+fn program(name: &str, tools: &Tools) -> Result<Tool, Failure> {
+    let tool = tools.need(name)?;
+    let minimum = entry(name).map_or((0, 0), |entry| entry.minimum);
+    match &tool.version {
+        Some(version) if version.pair() < minimum => Err(Failure::new(
+            Code::ToolTooOld,
+            format!("{} is version {version}, and {}.{} is needed", tool.path.display(), minimum.0, minimum.1),
+        )
+        .try_command("install a newer one", ["pepo", "tools", "install", entry(name).map_or(name, |entry| entry.name)])),
+        _ => Ok(tool),
+    }
+}
+
+/// What native debuggers ask of a program: debug information, and no optimisation.
+fn fits_native(name: &str, runtime: &RuntimeFacts, tools: &Tools) -> Fit {
+    if let Err(failure) = program(name, tools) {
+        return Fit::No(failure);
+    }
+    match fits_debug_info(runtime) {
+        Ok(warnings) => Fit::Yes(warnings),
+        Err(failure) => Fit::No(failure),
+    }
+}
+
+/// Warnings, or why it cannot be.
+fn fits_debug_info(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
+    let mut warnings = Vec::new();
+    match &runtime.debug_info {
+        DebugInfo::Present | DebugInfo::Split(_) | DebugInfo::Unknown => {}
+        DebugInfo::Elsewhere(name) => warnings.push(
+            Failure::new(Code::NoDebugInfo, "the debug information is in a file of its own that is not in the target")
+                .because(match name {
+                    Some(name) => format!("it is called {name}"),
+                    None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or("unknown")),
+                })
+                .hint("give its folder with --symbols DIR"),
+        ),
+        DebugInfo::Absent => return Err(no_debug_info(runtime)),
+    }
+    if runtime.optimised == Some(true) {
+        warnings.push(
+            Failure::new(Code::NoDebugInfo, "the program was compiled with optimisation")
+                .because("some variables have no place, and steps jump between lines")
+                .hint(match runtime.language {
+                    Language::Go => "for full sight build with -gcflags='all=-N -l'",
+                    _ => "for full sight build with -O0",
+                }),
+        );
+    }
+    Ok(warnings)
+}
+
+fn no_debug_info(runtime: &RuntimeFacts) -> Failure {
+    let how = match runtime.language {
+        Language::Go => "build it without -ldflags=-w and without -ldflags=-s",
+        _ => "build it with -g, or give the folder of its split debug file with --symbols DIR",
+    };
+    Failure::new(Code::NoDebugInfo, format!("{} has no debug information", runtime.executable.display())).hint(how)
+}

@@ -1,0 +1,147 @@
+//! delve, for Go.
+//!
+//! Guarded, its lldb backend speaks to `lldb-server` through the relay. That backend starts the stub by itself and dials a
+//! port of 127.0.0.1, one second after the first try; the stand-in in its PATH ([`crate::guard::door`]) is what it finds, in a
+//! network namespace of its own where we may make one. Its own backend is faster and owns ptrace: there the text guard watches.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pepo_process::runtime::{Language, RuntimeFacts};
+use pepo_wire::{Code, Failure};
+use serde_json::json;
+
+use super::{Dap, Launch, fits_debug_info, launch, listen, program, protection, relay};
+use crate::{
+    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
+    guard::{control::{Protect, StubKind}, door},
+    tools::{Tool, Tools},
+};
+
+static FACTS: DebuggerFacts = DebuggerFacts {
+    name: "delve",
+    summary: "Go, by delve",
+    languages: &[Language::Go],
+    tool: Some("delve"),
+    memory: 160 << 20,
+    guard: GuardChoice::On,
+    // Its console has a word of its own (`dlv`) beside expressions.
+    repl_is_raw: false,
+    raw_words: &["dlv ", "dlv\t"],
+    stands: Stands::ByThreadState,
+};
+
+/// delve.
+#[derive(Debug)]
+pub struct Delve;
+
+#[async_trait]
+impl Debugger for Delve {
+    fn facts(&self) -> &'static DebuggerFacts {
+        &FACTS
+    }
+
+    fn fits(&self, runtime: &RuntimeFacts, tools: &Tools) -> Fit {
+        if runtime.language != Language::Go {
+            return Fit::No(Failure::new(Code::RuntimeUnsupported, "delve debugs Go programs only"));
+        }
+        let checked = program("dlv", tools).and_then(|tool| {
+            let mut warnings = fits_go(&tool, runtime.version.as_deref())?;
+            warnings.extend(fits_debug_info(runtime)?);
+            Ok(warnings)
+        });
+        match checked {
+            Ok(warnings) => Fit::Yes(warnings),
+            Err(failure) => Fit::No(failure),
+        }
+    }
+
+    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+        let tool = program("dlv", request.tools)?;
+        let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
+        let dap = request.run_dir.join("dap.sock");
+        let mut env = Vec::new();
+        let mut files = vec![dap.clone()];
+        let protect = match &stub {
+            Some(stub) => {
+                let (protect, socket) = relay(request, StubKind::LldbServer, stub);
+                let bin = request.run_dir.join("bin");
+                door::install(&bin, request.self_exe).map_err(|error| {
+                    Failure::new(Code::Internal, "the stand-in for lldb-server could not be written").because_of(&error)
+                })?;
+                env.push(("PATH".to_owned(), bin.display().to_string()));
+                env.push((door::SOCKET.to_owned(), socket.display().to_string()));
+                files.extend([bin, socket]);
+                protect
+            }
+            None if guard == GuardKind::Text => Protect::Text,
+            None => Protect::Off,
+        };
+        let backend = if guard == GuardKind::Relay { "lldb" } else { "native" };
+        let version = tool.version_text();
+        let args = vec![
+            "dap".to_owned(),
+            "--check-go-version=false".to_owned(),
+            format!("--client-addr=unix:{}", dap.display()),
+        ];
+        let dap = Dap::Dials(listen(&dap)?);
+        let started = Launch { tool, args, env, dap, ends_on_sigterm: true, protect, files };
+        let (io, handle) = launch(request, started).await?;
+        Ok(Attached {
+            io,
+            attach_arguments: json!({
+                "mode": "local",
+                "processId": request.process.pid().get(),
+                "backend": backend,
+                "stopOnEntry": false,
+                "debugInfoDirectories": request.symbol_folders,
+            }),
+            initialize_arguments: json!({"adapterID": "go"}),
+            guard,
+            version,
+            stood_still: Duration::ZERO,
+            warnings,
+            quirks: Vec::new(),
+            hold: Box::new(handle),
+        })
+    }
+}
+
+/// delve 1.N reads what Go up to 1.N writes; of a newer Go it silently shows no variables. Of one more than two versions older
+/// it makes no promise.
+fn fits_go(tool: &Tool, go: Option<&str>) -> Result<Vec<Failure>, Failure> {
+    let go = go.and_then(crate::tools::Version::find);
+    let (Some(delve), Some(go)) = (&tool.version, go) else { return Ok(Vec::new()) };
+    if go.pair() > delve.pair() {
+        return Err(Failure::new(Code::ToolTooOld, format!("delve {delve} is too old for a program of Go {go}"))
+            .because(format!("it would silently show no variables; version {}.{} or newer is needed", go.part(0), go.part(1)))
+            .try_command("install a newer one", ["pepo", "tools", "install", "delve"]));
+    }
+    if go.part(1) + 2 < delve.part(1) {
+        return Ok(vec![
+            Failure::new(Code::RuntimeUnsupported, format!("Go {go} is older than delve {delve} promises to support"))
+                .because("it usually works"),
+        ]);
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::Version;
+
+    fn check(delve: &str, go: &str) -> Result<usize, Code> {
+        let tool = Tool { path: "dlv".into(), version: Version::find(delve), folder: "/".into() };
+        fits_go(&tool, Some(go)).map(|warnings| warnings.len()).map_err(|failure| failure.code())
+    }
+
+    #[test]
+    fn versions_of_delve_and_go_are_compared_before_attaching() {
+        assert_eq!(check("1.27.2", "1.27.0"), Ok(0));
+        assert_eq!(check("1.27.2", "go1.25.3"), Ok(0));
+        assert_eq!(check("1.27.2", "1.19.8"), Ok(1));
+        assert_eq!(check("1.24.0", "1.26.8"), Err(Code::ToolTooOld));
+        assert_eq!(check("1.27.2", "devel"), Ok(0));
+    }
+}

@@ -1,0 +1,96 @@
+//! gdb 14 and newer, which speaks DAP itself.
+//!
+//! Guarded, it attaches through the relay to `gdbserver`; unguarded it owns ptrace. The executable is named by
+//! `/proc/PID/exe`, libraries are found below `/proc/PID/root`: through the stub (`target:`) gdb 16 finds no symbols of a
+//! process in another mount namespace.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pepo_process::runtime::{Language, RuntimeFacts};
+use pepo_wire::Failure;
+use serde_json::{Value, json};
+
+use super::{Dap, Launch, fits_native, launch, program, protection, relay};
+use crate::{
+    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
+    guard::control::{Protect, StubKind},
+    tools::Tools,
+};
+
+static FACTS: DebuggerFacts = DebuggerFacts {
+    name: "gdb",
+    summary: "C, C++ and Rust, by gdb",
+    languages: &[Language::Native],
+    tool: Some("gdb"),
+    memory: 256 << 20,
+    guard: GuardChoice::On,
+    repl_is_raw: true,
+    raw_words: &["$_shell", "$_gdb_setting", "$_as_string", "$_caller"],
+    stands: Stands::ByThreadState,
+};
+
+/// gdb.
+#[derive(Debug)]
+pub struct Gdb;
+
+#[async_trait]
+impl Debugger for Gdb {
+    fn facts(&self) -> &'static DebuggerFacts {
+        &FACTS
+    }
+
+    fn fits(&self, runtime: &RuntimeFacts, tools: &Tools) -> Fit {
+        fits_native("gdb", runtime, tools)
+    }
+
+    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+        let tool = program("gdb", request.tools)?;
+        let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "gdbserver", request.tools)?;
+        let pid = request.process.pid().get();
+        let exe = format!("/proc/{pid}/exe");
+        let mut files = Vec::new();
+        let (protect, attach): (Protect, Value) = match &stub {
+            Some(stub) => {
+                let (protect, socket) = relay(request, StubKind::Gdbserver, stub);
+                let target = json!({"target": socket, "program": exe});
+                files.push(socket);
+                (protect, target)
+            }
+            None if guard == GuardKind::Text => (Protect::Text, json!({"pid": pid, "program": exe})),
+            None => (Protect::Off, json!({"pid": pid, "program": exe})),
+        };
+        let version = tool.version_text();
+        let args = arguments(pid, request);
+        let started = Launch { tool, args, env: Vec::new(), dap: Dap::Stdio, ends_on_sigterm: false, protect, files };
+        let (io, handle) = launch(request, started).await?;
+        Ok(Attached {
+            io,
+            attach_arguments: attach,
+            initialize_arguments: json!({"adapterID": "gdb"}),
+            guard,
+            version,
+            stood_still: Duration::ZERO,
+            warnings,
+            quirks: vec!["continue-after-attach", "breakpoints-verify-late", "paths-by-suffix"],
+            hold: Box::new(handle),
+        })
+    }
+}
+
+/// Settings before anything is loaded: nobody's start files, nothing from the network, no questions.
+fn arguments(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
+    let mut settings = vec![
+        "set debuginfod enabled off".to_owned(),
+        "set auto-load off".to_owned(),
+        "set confirm off".to_owned(),
+        "set startup-with-shell off".to_owned(),
+        format!("set sysroot /proc/{pid}/root"),
+    ];
+    if !request.symbol_folders.is_empty() {
+        let folders: Vec<_> = request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
+        settings.push(format!("set debug-file-directory {}:/proc/{pid}/root/usr/lib/debug", folders.join(":")));
+    }
+    let settings = settings.into_iter().flat_map(|setting| ["-iex".to_owned(), setting]);
+    ["-nx", "-q", "-i=dap"].map(str::to_owned).into_iter().chain(settings).collect()
+}

@@ -1,0 +1,179 @@
+//! Starting adapters and stubs with as little as they need: their own session, no descriptor but their own, no network.
+
+#![allow(unsafe_code)] // `pre_exec`, `fork` and the ioctl that brings a loopback interface up have no safe form.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd, RawFd},
+        unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, PidfdFlags};
+
+/// A child with a descriptor that becomes readable when it ends.
+#[derive(Debug)]
+pub(super) struct Watched {
+    child: Child,
+    pub(super) pidfd: OwnedFd,
+}
+
+impl Watched {
+    fn new(child: Child) -> io::Result<Watched> {
+        let pid = Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Watched { child, pidfd })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it ended? Collects it then.
+    pub(super) fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end; `false` when it did not come in time.
+    pub(super) fn wait(&mut self, within: std::time::Duration) -> bool {
+        let _ = super::stub::readable(&self.pidfd, within);
+        self.ended()
+    }
+
+    /// Ends it the hard way. Only for one that owns no target.
+    pub(super) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a child may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// None but a loopback interface of its own, if we may make one.
+    Private,
+    /// Ours: it asks processes of the network namespace.
+    Shared,
+}
+
+/// Starts a child. `inherit` stays open in it under its own number.
+pub(super) fn start(mut command: Command, network: Network, log: &Path, inherit: Option<RawFd>) -> io::Result<Watched> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
+    command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+    // SAFETY: between fork and exec the closure makes only system calls; it takes no lock and no memory.
+    unsafe {
+        command.pre_exec(move || {
+            let _ = rustix::process::setsid();
+            reset_signals();
+            first_to_go();
+            if network == Network::Private {
+                own_network();
+            }
+            let _ = rustix::thread::set_no_new_privs(true);
+            if let Some(fd) = inherit {
+                keep_open(fd);
+            }
+            Ok(())
+        });
+    }
+    Watched::new(command.spawn()?)
+}
+
+/// A child must not inherit what the guard ignores.
+fn reset_signals() {
+    for signal in [libc::SIGPIPE, libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+        // SAFETY: setting a signal to its default has no memory to go wrong with.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// When memory runs out the adapter goes first: it is the largest, and the guard can live without it.
+fn first_to_go() {
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open("/proc/self/oom_score_adj", flags, rustix::fs::Mode::empty()) {
+        let _ = rustix::io::write(&file, b"1000");
+    }
+}
+
+/// A network namespace of its own whose loopback interface is up (netdevice(7)). Where that is refused it keeps ours.
+fn own_network() {
+    // SAFETY: plain system calls with a structure of this frame; the child has one thread and shares no memory.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            return;
+        }
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return;
+        }
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &request);
+        libc::close(socket);
+    }
+}
+
+fn keep_open(fd: RawFd) {
+    // SAFETY: changes a flag of a descriptor that the parent keeps open across the fork.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+}
+
+/// Whatever the agent had open by mistake closes in our children.
+pub(super) fn close_on_exec_all() {
+    // SAFETY: sets a flag on descriptors above the standard ones; closes nothing.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Both sides of a fork.
+pub(super) enum Fork {
+    /// We are the parent: the child's number.
+    Parent(Pid),
+    /// We are the child.
+    Child,
+}
+
+/// Forks the guard, which has one thread.
+pub(super) fn fork() -> io::Result<Fork> {
+    // SAFETY: the guard has one thread, so the child may do everything the parent may.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::ErrorKind::Other.into()),
+    }
+}
+
+/// Ignores a signal in this process.
+pub(super) fn ignore(signal: i32) {
+    // SAFETY: ignoring a signal has no memory to go wrong with.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// SIGSTOP to one thread of a traced process: its tracer hears of it, nobody else in its group does.
+pub(super) fn stop_thread(pid: u32, tid: u32) -> io::Result<()> {
+    // SAFETY: a plain system call with numbers.
+    match unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGSTOP) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The standard input of the guard as a descriptor of its own.
+pub(super) fn standard(fd: RawFd) -> io::Result<OwnedFd> {
+    let file = match fd {
+        0 => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
+        _ => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
+    };
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    match fd {
+        0 => rustix::stdio::dup2_stdin(&null)?,
+        _ => rustix::stdio::dup2_stdout(&null)?,
+    }
+    debug_assert!(file.as_raw_fd() > 2);
+    Ok(file)
+}

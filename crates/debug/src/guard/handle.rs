@@ -1,0 +1,192 @@
+//! The agent's side of a guard: starts it, gives signs of life, hears how it ended.
+//!
+//! One task for each guard: it waits on a timer (heartbeat), on orders from the [`Handle`], and on the guard's reports. It ends
+//! with the control stream. Dropping the handle closes that stream, and the guard lets go by itself.
+
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pepo_wire::{Code, Failure};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    process::{Child, Command},
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::control::{Order, Report, Tell};
+use crate::debugger::{Hold, LetGo};
+
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long a guard may take to start its adapter.
+const STARTS: Duration = Duration::from_secs(10);
+/// How long it may take to let go: interrupt, detach, and the end of stub and adapter.
+const LETS_GO: Duration = Duration::from_secs(20);
+
+/// A running guard.
+#[derive(Debug)]
+pub struct Handle {
+    tell: mpsc::Sender<Tell>,
+    last: watch::Receiver<Option<Report>>,
+    child: Child,
+    adapter: u32,
+    /// Files that go when the guard has ended.
+    files: Vec<std::path::PathBuf>,
+}
+
+/// Starts a guard and waits until its adapter runs. `dap` becomes the adapter's standard input and output.
+///
+/// # Errors
+/// [`Code::ToolDied`] when guard or adapter cannot be started.
+pub async fn start(self_exe: &Path, order: &Order, dap: OwnedFd, log: &Path) -> Result<Handle, Failure> {
+    let failed = |why: &str| {
+        let words = last_words(&order.adapter.log).or_else(|| last_words(log));
+        let failure = Failure::new(Code::ToolDied, format!("{} could not be started", order.adapter.program.display()));
+        words.into_iter().fold(failure.because(why), Failure::because)
+    };
+    let (ours, theirs) = StdStream::pair().map_err(|error| failed(&error.to_string()))?;
+    ours.set_nonblocking(true).map_err(|error| failed(&error.to_string()))?;
+    let stderr = std::fs::File::create(log).map_or_else(|_| Stdio::null(), Stdio::from);
+    let mut command = Command::new(self_exe);
+    command.arg("guard").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(dap)).stderr(stderr);
+    let child = command.spawn().map_err(|error| failed(&error.to_string()))?;
+    drop(command);
+    let control = UnixStream::from_std(ours).map_err(|error| failed(&error.to_string()))?;
+    let mut first = serde_json::to_vec(order).map_err(|error| failed(&error.to_string()))?;
+    first.push(b'\n');
+    let (tell, orders) = mpsc::channel(4);
+    let (report, last) = watch::channel(None);
+    let (started, has_started) = oneshot::channel();
+    tokio::spawn(talk(control, first, orders, report, started));
+    match tokio::time::timeout(STARTS, has_started).await {
+        Ok(Ok(adapter)) => Ok(Handle { tell, last, child, adapter, files: Vec::new() }),
+        Ok(Err(_)) => Err(failed("the guard ended")),
+        Err(_) => Err(failed("nothing was heard in time")),
+    }
+}
+
+/// The task: until the control stream ends.
+async fn talk(
+    control: UnixStream,
+    first: Vec<u8>,
+    mut orders: mpsc::Receiver<Tell>,
+    last: watch::Sender<Option<Report>>,
+    started: oneshot::Sender<u32>,
+) {
+    let (read, mut write) = control.into_split();
+    let mut started = Some(started);
+    let mut lines = BufReader::new(read).lines();
+    let mut beat = tokio::time::interval(BEAT);
+    if write.write_all(&first).await.is_err() {
+        return;
+    }
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            _ = beat.tick() => {
+                let _ = write.write_all(&line_of(Tell::Beat)).await;
+                continue;
+            }
+            order = orders.recv() => match order {
+                Some(order) => {
+                    let _ = write.write_all(&line_of(order)).await;
+                    continue;
+                }
+                // The handle was dropped: so is the stream, and the guard lets go.
+                None => return,
+            }
+        };
+        let Ok(Some(line)) = line else { return };
+        match serde_json::from_str(&line) {
+            Ok(Report::Started { adapter }) => {
+                if let Some(started) = started.take() {
+                    let _ = started.send(adapter);
+                }
+            }
+            Ok(report) => drop(last.send(Some(report))),
+            Err(error) => tracing::debug!(%error, line, "a report that is not understood"),
+        }
+    }
+}
+
+fn line_of(tell: Tell) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&tell).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The end of what a program wrote, for the message of its death.
+#[must_use]
+pub fn last_words(log: &Path) -> Option<String> {
+    let text = std::fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(text.get(text.len().saturating_sub(2000)..).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ");
+    (!last.is_empty()).then_some(last)
+}
+
+impl Handle {
+    /// The adapter's number in the agent's `/proc`.
+    #[must_use]
+    pub fn adapter(&self) -> u32 {
+        self.adapter
+    }
+
+    /// The guard's own number.
+    #[must_use]
+    pub fn guard(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// These are removed when the guard has ended.
+    #[must_use]
+    pub fn removes(mut self, files: Vec<std::path::PathBuf>) -> Handle {
+        self.files = files;
+        self
+    }
+
+    /// Asks how the target does: standing still, how long in all, breakpoints in it.
+    pub async fn state(&mut self) -> Option<Report> {
+        self.last.mark_unchanged();
+        self.tell.send(Tell::State).await.ok()?;
+        let changed = tokio::time::timeout(BEAT, self.last.changed()).await;
+        changed.ok()?.ok()?;
+        self.last.borrow().clone()
+    }
+
+    /// The last report, once the guard has ended.
+    pub async fn ended(&mut self) -> Option<Report> {
+        let ended = |report: &Option<Report>| matches!(report, Some(Report::Ended { .. }));
+        let report = tokio::time::timeout(LETS_GO, self.last.wait_for(ended)).await;
+        match report {
+            Ok(Ok(report)) => report.clone(),
+            _ => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Hold for Handle {
+    async fn let_go(mut self: Box<Self>) -> LetGo {
+        let _ = self.tell.send(Tell::Release).await;
+        let report = self.ended().await;
+        let exited = tokio::time::timeout(LETS_GO, self.child.wait()).await;
+        for file in &self.files {
+            let _ = std::fs::remove_file(file).or_else(|_| std::fs::remove_dir_all(file));
+        }
+        let mut gone = match report {
+            Some(Report::Ended { repairs, left_behind, .. }) => LetGo { repairs, left_behind },
+            _ => LetGo { left_behind: vec!["the guard died before it could report".to_owned()], ..LetGo::default() },
+        };
+        if exited.is_err() {
+            gone.left_behind.push("a guard that does not end".to_owned());
+        }
+        gone
+    }
+}

@@ -1,0 +1,139 @@
+//! Beside an adapter that owns ptrace itself: waits for its end, then puts the text back as it was.
+//!
+//! Best effort: a thread that was about to be stopped by a breakpoint when the adapter died cannot be saved by anybody.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use pepo_process::Process;
+use rustix::event::{PollFd, PollFlags};
+
+use super::{
+    child::{self, Network, Watched},
+    control::{Control, Program, Protect, Report, Tell},
+    facts::{Outcome, settle},
+    stub,
+};
+
+/// How long an adapter may take to detach by itself when its stream has closed.
+const DETACHES: Duration = Duration::from_secs(5);
+
+/// What was known of the target before the adapter came; nothing when it is not protected.
+pub(super) struct Noted {
+    text: Option<crate::text::Noted>,
+    was_stopped: bool,
+    protect: bool,
+}
+
+/// Looks at the target before the adapter comes.
+pub(super) fn note(process: &Process, protect: &Protect) -> Noted {
+    let text = matches!(protect, Protect::Text).then(|| crate::text::Noted::note(process).ok()).flatten();
+    Noted { text, was_stopped: super::facts::is_stopped(process), protect: matches!(protect, Protect::Text) }
+}
+
+/// The adapter and what makes it go by itself.
+pub(super) struct Adapter {
+    pub(super) process: Watched,
+    /// Its own end of the DAP stream: shutting it down is to the adapter as if its client had gone.
+    dap: OwnedFd,
+    ends_on_sigterm: bool,
+}
+
+impl Adapter {
+    /// Closes its stream, whoever holds the other end, and waits; `false` when it does not go.
+    pub(super) fn bow_out(&mut self, within: Duration) -> bool {
+        let _ = rustix::net::shutdown(&self.dap, rustix::net::Shutdown::Both);
+        if self.ends_on_sigterm {
+            let _ = rustix::process::pidfd_send_signal(&self.process.pidfd, rustix::process::Signal::TERM);
+        }
+        self.process.wait(within)
+    }
+}
+
+/// Starts the adapter in a session and a network of its own.
+pub(super) fn start_adapter(program: &Program, dap: OwnedFd) -> io::Result<Adapter> {
+    let mut command = Command::new(&program.program);
+    command.args(&program.args).envs(program.env.iter().cloned()).current_dir("/");
+    if program.dap_on_stdio {
+        command.stdin(Stdio::from(dap.try_clone()?)).stdout(Stdio::from(dap.try_clone()?));
+    } else {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+    }
+    let process = child::start(command, Network::Private, &program.log, None)?;
+    Ok(Adapter { process, dap, ends_on_sigterm: program.ends_on_sigterm })
+}
+
+/// Until the adapter has ended; then puts back and reports.
+pub(super) fn run(
+    process: &Process,
+    control: &mut Control,
+    mut adapter: Adapter,
+    lease: Duration,
+    noted: &Noted,
+) -> io::Result<()> {
+    let reason = wait(control, &adapter.process, lease)?;
+    if reason != ADAPTER_ENDED && !adapter.bow_out(DETACHES) {
+        // It has lost its stream and does not go. As long as it lives the target is its hostage.
+        adapter.process.kill();
+    }
+    let outcome = after(process, noted);
+    control.report(&Report::Ended {
+        reason: reason.to_owned(),
+        stood_micros: 0,
+        repairs: outcome.repairs,
+        left_behind: outcome.left_behind,
+    });
+    Ok(())
+}
+
+const ADAPTER_ENDED: &str = "the adapter ended";
+
+fn wait(control: &mut Control, adapter: &Watched, lease: Duration) -> io::Result<&'static str> {
+    let mut last_beat = Instant::now();
+    loop {
+        let mut fds = [PollFd::new(&adapter.pidfd, PollFlags::IN), PollFd::new(control.socket(), PollFlags::IN)];
+        stub::wait(&mut fds, lease.saturating_sub(last_beat.elapsed()) + Duration::from_millis(1))?;
+        if !fds[0].revents().is_empty() {
+            return Ok(ADAPTER_ENDED);
+        }
+        if !fds[1].revents().is_empty() {
+            control.read()?;
+        }
+        while let Some(tell) = control.next::<Tell>()? {
+            last_beat = Instant::now();
+            match tell {
+                Tell::Beat => {}
+                Tell::Release => return Ok("released"),
+                Tell::State => control.report(&Report::State { standing: false, stood_micros: 0, points: 0 }),
+            }
+        }
+        if control.closed {
+            return Ok("the agent has gone");
+        }
+        if last_beat.elapsed() > lease {
+            return Ok("lease lost");
+        }
+    }
+}
+
+/// The adapter has ended, however: text as it was, threads run.
+pub(super) fn after(process: &Process, noted: &Noted) -> Outcome {
+    let mut outcome = Outcome::default();
+    if !noted.protect || !process.alive() {
+        return outcome;
+    }
+    match noted.text.as_ref().map(|text| text.restore(process)) {
+        Some(Ok(restored)) => outcome.join(Outcome {
+            repairs: restored.repair().into_iter().collect(),
+            left_behind: restored.left_behind(),
+        }),
+        Some(Err(_)) if !process.alive() => return outcome,
+        _ => outcome.left_behind.push("text that could not be compared".to_owned()),
+    }
+    outcome.join(settle(process, noted.was_stopped));
+    outcome
+}

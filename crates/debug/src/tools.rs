@@ -1,0 +1,337 @@
+//! Debuggers on this machine: where they are looked for, which versions they are, and how missing ones are installed.
+//!
+//! The order, first hit wins: the folder in `PEPO_TOOLS`, then `$XDG_DATA_HOME/pepo/tools` (by default
+//! `~/.local/share/pepo/tools`), both laid out as `NAME/bin/PROGRAM`; then PATH, where names with a version (`lldb-dap-19`)
+//! count too and the newest goes first.
+
+use std::{
+    collections::HashMap,
+    env, fmt, fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use pepo_process::runtime::Language;
+use pepo_wire::{Code, Failure};
+
+/// The debuggers that can be installed: data.
+mod catalog;
+
+pub use catalog::{Entry, Install, System, catalog, entry};
+
+/// How long a program may take to say its version.
+const SAYS_VERSION: Duration = Duration::from_secs(5);
+/// The most that is read of what it says, in bytes.
+const MOST: u64 = 16 << 10;
+
+/// A version as numbers: "1.27.2" is greater than "1.9".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(Vec<u32>);
+
+impl Version {
+    /// The first thing in a text that looks like a version with at least two numbers; else a lone number.
+    #[must_use]
+    pub fn find(text: &str) -> Option<Version> {
+        let words = || text.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|word| !word.is_empty());
+        let parse = |word: &str| {
+            let numbers: Option<Vec<u32>> = word.trim_matches('.').split('.').map(|part| part.parse().ok()).collect();
+            numbers.filter(|numbers| !numbers.is_empty()).map(Version)
+        };
+        words().filter(|word| word.trim_matches('.').contains('.')).find_map(parse).or_else(|| words().find_map(parse))
+    }
+
+    /// The number at a place; 0 where there is none.
+    #[must_use]
+    pub fn part(&self, index: usize) -> u32 {
+        self.0.get(index).copied().unwrap_or(0)
+    }
+
+    /// Major and minor number, to compare with.
+    #[must_use]
+    pub fn pair(&self) -> (u32, u32) {
+        (self.part(0), self.part(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        f.write_str(&numbers.join("."))
+    }
+}
+
+/// A program that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// The program.
+    pub path: PathBuf,
+    /// What it says of itself; `None` when it says nothing that is understood.
+    pub version: Option<Version>,
+    /// The folder it was found in.
+    pub folder: PathBuf,
+}
+
+impl Tool {
+    /// For people.
+    #[must_use]
+    pub fn version_text(&self) -> String {
+        self.version.as_ref().map_or_else(|| "unknown".to_owned(), Version::to_string)
+    }
+}
+
+/// Where debuggers are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tools {
+    /// Toolkit folders, in their order.
+    toolkits: Vec<PathBuf>,
+    /// The folders of PATH.
+    path: Vec<PathBuf>,
+}
+
+impl Tools {
+    /// As the environment says.
+    #[must_use]
+    pub fn from_env() -> Tools {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = env::var_os("PATH").unwrap_or_default();
+        Tools {
+            toolkits: [set("PEPO_TOOLS"), user_toolkit()].into_iter().flatten().collect(),
+            path: env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
+        }
+    }
+
+    /// In these folders and nowhere else.
+    #[must_use]
+    pub fn in_folders(toolkits: Vec<PathBuf>, path: Vec<PathBuf>) -> Tools {
+        Tools { toolkits, path }
+    }
+
+    /// All folders that are searched for a debugger, in their order.
+    #[must_use]
+    pub fn searched(&self, debugger: &str) -> Vec<PathBuf> {
+        let toolkits = self.toolkits.iter().map(|folder| folder.join(debugger).join("bin"));
+        toolkits.chain(self.path.iter().cloned()).collect()
+    }
+
+    /// A program by its own name or its debugger's: `dlv` or `delve`, `gdbserver`, `lldb-server`.
+    ///
+    /// Starts it once to hear its version; what it said is kept as long as the file is the same.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Tool> {
+        let entry = catalog().iter().find(|entry| entry.name == name || entry.programs.contains(&name))?;
+        let program = if entry.programs.contains(&name) { name } else { *entry.programs.first()? };
+        self.in_toolkits(entry.name, program).or_else(|| self.in_path(program))
+    }
+
+    /// As [`Tools::find`]; its absence is a failure that says how to install it.
+    ///
+    /// # Errors
+    /// [`Code::ToolMissing`].
+    pub fn need(&self, name: &str) -> Result<Tool, Failure> {
+        self.find(name).ok_or_else(|| {
+            let debugger = entry(name).map_or(name, |entry| entry.name);
+            let folders: Vec<_> = self.searched(debugger).iter().map(|folder| folder.display().to_string()).collect();
+            Failure::new(Code::ToolMissing, format!("`{name}` is not installed"))
+                .because(format!("looked in {}", folders.join(", ")))
+                .try_command("install it", ["pepo", "tools", "install", debugger])
+        })
+    }
+
+    fn in_toolkits(&self, debugger: &str, program: &str) -> Option<Tool> {
+        let paths = self.toolkits.iter().map(|folder| folder.join(debugger).join("bin").join(program));
+        paths.filter(|path| is_program(path)).find_map(found)
+    }
+
+    /// The newest of this name, with or without a version in it.
+    fn in_path(&self, program: &str) -> Option<Tool> {
+        let mut all: Vec<PathBuf> = Vec::new();
+        for folder in &self.path {
+            let names = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut here: Vec<PathBuf> = names
+                .filter(|entry| entry.file_name().to_str().is_some_and(|name| is_named(name, program)))
+                .map(|entry| entry.path())
+                .filter(|path| is_program(path))
+                .collect();
+            here.sort();
+            all.extend(here);
+        }
+        let mut tools: Vec<Tool> = all.into_iter().filter_map(found).collect();
+        // Stable: of equal versions the first in PATH stays the first.
+        tools.sort_by(|one, other| other.version.cmp(&one.version));
+        tools.into_iter().next()
+    }
+}
+
+/// Where `pepo tools install` puts debuggers of this user.
+#[must_use]
+pub fn user_toolkit() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))?;
+    Some(data.join("pepo/tools"))
+}
+
+/// The commands that install a debugger here, each with what is added to its environment.
+///
+/// # Errors
+/// [`Code::ToolMissing`] for a name that is not in the catalogue, or when this system has no known way.
+pub fn install(name: &str) -> Result<Vec<Install>, Failure> {
+    let unknown = || {
+        let names: Vec<_> = catalog().iter().map(|entry| entry.name).collect();
+        Failure::new(Code::ToolMissing, format!("there is no debugger called `{name}`"))
+            .hint(format!("the debuggers are {}", names.join(", ")))
+    };
+    let entry = entry(name).ok_or_else(unknown)?;
+    let system = System::here();
+    let ways: Vec<Install> = entry.install.iter().filter(|way| way.system.fits(system)).cloned().collect();
+    if ways.is_empty() {
+        return Err(Failure::new(Code::ToolMissing, format!("how `{name}` is installed on this system is not known"))
+            .hint(entry.hint.to_owned()));
+    }
+    Ok(ways)
+}
+
+fn is_named(name: &str, program: &str) -> bool {
+    let Some(rest) = name.strip_prefix(program) else { return false };
+    let version = rest.strip_prefix('-').unwrap_or_default();
+    rest.is_empty() || (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+}
+
+fn found(path: PathBuf) -> Option<Tool> {
+    let folder = path.parent()?.to_owned();
+    Some(Tool { version: version(&path), path, folder })
+}
+
+/// What makes a file the same: device, inode, size, time of change.
+type Identity = (u64, u64, u64, i64);
+
+/// What a program says when it is asked for its version; asked once for each file.
+fn version(path: &Path) -> Option<Version> {
+    static SAID: OnceLock<Mutex<HashMap<Identity, Option<Version>>>> = OnceLock::new();
+    let file = fs::metadata(path).ok()?;
+    let identity = (file.dev(), file.ino(), file.size(), file.mtime());
+    let said = SAID.get_or_init(Mutex::default);
+    if let Some(version) = said.lock().unwrap_or_else(PoisonError::into_inner).get(&identity) {
+        return version.clone();
+    }
+    let version = ask(path).or_else(|| by_sibling(path));
+    said.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, version.clone());
+    version
+}
+
+fn ask(path: &Path) -> Option<Version> {
+    let name = path.file_name()?.to_str()?;
+    // These two have a word for it where others have an option.
+    let argument = if name.starts_with("dlv") || name.starts_with("lldb-server") { "version" } else { "--version" };
+    let mut command = Command::new(path);
+    // Some say it on standard error.
+    let (reader, writer) = std::io::pipe().ok()?;
+    command.arg(argument).stdin(Stdio::null()).stdout(writer.try_clone().ok()?).stderr(writer).current_dir("/");
+    let mut child = command.spawn().ok()?;
+    // Our copies of the pipe's writing end would keep it from ending.
+    drop(command);
+    let ended = crate::guard::ends_within(&child, SAYS_VERSION);
+    if !ended {
+        let _ = child.kill();
+    }
+    let mut said = String::new();
+    if ended {
+        let _ = reader.take(MOST).read_to_string(&mut said);
+    }
+    let _ = child.wait();
+    Version::find(&said)
+}
+
+/// lldb-dap before version 20 does not say its version: the stub beside it does, and so do names of files and folders.
+fn by_sibling(path: &Path) -> Option<Version> {
+    let name = path.file_name()?.to_str()?;
+    let suffix = name.strip_prefix("lldb-dap")?;
+    let sibling = path.with_file_name(format!("lldb-server{suffix}"));
+    let asked = is_program(&sibling).then(|| ask(&sibling)).flatten();
+    asked.or_else(|| {
+        let real = fs::canonicalize(path).ok()?;
+        let named = |part: &str| ["llvm-", "lldb-dap-"].iter().find_map(|start| Version::find(part.strip_prefix(start)?));
+        real.components().rev().find_map(|part| named(part.as_os_str().to_str()?))
+    })
+}
+
+/// Languages for people: "C, C++, Rust".
+#[must_use]
+pub fn languages(languages: &[Language]) -> String {
+    let names: Vec<_> = languages.iter().map(|language| language.name()).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn program(folder: &Path, name: &str, says: &str) {
+        fs::create_dir_all(folder).unwrap();
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (said, version) in [
+            ("GNU gdb (Debian 16.3-1) 16.3", "16.3"),
+            ("Delve Debugger\nVersion: 1.27.2\nBuild: $Id: abc1 $", "1.27.2"),
+            ("LLVM (http://llvm.org/):\n  LLVM version 19.1.7", "19.1.7"),
+            ("lldb version 21", "21"),
+        ] {
+            assert_eq!(Version::find(said).map(|version| version.to_string()).as_deref(), Some(version), "{said}");
+        }
+        assert_eq!(Version::find("no digits"), None);
+        assert!(Version::find("1.27.2") > Version::find("1.9"));
+    }
+
+    #[test]
+    fn the_toolkit_goes_before_path_and_the_newest_before_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (toolkit, path) = (folder.path().join("kit"), folder.path().join("bin"));
+        program(&path, "lldb-dap-14", "LLVM version 14.0.6");
+        program(&path, "lldb-dap-19", "LLVM version 19.1.7");
+        program(&path, "lldb-dap-helper", "LLVM version 99.0");
+        let tools = Tools::in_folders(vec![toolkit.clone()], vec![path.clone()]);
+        assert_eq!(tools.find("lldb").unwrap().path, path.join("lldb-dap-19"));
+        program(&toolkit.join("lldb/bin"), "lldb-dap", "LLVM version 18.1.0");
+        let tool = tools.find("lldb-dap").unwrap();
+        assert_eq!((tool.folder.clone(), tool.version_text().as_str()), (toolkit.join("lldb/bin"), "18.1.0"));
+    }
+
+    #[test]
+    fn what_is_missing_says_how_to_get_it() {
+        let failure = Tools::in_folders(vec!["/kit".into()], vec!["/bin-of-nobody".into()]).need("dlv").unwrap_err();
+        assert_eq!(failure.code(), Code::ToolMissing);
+        assert_eq!(failure.hints[0].command, ["pepo", "tools", "install", "delve"]);
+        assert!(failure.why[0].contains("/kit/delve/bin") && failure.why[0].contains("/bin-of-nobody"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_program_that_never_answers_has_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        program(folder.path(), "gdb", "no version here");
+        let tool = Tools::in_folders(Vec::new(), vec![folder.path().to_owned()]).find("gdb").unwrap();
+        assert_eq!(tool.version, None);
+        assert_eq!(tool.version_text(), "unknown");
+    }
+
+    #[test]
+    fn every_debugger_can_be_installed_on_debian() {
+        for entry in catalog() {
+            assert!(entry.install.iter().any(|way| way.system.fits(System::Debian)), "{}", entry.name);
+            assert!(!entry.programs.is_empty());
+        }
+    }
+}

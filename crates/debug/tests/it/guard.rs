@@ -1,0 +1,168 @@
+//! Whoever dies, the target goes on.
+//!
+//! Each cell: three rounds, each on a fresh target, with a breakpoint that is hit a thousand times a second (its condition is
+//! never true, so the debugger goes on from each hit) and with one that is never hit.
+
+mod safety {
+    use std::time::{Duration, Instant};
+
+    use pepo_debug::debugger::GuardChoice;
+    use pepo_testkit::Life as _;
+    use serde_json::json;
+
+    use crate::rig::{Parties, Rig, Which, gone, kill};
+
+    /// Rounds of a cell.
+    const ROUNDS: usize = 3;
+
+    /// Who dies.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Victim {
+        /// The debug adapter.
+        Adapter,
+        /// The process that relays.
+        Worker,
+        /// The process that waits for the one that relays.
+        Keeper,
+        /// The agent: its ends of all streams close at once.
+        Agent,
+        /// The adapter's DAP stream is cut.
+        Stream,
+    }
+
+    /// Which breakpoint is armed when it happens.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Armed {
+        /// Hit all the time.
+        Hot,
+        /// Never hit.
+        Cold,
+        /// The target stands at it.
+        Standing,
+    }
+
+    async fn armed(which: Which, armed: Armed) -> (Rig, Parties) {
+        let mut rig = Rig::new(which, GuardChoice::On).await;
+        let marks: &[&str] = if armed == Armed::Standing { &["BREAK"] } else { &["RARE"] };
+        rig.ready(marks).await.unwrap();
+        match armed {
+            Armed::Standing => drop(rig.client().hit().await.unwrap()),
+            Armed::Hot => {
+                let line = json!({"line": rig.fixture.line("BREAK"), "condition": "factor == 3"});
+                let points = json!({"source": {"path": rig.fixture.source}, "breakpoints": [line]});
+                rig.client().ask("setBreakpoints", points).await.unwrap();
+                hits(&mut rig).await;
+            }
+            Armed::Cold => {}
+        }
+        let parties = rig.parties();
+        (rig, parties)
+    }
+
+    /// The breakpoint is hit: the target ticks slower than it would by itself, or the stub works.
+    async fn hits(rig: &mut Rig) {
+        let begin = rig.target.last_beat();
+        pepo_testkit::wait::until("ticks with the breakpoint armed", Duration::from_secs(20), || {
+            let now = rig.target.last_beat();
+            if now.map(|beat| beat.ticks) > begin.map(|beat| beat.ticks + 5) { Ok(()) } else { Err(rig.target.state()) }
+        });
+    }
+
+    async fn round(which: Which, victim: Victim, what: Armed) -> Result<Duration, String> {
+        let (mut rig, parties) = armed(which, what).await;
+        let begin = Instant::now();
+        match victim {
+            Victim::Adapter => kill(parties.adapter),
+            Victim::Worker => kill(parties.worker),
+            Victim::Keeper => kill(parties.keeper),
+            Victim::Agent => {
+                rig.client = None;
+                rig.hold = None;
+            }
+            Victim::Stream => rig.client = None,
+        }
+        if victim == Victim::Keeper {
+            // The relay lives on without it; what ends the session is something else.
+            rig.client = None;
+        }
+        let free = pepo_testkit::wait::try_until(Duration::from_secs(10), || match crate::rig::tracer(rig.target.pid()) {
+            Some(0) => Ok(begin.elapsed()),
+            other => Err(format!("tracer {other:?}: {}", rig.target.state())),
+        })?;
+        rig.goes_on()?;
+        let differences = rig.snapshot.differences();
+        if !differences.is_empty() {
+            return Err(format!("left behind: {differences:?}"));
+        }
+        if rig.hold.is_some() && !matches!(victim, Victim::Worker | Victim::Keeper) {
+            let gone = rig.let_go().await;
+            if !gone.left_behind.is_empty() {
+                return Err(format!("{gone:?}"));
+            }
+        }
+        gone(&parties.all())?;
+        Ok(free)
+    }
+
+    async fn cell(which: Which, victim: Victim, what: Armed) {
+        let mut times = Vec::new();
+        let mut deaths = Vec::new();
+        for _ in 0..rounds() {
+            match round(which, victim, what).await {
+                Ok(time) => times.push(time.as_millis()),
+                Err(error) => deaths.push(error),
+            }
+        }
+        eprintln!("measured {which:?} {victim:?} {what:?}: {} of {} live, free after {times:?} ms", times.len(), rounds());
+        assert!(deaths.is_empty(), "{which:?} {victim:?} {what:?}: {deaths:#?}");
+    }
+
+    /// More when figures are wanted.
+    fn rounds() -> usize {
+        std::env::var("PEPO_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
+    }
+
+    macro_rules! cells {
+        ($($name:ident: $which:ident $victim:ident $armed:ident;)+) => {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                cell(Which::$which, Victim::$victim, Armed::$armed).await;
+            })+
+        };
+    }
+
+    cells! {
+        lldb_lives_when_the_adapter_is_killed_at_a_thousand_hits: LldbC Adapter Hot;
+        lldb_lives_when_the_adapter_is_killed_before_any_hit: LldbC Adapter Cold;
+        lldb_lives_when_the_adapter_is_killed_while_it_stands: LldbC Adapter Standing;
+        lldb_lives_when_the_relay_is_killed_at_a_thousand_hits: LldbC Worker Hot;
+        lldb_lives_when_the_relay_is_killed_before_any_hit: LldbC Worker Cold;
+        lldb_lives_when_the_relay_is_killed_while_it_stands: LldbC Worker Standing;
+        lldb_lives_when_the_keeper_is_killed: LldbC Keeper Hot;
+        lldb_lives_when_the_agent_goes: LldbC Agent Hot;
+        lldb_lives_when_the_agent_goes_while_it_stands: LldbC Agent Standing;
+        lldb_lives_when_the_stream_is_cut: LldbC Stream Hot;
+
+        gdb_lives_when_the_adapter_is_killed_at_a_thousand_hits: GdbC Adapter Hot;
+        gdb_lives_when_the_adapter_is_killed_before_any_hit: GdbC Adapter Cold;
+        gdb_lives_when_the_adapter_is_killed_while_it_stands: GdbC Adapter Standing;
+        gdb_lives_when_the_relay_is_killed_at_a_thousand_hits: GdbC Worker Hot;
+        gdb_lives_when_the_relay_is_killed_before_any_hit: GdbC Worker Cold;
+        gdb_lives_when_the_relay_is_killed_while_it_stands: GdbC Worker Standing;
+        gdb_lives_when_the_keeper_is_killed: GdbC Keeper Hot;
+        gdb_lives_when_the_agent_goes: GdbC Agent Hot;
+        gdb_lives_when_the_agent_goes_while_it_stands: GdbC Agent Standing;
+        gdb_lives_when_the_stream_is_cut: GdbC Stream Hot;
+
+        delve_lives_when_the_adapter_is_killed_at_a_thousand_hits: DelveGo Adapter Hot;
+        delve_lives_when_the_adapter_is_killed_before_any_hit: DelveGo Adapter Cold;
+        delve_lives_when_the_adapter_is_killed_while_it_stands: DelveGo Adapter Standing;
+        delve_lives_when_the_relay_is_killed_at_a_thousand_hits: DelveGo Worker Hot;
+        delve_lives_when_the_relay_is_killed_before_any_hit: DelveGo Worker Cold;
+        delve_lives_when_the_relay_is_killed_while_it_stands: DelveGo Worker Standing;
+        delve_lives_when_the_keeper_is_killed: DelveGo Keeper Hot;
+        delve_lives_when_the_agent_goes: DelveGo Agent Hot;
+        delve_lives_when_the_agent_goes_while_it_stands: DelveGo Agent Standing;
+        delve_lives_when_the_stream_is_cut: DelveGo Stream Hot;
+    }
+}

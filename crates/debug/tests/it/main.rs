@@ -1,0 +1,11 @@
+//! Debuggers on real processes.
+
+/// A small DAP client.
+mod dap;
+/// A debugger put on a fixture.
+mod rig;
+
+/// Each adapter on its own.
+mod adapters;
+/// Whoever dies, the target goes on.
+mod guard;
