@@ -40,7 +40,8 @@ struct Facts {
     text: BTreeMap<String, String>,
     /// Files without a name that are mapped.
     memfds: BTreeSet<String>,
-    threads: usize,
+    /// How many; not counted where the runtime makes threads as it likes (Go).
+    threads: Option<usize>,
     files: BTreeMap<String, String>,
     listening: BTreeSet<String>,
     children: BTreeSet<u32>,
@@ -65,7 +66,9 @@ impl Snapshot {
         if differs(pid, "mnt") {
             folders.extend(WRITABLE.iter().map(|folder| PathBuf::from(format!("/proc/{pid}/root/{folder}"))));
         }
-        let facts = Facts::of(pid, &folders).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+        let count_threads = !is_go(pid);
+        let facts =
+            Facts::of(pid, &folders, count_threads).unwrap_or_else(|error| panic!("process {pid}: {error}"));
         Snapshot { pid, folders, engine: None, facts }
     }
 
@@ -91,7 +94,7 @@ impl Snapshot {
 
     /// What is different now, in words; empty if nothing is.
     pub fn differences(&self) -> Vec<String> {
-        let now = match Facts::of(self.pid, &self.folders) {
+        let now = match Facts::of(self.pid, &self.folders, self.facts.threads.is_some()) {
             Ok(now) => now,
             Err(error) => return vec![format!("the target is gone: {error}")],
         };
@@ -105,7 +108,7 @@ impl Snapshot {
 }
 
 impl Facts {
-    fn of(pid: u32, folders: &[PathBuf]) -> Result<Facts, String> {
+    fn of(pid: u32, folders: &[PathBuf], count_threads: bool) -> Result<Facts, String> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let stat = read(&proc.join("stat"))?;
         let after_name = stat.rsplit_once(") ").ok_or("no name in its stat")?.1;
@@ -119,7 +122,7 @@ impl Facts {
             held: tasks.iter().filter_map(|task| held(&proc, task)).collect(),
             text: text(&proc)?,
             memfds: memfds(&proc)?,
-            threads: tasks.len(),
+            threads: count_threads.then_some(tasks.len()),
             files: open_files(&proc),
             listening: listening(&proc, differs(pid, "net")),
             children: tasks.iter().flat_map(|task| children(&proc, task)).collect(),
@@ -140,8 +143,10 @@ impl Facts {
                 None => found.push(format!("mapping is gone: {place}")),
             }
         }
-        if self.threads != now.threads {
-            found.push(format!("{} threads, not {}", now.threads, self.threads));
+        if let (Some(before), Some(now)) = (self.threads, now.threads)
+            && before != now
+        {
+            found.push(format!("{now} threads, not {before}"));
         }
         found.extend(differences("file descriptor", &self.files, &now.files));
         found.extend(now.memfds.difference(&self.memfds).map(|memfd| format!("mapped {memfd} is new")));
@@ -189,6 +194,13 @@ fn held(proc: &Path, task: &str) -> Option<(u32, String)> {
         (tracer, _) => format!("traced by {tracer}"),
     };
     Some((task.parse().ok()?, how))
+}
+
+/// Whether its executable has Go's build information.
+fn is_go(pid: u32) -> bool {
+    let mark = b"\xff Go buildinf:";
+    fs::read(format!("/proc/{pid}/exe"))
+        .is_ok_and(|bytes| bytes.windows(mark.len()).any(|window| window == mark))
 }
 
 fn memfds(proc: &Path) -> Result<BTreeSet<String>, String> {
