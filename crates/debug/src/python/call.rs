@@ -1,0 +1,141 @@
+//! Calls made in one stopped thread, from the stop to the exact restoration.
+//!
+//! Whatever happens here, the thread goes on as it was: while we are there its registers are put back by ptrace; if we are
+//! not, the frames that [`super::x86_64`] laid out bring it back without us. So nothing is ever aborted: what takes too long
+//! is left to finish by itself.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use pepo_process::{AgentTid, Memory};
+
+use super::{
+    error::InjectError,
+    fault::{Fault, Point},
+    ptrace::{Stop, Tracee},
+    x86_64::{Call, Chain, RT_SIGRETURN, Register, Registers, Saved, uses_tiles},
+};
+
+/// Longest wait for a thread to stop.
+const STOP_LIMIT: Duration = Duration::from_millis(200);
+
+/// A thread that stands still, and what it was.
+pub(super) struct Held<'a> {
+    tracee: Tracee,
+    memory: &'a Memory,
+    saved: Saved,
+    since: Instant,
+    fault: &'a Fault,
+}
+
+/// How a chain of calls ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// All calls returned; the thread is as it was.
+    Done,
+    /// They go on by themselves.
+    GoesOn,
+}
+
+impl<'a> Held<'a> {
+    /// Stops a thread.
+    ///
+    /// # Errors
+    /// [`InjectError::Ptrace`].
+    pub(super) fn stop(
+        tid: AgentTid,
+        memory: &'a Memory,
+        return_stub: u64,
+        fault: &'a Fault,
+    ) -> Result<Held<'a>, InjectError> {
+        let mut tracee = Tracee::seize(tid).map_err(InjectError::ptrace("seizing a thread"))?;
+        let since = Instant::now();
+        tracee.interrupt(STOP_LIMIT).map_err(InjectError::ptrace("stopping a thread"))?;
+        let saved = save(&tracee, return_stub).map_err(InjectError::ptrace("reading a thread's registers"))?;
+        fault.reach(Point::Stopped);
+        Ok(Held { tracee, memory, saved, since, fault })
+    }
+
+    /// The registers at the stop.
+    pub(super) fn registers(&self) -> &Registers {
+        &self.saved.registers
+    }
+
+    /// Is it 64-bit code whose whole state fits a signal frame?
+    pub(super) fn is_ordinary(&self) -> bool {
+        const USER_CODE_64: u64 = 0x33;
+        self.saved.registers.get(Register::Cs) == USER_CODE_64 && !uses_tiles(&self.saved.extended)
+    }
+
+    /// Where data given to [`Held::run`] will lie.
+    pub(super) fn data_address(&self, length: usize) -> u64 {
+        self.saved.data_address(length)
+    }
+
+    /// Runs the calls one after the other.
+    ///
+    /// # Errors
+    /// [`InjectError::Ptrace`], [`InjectError::Process`] when the stack can't be written: nothing was changed then.
+    pub(super) fn run(&mut self, data: &[u8], calls: &[Call], limit: Duration) -> Result<Ran, InjectError> {
+        let chain = self.saved.chain(data, calls);
+        self.memory.write_at(chain.bottom, &chain.image)?;
+        self.fault.reach(Point::Written);
+        match self.follow(&chain, Instant::now() + limit) {
+            Ok(ran) => Ok(ran),
+            Err(error) => Err(InjectError::ptrace("a call in a stopped thread")(error)),
+        }
+    }
+
+    fn follow(&mut self, chain: &Chain, end: Instant) -> io::Result<Ran> {
+        for (entry, &back) in chain.entries.iter().zip(&chain.returns) {
+            self.tracee.set_registers(entry)?;
+            self.fault.reach(Point::CallBegun);
+            if !self.wait_return(back, end)? {
+                return Ok(Ran::GoesOn);
+            }
+            self.fault.reach(Point::CallReturned);
+        }
+        // Vector state first: until the general registers are set, the frame still holds everything.
+        if !self.saved.extended.is_empty() {
+            self.tracee.set_extended_state(&self.saved.extended)?;
+        }
+        self.tracee.set_registers(&self.saved.registers.as_resumed())?;
+        self.fault.reach(Point::Restored);
+        Ok(Ran::Done)
+    }
+
+    /// Waits until the function returns, seen by its entry into rt_sigreturn(2) with the right stack pointer.
+    fn wait_return(&mut self, back: u64, end: Instant) -> io::Result<bool> {
+        loop {
+            self.tracee.resume()?;
+            match self.tracee.wait(end.saturating_duration_since(Instant::now()))? {
+                Stop::Syscall => {
+                    let now = self.tracee.registers()?;
+                    if now.get(Register::OriginalAx) == RT_SIGRETURN && now.get(Register::Sp) == back {
+                        return Ok(true);
+                    }
+                }
+                Stop::Signal(_) | Stop::Interrupted => {}
+                Stop::Late | Stop::Group => return Ok(false),
+                Stop::Gone => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            }
+        }
+    }
+
+    /// Lets it go; how long it stood still.
+    pub(super) fn release(self) -> Duration {
+        self.tracee.detach();
+        self.since.elapsed()
+    }
+}
+
+fn save(tracee: &Tracee, return_stub: u64) -> io::Result<Saved> {
+    Ok(Saved {
+        registers: tracee.registers()?,
+        extended: tracee.extended_state()?,
+        mask: tracee.signal_mask()?,
+        return_stub,
+    })
+}
