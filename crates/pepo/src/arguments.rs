@@ -154,6 +154,8 @@ pub(crate) struct ProcessArgs {
 pub(crate) struct Chosen {
     /// The name.
     pub(crate) name: TargetName,
+    /// Only this platform; else as `--on` says.
+    pub(crate) on: Option<Kind>,
     /// `--process` as given; its syntax is good.
     pub(crate) process: Option<String>,
     /// `--pid`.
@@ -192,7 +194,7 @@ pub(crate) fn choose(target: Option<&str>, process: &ProcessArgs) -> Result<Chos
         (None, Some(pid)) => (TargetName { kind: Some(Kind::Pid), name: pid.to_string() }, None),
         (None, None) => return Err(Failure::new(Code::Usage, "a target is missing")),
     };
-    Ok(Chosen { name, process: process.process.clone(), container_pid: process.pid, host_pid })
+    Ok(Chosen { name, on: None, process: process.process.clone(), container_pid: process.pid, host_pid })
 }
 
 /// Compiles a user's pattern.

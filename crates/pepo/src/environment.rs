@@ -27,6 +27,8 @@ variables! {
     run = "PEPO_RUN";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
+    /// Folder of this login's sockets: rootless engines, and Pepo's own state.
+    runtime_dir = "XDG_RUNTIME_DIR";
     /// Folder of the debuggers that `pepo tools install` brings; else `~/.local/share`.
     data_home = "XDG_DATA_HOME";
     /// Folder of the history of `pepo attach`; else `~/.local/state`.

@@ -67,7 +67,7 @@ pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
 /// # Errors
 /// Why there is no such target, or no way to it.
 pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Result<Reached, Failure> {
-    let found = platforms(context, on(context), need).locate(&chosen.name).await?;
+    let found = platforms(context, chosen.on.or_else(|| on(context)), need).locate(&chosen.name).await?;
     let reached = found.reach().await?;
     context.local.hold(reached.leave).await;
     let agent = Agent::connect(reached.io).await?;
