@@ -54,8 +54,15 @@ pub(crate) fn go() -> Result<()> {
         return Ok(());
     }
     let root = side::fetch("go", "trixie", &["golang-go"])?;
-    let root = root.display();
-    let text = format!("#!/bin/sh\nexport GOROOT={root}/usr/lib/go-1.24\nexec $GOROOT/bin/go \"$@\"\n");
+    let home = fs::read_dir(root.join("usr/lib"))?.flatten().map(|entry| entry.path());
+    let mut homes =
+        home.filter(|path| path.to_string_lossy().contains("/go-1.") && path.join("bin/go").exists());
+    let home = homes.next().context("the package of Go has no bin/go")?;
+    let home = home.display();
+    // Debian's Go fetches no newer self by default; a module that needs one says so otherwise.
+    let text = format!(
+        "#!/bin/sh\nexport GOROOT={home} GOTOOLCHAIN=${{GOTOOLCHAIN:-auto}}\nexec $GOROOT/bin/go \"$@\"\n"
+    );
     side::script(&program("go", "go"), &text)
 }
 
