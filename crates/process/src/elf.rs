@@ -313,7 +313,8 @@ impl<S: Source> Elf<S> {
         let fits = |segment: &&Segment| (segment.flags & 1 == 1) == map.execute && segment.file_size > 0;
         let begins = |segment: &&Segment| segment.offset & !PAGE == map.offset;
         let holds = |segment: &&Segment| {
-            segment.offset & !PAGE <= map.offset && map.offset < segment.offset.saturating_add(segment.file_size)
+            segment.offset & !PAGE <= map.offset
+                && map.offset < segment.offset.saturating_add(segment.file_size)
         };
         let mut found = self.loads().filter(fits).find(begins);
         found = found.or_else(|| self.loads().filter(fits).find(holds));

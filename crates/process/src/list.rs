@@ -7,9 +7,15 @@ use pepo_wire::agent;
 use crate::{
     AgentPid, Process, ProcessError,
     permits::{Judge, Roots},
-    redact, runtime,
+    redact,
+    runtime::{self, RuntimeFacts},
     stat::Stat,
 };
+
+/// Most threads that read at the same time.
+const MOST_WORKERS: usize = 4;
+/// Fewest processes for which a thread is worth it.
+const FEWEST: usize = 64;
 
 /// Longest command line that is shown, in bytes.
 const LONGEST: usize = 4096;
@@ -28,8 +34,16 @@ pub fn pids() -> std::io::Result<Vec<AgentPid>> {
 /// Every process that the agent can see, without the kernel's own threads. Those that end meanwhile are left out.
 #[must_use]
 pub fn all() -> Vec<agent::Process> {
-    let judge = Judge::new(&Roots::default());
-    pids().unwrap_or_default().into_iter().filter_map(|pid| describe_peeked(pid, &judge)).collect()
+    let lister = Lister::new();
+    let pids = pids().unwrap_or_default();
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_WORKERS);
+    let share = pids.len().div_ceil(workers).max(FEWEST);
+    let list = |pids: &[AgentPid]| pids.iter().filter_map(|pid| lister.peek(*pid)).collect::<Vec<_>>();
+    let list = &list;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = pids.chunks(share).map(|part| scope.spawn(move || list(part))).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
 }
 
 /// One process as it is shown. The runtime is told as exactly as it can be.
@@ -38,71 +52,73 @@ pub fn all() -> Vec<agent::Process> {
 /// [`ProcessError::Gone`], or what reading said.
 pub fn describe(process: &Process) -> Result<agent::Process, ProcessError> {
     let facts = runtime::detect(process);
-    let described = describe_with(process, &process.stat()?, &Judge::new(&Roots::default()), &facts)?;
-    Ok(described.0)
+    Ok(Lister::new().describe(process, &process.stat()?, &facts)?.0)
 }
 
-fn describe_peeked(pid: AgentPid, judge: &Judge) -> Option<agent::Process> {
-    let (process, stat) = Process::peek(pid).ok()?;
-    let facts = if stat.state.is_zombie() {
-        runtime::RuntimeFacts::default()
-    } else {
-        runtime::detect_by_exe(&process)
-    };
-    let (described, is_kernel) = describe_with(&process, &stat, judge, &facts).ok()?;
-    (!is_kernel).then_some(described)
+/// What is the same for all processes.
+struct Lister {
+    judge: Judge,
+    /// Inode of our own mount namespace.
+    mounts: Option<u64>,
 }
 
-/// The process, and whether it is a thread of the kernel.
-fn describe_with(
-    process: &Process,
-    stat: &Stat,
-    judge: &Judge,
-    facts: &runtime::RuntimeFacts,
-) -> Result<(agent::Process, bool), ProcessError> {
-    let status = process.status()?;
-    let theirs = judge.credentials(&process.proc_path(), &status);
-    let is_kernel = !status.has_memory && !status.state.is_zombie();
-    let command_line = shorten(redact::command_line(&process.command_line()?));
-    let described = agent::Process {
-        agent_pid: process.pid().get(),
-        container_pid: status.container_pid(),
-        parent: status.parent,
-        start_time: stat.start_time,
-        pid_namespace: process.pid_namespace().unwrap_or(0),
-        name: stat.name.clone(),
-        command_line,
-        uid: status.uid[1],
-        container_id: container_id(process).unwrap_or_default(),
-        runtime: Some(agent::Runtime {
-            language: facts.language.name().to_owned(),
-            version: facts.version.clone().unwrap_or_default(),
-            debugger: String::new(),
-        }),
-        state: status.state.letter().to_string(),
-        tracer: status.tracer,
-        look: Some(judge.look(&theirs).into()),
-        stop: Some(judge.stop(&theirs).into()),
-        uptime_seconds: stat.uptime_seconds(),
-        resident_bytes: status.resident_bytes,
-        threads: status.threads,
-    };
-    Ok((described, is_kernel))
-}
-
-/// By control groups; the mounts are read only for a process that has a mount namespace of its own.
-fn container_id(process: &Process) -> Option<String> {
-    let by_cgroup = crate::cgroup::container_of(&process.cgroups().ok()?);
-    if let Some(container) = by_cgroup {
-        return Some(container.id);
+impl Lister {
+    fn new() -> Lister {
+        let mounts = Process::own().ok().and_then(|own| own.mount_namespace());
+        Lister { judge: Judge::new(&Roots::default()), mounts }
     }
-    let theirs = process.mount_namespace()?;
-    (theirs != own_mount_namespace()?).then(|| process.container_id())?
-}
 
-fn own_mount_namespace() -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some(fs::metadata("/proc/self/ns/mnt").ok()?.ino())
+    fn peek(&self, pid: AgentPid) -> Option<agent::Process> {
+        let (process, stat) = Process::peek(pid).ok()?;
+        let is_zombie = stat.state.is_zombie();
+        let facts = if is_zombie { RuntimeFacts::default() } else { runtime::detect_by_exe(&process) };
+        let (described, is_kernel) = self.describe(&process, &stat, &facts).ok()?;
+        (!is_kernel).then_some(described)
+    }
+
+    /// The process, and whether it is a thread of the kernel.
+    fn describe(
+        &self,
+        process: &Process,
+        stat: &Stat,
+        facts: &RuntimeFacts,
+    ) -> Result<(agent::Process, bool), ProcessError> {
+        let status = process.status()?;
+        let theirs = self.judge.credentials(&process.proc_path(), &status);
+        let is_kernel = !status.has_memory && !status.state.is_zombie();
+        let described = agent::Process {
+            agent_pid: process.pid().get(),
+            container_pid: status.container_pid(),
+            parent: status.parent,
+            start_time: stat.start_time,
+            pid_namespace: process.pid_namespace().unwrap_or(0),
+            name: stat.name.clone(),
+            command_line: shorten(redact::command_line(&process.command_line()?)),
+            uid: status.uid[1],
+            container_id: self.container_id(process).unwrap_or_default(),
+            runtime: Some(agent::Runtime {
+                language: facts.language.name().to_owned(),
+                version: facts.version.clone().unwrap_or_default(),
+                debugger: String::new(),
+            }),
+            state: status.state.letter().to_string(),
+            tracer: status.tracer,
+            look: Some(self.judge.look(&theirs).into()),
+            stop: Some(self.judge.stop(&theirs).into()),
+            uptime_seconds: stat.uptime_seconds(),
+            resident_bytes: status.resident_bytes,
+            threads: status.threads,
+        };
+        Ok((described, is_kernel))
+    }
+
+    /// By control groups; the mounts are read only for a process that has a mount namespace of its own.
+    fn container_id(&self, process: &Process) -> Option<String> {
+        if let Some(container) = crate::cgroup::container_of(&process.cgroups().ok()?) {
+            return Some(container.id);
+        }
+        (process.mount_namespace()? != self.mounts?).then(|| process.container_id())?
+    }
 }
 
 fn shorten(arguments: Vec<String>) -> Vec<String> {

@@ -7,7 +7,6 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::Read as _,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -327,10 +326,17 @@ impl Process {
     /// [`ProcessError::Gone`], or what reading said.
     pub fn read(&self, name: &str, limit: usize) -> Result<Vec<u8>, ProcessError> {
         let file = self.open_below(name, OFlags::RDONLY)?;
-        let mut bytes = Vec::new();
-        file.take(limit as u64)
-            .read_to_end(&mut bytes)
-            .map_err(|error| ProcessError::read(self.pid, name, error))?;
+        let mut bytes = Vec::with_capacity(limit.min(4096));
+        while bytes.len() < limit {
+            let room = limit.min(2 * bytes.len().max(2048)) - bytes.len();
+            bytes.reserve(room);
+            match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(ProcessError::read(self.pid, name, error)),
+            }
+        }
+        bytes.truncate(limit);
         Ok(bytes)
     }
 

@@ -6,6 +6,13 @@ use std::{fmt, sync::OnceLock};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State(char);
 
+impl Default for State {
+    /// `?`: not known.
+    fn default() -> State {
+        State('?')
+    }
+}
+
 impl State {
     /// The state of this letter.
     #[must_use]

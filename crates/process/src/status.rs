@@ -3,7 +3,7 @@
 use crate::stat::State;
 
 /// The fields of `/proc/PID/status` that are of use here. What an old kernel does not write stays at its default.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// What it does now.
     pub state: State,
@@ -49,35 +49,52 @@ impl Status {
     /// Reads the file's text; `None` when a field that every kernel writes is missing or wrong.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Status> {
+        // The name of the process is escaped by the kernel, so a line is always one field.
         let text = String::from_utf8_lossy(text);
-        let field = |name: &str| {
-            // The name of the process is escaped by the kernel, so a line is always one field.
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
-        };
-        let number = |name: &str| field(name)?.parse::<u32>().ok();
-        let mask = |name: &str| field(name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-        let memory = field("VmRSS").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-        Some(Status {
-            state: State::new(field("State")?.chars().next()?),
-            process: number("Tgid")?,
-            parent: number("PPid")?,
-            tracer: number("TracerPid")?,
-            uid: four(field("Uid")?)?,
-            gid: four(field("Gid")?)?,
-            ns_pid: field("NStgid").or_else(|| field("NSpid")).map(numbers).unwrap_or_default(),
-            ns_pgid: field("NSpgid").map(numbers).unwrap_or_default(),
-            threads: number("Threads").unwrap_or(1),
-            blocked: mask("SigBlk"),
-            ignored: mask("SigIgn"),
-            caught: mask("SigCgt"),
-            effective: mask("CapEff"),
-            permitted: mask("CapPrm"),
-            bounding: mask("CapBnd"),
-            no_new_privs: number("NoNewPrivs").unwrap_or(0) != 0,
-            seccomp: number("Seccomp").unwrap_or(0),
-            resident_bytes: memory.unwrap_or(0).saturating_mul(1024),
-            has_memory: memory.is_some(),
-        })
+        let mut status = Status { threads: 1, ..Status::default() };
+        let mut seen = 0;
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            seen += status.take(name, value.trim())?;
+        }
+        // State, Tgid, PPid, TracerPid, Uid and Gid are written by every kernel.
+        (seen == 6).then_some(status)
+    }
+
+    /// Takes one field; `None` when it is broken, 1 when it is one of those that must be there.
+    fn take(&mut self, name: &str, value: &str) -> Option<u32> {
+        let number = || value.parse::<u32>().ok();
+        let mask = || u64::from_str_radix(value, 16).unwrap_or(0);
+        match name {
+            "State" => self.state = State::new(value.chars().next()?),
+            "Tgid" => self.process = number()?,
+            "PPid" => self.parent = number()?,
+            "TracerPid" => self.tracer = number()?,
+            "Uid" => self.uid = four(value)?,
+            "Gid" => self.gid = four(value)?,
+            _ => {
+                match name {
+                    "NStgid" => self.ns_pid = numbers(value),
+                    "NSpgid" => self.ns_pgid = numbers(value),
+                    "Threads" => self.threads = number().unwrap_or(1),
+                    "SigBlk" => self.blocked = mask(),
+                    "SigIgn" => self.ignored = mask(),
+                    "SigCgt" => self.caught = mask(),
+                    "CapEff" => self.effective = mask(),
+                    "CapPrm" => self.permitted = mask(),
+                    "CapBnd" => self.bounding = mask(),
+                    "NoNewPrivs" => self.no_new_privs = value != "0",
+                    "Seccomp" => self.seccomp = number().unwrap_or(0),
+                    "VmRSS" => {
+                        let pages = value.split(' ').next().and_then(|text| text.parse::<u64>().ok());
+                        self.resident_bytes = pages.unwrap_or(0).saturating_mul(1024);
+                        self.has_memory = pages.is_some();
+                    }
+                    _ => {}
+                }
+                return Some(0);
+            }
+        }
+        Some(1)
     }
 
     /// Does the process have a handler for this signal?

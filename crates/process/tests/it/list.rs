@@ -1,7 +1,5 @@
 //! Lists of many processes.
 
-use std::time::Instant;
-
 use pepo_process::list;
 
 use crate::helper::{Helper, NOBODY, With, is_root};
@@ -20,24 +18,29 @@ fn a_list_shows_what_each_process_is() {
     }
 }
 
-/// Measured with the processes there are and three hundred more; the bound is for a machine that is busy with other tests
-/// and a program that is not optimised.
+/// Counted in processor time, since other tests run beside; a program that is not optimised takes several times as long.
 #[test]
-fn a_thousand_processes_are_listed_fast() {
+fn a_list_of_many_processes_costs_little() {
     let children: Vec<_> =
         (0..300).map(|_| std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap()).collect();
     let _ = list::all();
     let (mut best, mut count) = (f64::MAX, 0);
     for _ in 0..5 {
-        let start = Instant::now();
+        let start = processor_seconds();
         count = list::all().len();
-        best = best.min(start.elapsed().as_secs_f64() / count as f64);
+        best = best.min((processor_seconds() - start) / count as f64);
     }
     for mut child in children {
         let _ = child.kill();
         let _ = child.wait();
     }
     assert!(count >= 300);
-    eprintln!("{:.1} microseconds a process, {count} processes", best * 1e6);
-    assert!(best < 500e-6, "{:.0} microseconds a process", best * 1e6);
+    eprintln!("{:.0} microseconds a process, {count} processes", best * 1e6);
+    assert!(best < 2e-3, "{:.0} microseconds a process", best * 1e6);
+}
+
+/// Of the whole process: other tests count too, so this is an upper bound.
+fn processor_seconds() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
