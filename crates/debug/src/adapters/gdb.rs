@@ -79,12 +79,17 @@ impl Debugger for Gdb {
 }
 
 /// Settings before anything is loaded: nobody's start files, nothing from the network, no questions.
+///
+/// Through a stub gdb could set no breakpoint while the target runs, but for the protocol's non-stop mode. It must not step
+/// copies of instructions at another place: a thread that is let go there would run into what is not its own text.
 fn arguments(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
     let mut settings = vec![
         "set debuginfod enabled off".to_owned(),
         "set auto-load off".to_owned(),
         "set confirm off".to_owned(),
         "set startup-with-shell off".to_owned(),
+        "maint set target-non-stop on".to_owned(),
+        "set displaced-stepping off".to_owned(),
         format!("set sysroot /proc/{pid}/root"),
     ];
     if !request.symbol_folders.is_empty() {

@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) registers: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The stub was told that requests name processes.
     pub(super) multiprocess: bool,
+    /// Threads stop one by one, and stops are notified.
+    pub(super) non_stop: bool,
     /// The stub has let go.
     pub(super) detached: bool,
     /// The target had been stopped by a signal before we came.
@@ -57,7 +59,9 @@ impl Facts {
     /// When the stub does not answer; what can be done without it is for [`Facts::after`].
     pub(super) fn release(&mut self, link: &mut Link, process: &Process, running: bool) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
-        if running && link.halt(process)? == Stop::Ended {
+        if self.non_stop {
+            link.halt_threads(process, self.multiprocess)?;
+        } else if running && link.halt(process)? == Stop::Ended {
             self.detached = true;
             return Ok(outcome);
         }

@@ -19,7 +19,7 @@ use super::{
     packet::hex,
     relay::{Door, Relay},
     request::Point,
-    stub::Link,
+    stub::{self, Link},
     watch,
 };
 use crate::text::Patch;
@@ -58,6 +58,10 @@ impl Journal {
         self.line("multiprocess\n");
     }
 
+    pub(super) fn non_stop(&mut self) {
+        self.line("non-stop\n");
+    }
+
     pub(super) fn detached(&mut self) {
         self.line("detached\n");
     }
@@ -82,6 +86,7 @@ impl Known {
             "stub" => self.stub = true,
             "adapter" => self.adapter = rest.first().and_then(|word| word.parse().ok()),
             "multiprocess" => self.facts.multiprocess = true,
+            "non-stop" => self.facts.non_stop = true,
             "detached" => self.facts.detached = true,
             "insert" => self.facts.points.extend(point()),
             "remove" => {
@@ -208,9 +213,7 @@ fn take_over(
 fn rescue(process: &Process, facts: &mut Facts, mut link: Link) -> Outcome {
     // Whatever answer was on its way to our child is not for us.
     while let Ok(Some(_)) = link.receive(Duration::from_millis(100)) {}
-    let threads = process.threads().unwrap_or_default();
-    let running = threads.iter().any(|thread| !thread.state.is_traced() && !thread.state.is_zombie());
-    let outcome = facts.release(&mut link, process, running).unwrap_or_default();
+    let outcome = facts.release(&mut link, process, stub::runs(process)).unwrap_or_default();
     let _ = link.socket().shutdown(std::net::Shutdown::Both);
     outcome
 }

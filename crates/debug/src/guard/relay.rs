@@ -44,6 +44,7 @@ enum Pending {
     SaveRegisters(Vec<u8>),
     RestoreRegisters(Vec<u8>),
     Supported(bool),
+    NonStop,
 }
 
 /// How far an interrupt of ours is that the stub sees as an ordinary SIGSTOP.
@@ -260,7 +261,7 @@ impl<'a> Relay<'a> {
                         return Ok(Some(reason));
                     }
                 }
-                Item::Notification(notification) => self.to_peer_notification(&notification),
+                Item::Notification(notification) => self.notified(&notification),
                 Item::Ack | Item::Nak | Item::Interrupt => {}
             }
         }
@@ -304,13 +305,53 @@ impl<'a> Relay<'a> {
                 if facts.multiprocess {
                     self.journal.multiprocess();
                 }
-                self.to_peer(&replace(&packet, b"QNonStop+", b"QNonStop-"));
-                return Ok(None);
+                if self.stub_order.kind == StubKind::LldbServer {
+                    self.to_peer(&replace(&packet, b"QNonStop+", b"QNonStop-"));
+                    return Ok(None);
+                }
+            }
+            Pending::NonStop if ok => {
+                facts.non_stop = true;
+                self.journal.non_stop();
             }
             _ => {}
         }
+        // In non-stop mode further stops come as answers too.
+        let packet = if self.state.facts.non_stop { self.told(packet) } else { packet };
         self.to_peer(&packet);
         Ok(None)
+    }
+
+    /// A notification: in non-stop mode the first of some stops.
+    fn notified(&mut self, notification: &[u8]) {
+        let told = match notification.strip_prefix(b"Stop:") {
+            Some(stop) => [&b"Stop:"[..], &self.told(stop.to_vec())].concat(),
+            None => notification.to_vec(),
+        };
+        if let Some(peer) = &mut self.state.peer {
+            peer.send_notification(&told);
+        }
+    }
+
+    /// The report of a thread's stop on its way to the adapter.
+    fn told(&mut self, packet: Vec<u8>) -> Vec<u8> {
+        match stop_of(&packet) {
+            Some(Stop::Ended) => {
+                self.state.facts.detached = true;
+                self.state.clock.run();
+                self.journal.detached();
+                packet
+            }
+            Some(Stop::Signal(signal)) => {
+                self.state.clock.stand();
+                if signal == GDB_SIGSTOP && self.state.interrupt == Interrupt::Asked {
+                    self.state.interrupt = Interrupt::None;
+                    return as_interrupt(&packet);
+                }
+                packet
+            }
+            None => packet,
+        }
     }
 
     /// A packet of the stub while the target runs: output, or a stop.
@@ -329,7 +370,7 @@ impl<'a> Relay<'a> {
             Interrupt::Asked => self.state.interrupt = if ours { Interrupt::None } else { Interrupt::Stale },
             _ => {}
         }
-        let report = if ours { [b"T02", packet.get(3..).unwrap_or_default()].concat() } else { packet };
+        let report = if ours { as_interrupt(&packet) } else { packet };
         self.state.running = false;
         self.state.clock.stand();
         self.to_peer(&report);
@@ -357,8 +398,7 @@ impl<'a> Relay<'a> {
                     }
                 }
                 Some(Item::Interrupt) if self.state.running => {
-                    self.link.interrupt(self.process)?;
-                    self.state.interrupt = Interrupt::Asked;
+                    self.interrupt()?;
                 }
                 Some(_) => {}
                 None => break,
@@ -366,6 +406,11 @@ impl<'a> Relay<'a> {
         }
         let reason = if self.state.facts.detached { "detached" } else { "the adapter closed its stream" };
         Ok((!open).then(|| reason.to_owned()))
+    }
+
+    fn interrupt(&mut self) -> io::Result<()> {
+        self.state.interrupt = Interrupt::Asked;
+        self.link.interrupt(self.process)
     }
 
     /// A request of the adapter on its way to the stub.
@@ -392,6 +437,20 @@ impl<'a> Relay<'a> {
             Request::Detach(process) if process.is_none_or(|process| process == target) => {
                 self.leave()?;
                 self.to_peer(b"OK");
+            }
+            Request::Interrupt => {
+                self.interrupt()?;
+                self.to_peer(b"OK");
+            }
+            Request::NonStop(on) if self.stub_order.kind == StubKind::LldbServer => {
+                self.to_peer(if on { &b"E01"[..] } else { &b"OK"[..] });
+            }
+            Request::Resume(resume) if self.state.facts.non_stop => {
+                if resume.windows(2).any(|two| matches!(two, b";c" | b";C" | b";s" | b";S" | b";r")) {
+                    self.state.clock.run();
+                }
+                self.state.pending.push_back(Pending::Plain);
+                self.link.send(&resume)?;
             }
             Request::Resume(resume) => {
                 self.state.running = true;
@@ -434,6 +493,7 @@ impl<'a> Relay<'a> {
                 Pending::SaveRegisters(suffix.unwrap_or_default().to_vec())
             }
             Request::RestoreRegisters(state) => Pending::RestoreRegisters(state),
+            Request::NonStop(true) => Pending::NonStop,
             Request::Supported => Pending::Supported(contains(packet, b"multiprocess+")),
             _ => Pending::Plain,
         }
@@ -463,12 +523,6 @@ impl<'a> Relay<'a> {
     fn to_peer(&mut self, packet: &[u8]) {
         if let Some(peer) = &mut self.state.peer {
             peer.send(packet);
-        }
-    }
-
-    fn to_peer_notification(&mut self, notification: &[u8]) {
-        if let Some(peer) = &mut self.state.peer {
-            peer.send_notification(notification);
         }
     }
 
@@ -511,6 +565,11 @@ struct Ready {
     stub: bool,
     peer: bool,
     door: bool,
+}
+
+/// Our SIGSTOP as the adapter expects its interrupt: as SIGINT.
+fn as_interrupt(packet: &[u8]) -> Vec<u8> {
+    [b"T02", packet.get(3..).unwrap_or_default()].concat()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

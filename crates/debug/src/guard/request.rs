@@ -68,6 +68,10 @@ pub enum Request {
     NoAck,
     /// What each side can do.
     Supported,
+    /// From now on threads stop one by one, and stops are notified; or no longer so.
+    NonStop(bool),
+    /// Stop the target, as a request.
+    Interrupt,
     /// Reserve memory in the target; the answer is its address.
     Allocate,
     /// Give it back.
@@ -88,7 +92,6 @@ const REFUSED: &[(&[u8], &str)] = &[
     (b"vRun", ""),
     (b"vAttach", ""),
     (b"vFlash", ""),
-    (b"vStopped", ""),
     (b"A", ""),
     (b"!", ""),
     (b"R", ""),
@@ -96,8 +99,6 @@ const REFUSED: &[(&[u8], &str)] = &[
     (b"b", ""),
     (b"B", ""),
     (b"t", ""),
-    (b"QNonStop:1", "E01"),
-    (b"QNonStop:0", "OK"),
     (b"QLaunchArch", ""),
     (b"QSetSTD", ""),
     (b"QSetDisableASLR", ""),
@@ -150,6 +151,12 @@ fn by_name(packet: &[u8]) -> Request {
     }
     if packet == b"QStartNoAckMode" {
         return Request::NoAck;
+    }
+    if let Some(on) = packet.strip_prefix(b"QNonStop:") {
+        return Request::NonStop(on == b"1");
+    }
+    if packet == b"vCtrlC" {
+        return Request::Interrupt;
     }
     if packet == b"qSupported" || packet.starts_with(b"qSupported:") {
         return Request::Supported;
@@ -279,7 +286,8 @@ mod tests {
         for packet in ["vRun;2f62696e", "vAttach;1", "A6,0,666f6f", "R00", "!", "qRcmd,65786974", "t01", "bs", "vFile:unlink:2f"] {
             check(packet, Request::Refused(""));
         }
-        check("QNonStop:1", Request::Refused("E01"));
+        check("QNonStop:1", Request::NonStop(true));
+        check("vCtrlC", Request::Interrupt);
         check("vFile:open:2f6574632f,601,1a4", Request::Refused("F-1,d"));
         check("vFile:open:2f6574632f,0,0", Request::Plain);
     }

@@ -141,6 +141,29 @@ impl Link {
     }
 }
 
+/// In non-stop mode.
+impl Link {
+    /// Stops every thread; their own reports are not waited for, their states tell.
+    pub(super) fn halt_threads(&mut self, process: &Process, multiprocess: bool) -> io::Result<()> {
+        let all = if multiprocess { format!("vCont;t:p{:x}.-1", process.pid().get()) } else { "vCont;t".to_owned() };
+        self.ask(all.as_bytes())?;
+        let until = Instant::now() + ANSWER;
+        while runs(process) {
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+/// Is there a thread that its tracer does not hold still?
+pub(super) fn runs(process: &Process) -> bool {
+    let threads = process.threads().unwrap_or_default();
+    threads.iter().any(|thread| !thread.state.is_traced() && !thread.state.is_zombie())
+}
+
 /// Starts a stub on a process; it attaches at once.
 pub(super) fn start(stub: &Stub, pid: u32, theirs: UnixStream) -> io::Result<Watched> {
     let mut command = Command::new(&stub.program);

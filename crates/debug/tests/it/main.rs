@@ -9,3 +9,5 @@ mod rig;
 mod adapters;
 /// Whoever dies, the target goes on.
 mod guard;
+/// Python.
+mod python;
