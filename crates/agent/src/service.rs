@@ -11,7 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use pepo_debug::{session::OpenEnv, tools::Tools};
+use pepo_debug::{debugger, session::OpenEnv, tools::Tools};
 use pepo_process::{find, list};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
@@ -188,12 +188,15 @@ impl Agent for Service {
     }
 }
 
-/// The processes of a target; those that end meanwhile are left out.
+/// The processes of a target with the debugger each would get; those that end meanwhile are left out.
 fn list_processes(target: Option<&Target>) -> Result<ListProcessesResponse, Failure> {
-    let processes = match target {
+    let mut processes = match target {
         None => list::all(),
         Some(target) => find::members(target)?.iter().filter_map(|process| list::describe(process).ok()).collect(),
     };
+    for runtime in processes.iter_mut().filter_map(|process| process.runtime.as_mut()) {
+        runtime.debugger = debugger::usual_for(&runtime.language).unwrap_or_default().to_owned();
+    }
     Ok(ListProcessesResponse { processes })
 }
 

@@ -187,6 +187,13 @@ pub fn all() -> &'static [&'static dyn Debugger] {
     ]
 }
 
+/// The name of the debugger that is first asked for processes of this language, by the language's name.
+#[must_use]
+pub fn usual_for(language: &str) -> Option<&'static str> {
+    let is_for = |one: &&dyn Debugger| one.facts().languages.iter().any(|known| known.name() == language);
+    all().iter().find(|one| is_for(one)).map(|one| one.facts().name)
+}
+
 /// The debugger for a process: the one asked for, else the first that fits what runs there.
 ///
 /// # Errors
