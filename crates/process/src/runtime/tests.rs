@@ -1,6 +1,6 @@
 //! Real processes of the runtimes that are on this machine.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use super::*;
 use crate::AgentPid;
@@ -10,7 +10,7 @@ struct Running(Child);
 
 impl Running {
     fn start(program: &str, arguments: &[&str]) -> Option<Running> {
-        let mut command = Command::new(program);
+        let mut command = pepo_testkit::command(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Some(Running(command.spawn().ok()?))
     }
@@ -62,8 +62,9 @@ fn every_python_here_is_recognised_with_its_exact_version() {
     interpreters.extend((8..=14).map(|minor| PathBuf::from(format!("/usr/bin/python3.{minor}"))));
     let mut seen = 0;
     for path in interpreters.iter().filter(|path| path.exists()) {
-        let Ok(said) =
-            Command::new(path).args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]).output()
+        let Ok(said) = pepo_testkit::command(path)
+            .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+            .output()
         else {
             continue;
         };
@@ -88,7 +89,7 @@ fn addresses_of_pythons_functions_are_those_the_process_uses() {
     if !std::path::Path::new("/usr/bin/python3").exists() {
         return;
     }
-    let mut child = Command::new("/usr/bin/python3")
+    let mut child = pepo_testkit::command("/usr/bin/python3")
         .args(["-c", "import ctypes,sys;print(ctypes.cast(ctypes.pythonapi.PyRun_SimpleString,ctypes.c_void_p).value,flush=True);sys.stdin.read()"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -112,7 +113,7 @@ fn node_and_java_are_recognised_with_their_versions() {
         ("/usr/bin/node", &["-e", "process.stdin.resume()"][..], Language::Node),
         ("/usr/bin/java", &["--version"][..], Language::Jvm),
     ] {
-        let Ok(said) = Command::new(program).arg("--version").output() else { continue };
+        let Ok(said) = pepo_testkit::command(program).arg("--version").output() else { continue };
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
         let hold = if language == Language::Jvm { return java_waits(&said) } else { arguments };
         let running = Running::start(program, hold).unwrap();

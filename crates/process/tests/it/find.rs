@@ -50,7 +50,7 @@ macro_rules! group {
         match Group::make($mark) {
             Some(group) => group,
             None => {
-                eprintln!("no control group can be made here");
+                pepo_testkit::skip("process-find-cgroup", "no control group can be made here");
                 return;
             }
         }
@@ -108,8 +108,8 @@ fn ambiguous_and_empty_matches_list_the_candidates_with_the_command_to_choose() 
     assert_eq!(failure.why.len(), 2, "{failure:?}");
     assert_eq!(resolve(&container(&group.id, 0, "(", 0)).unwrap_err().code(), Code::Usage);
     // The pattern sees name and arguments with spaces between them.
-    let exact = format!("^[^ ]+ .*--exact helper::helper_process --nocapture");
-    assert_eq!(resolve(&container(&group.id, 0, &exact, second.pid())).unwrap(), second.pid());
+    let exact = "^[^ ]+ .*--exact helper::helper_process --nocapture";
+    assert_eq!(resolve(&container(&group.id, 0, exact, second.pid())).unwrap(), second.pid());
     drop((first, second));
 }
 

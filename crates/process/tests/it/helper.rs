@@ -7,7 +7,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::process::CommandExt as _,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Stdio},
 };
 
 use pepo_process::{
@@ -62,7 +62,7 @@ impl Helper {
     }
 
     fn start(with: With, task: &str) -> Helper {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = pepo_testkit::command("/proc/self/exe");
         command.args(["--exact", "helper::helper_process", "--nocapture", "--quiet"]);
         command.env("PEPO_HELPER", task).stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: the closure makes system calls only.

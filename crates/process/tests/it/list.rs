@@ -22,7 +22,7 @@ fn a_list_shows_what_each_process_is() {
 #[test]
 fn a_list_of_many_processes_costs_little() {
     let children: Vec<_> =
-        (0..300).map(|_| std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap()).collect();
+        (0..300).map(|_| pepo_testkit::command("/bin/sleep").arg("60").spawn().unwrap()).collect();
     let _ = list::all();
     let (mut best, mut count) = (f64::MAX, 0);
     for _ in 0..5 {

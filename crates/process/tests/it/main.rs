@@ -1,5 +1,7 @@
 //! Facts of real processes, under conditions that are made for the purpose.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
 /// Processes with the users, capabilities and filters a test asks for.
 mod helper;
 
