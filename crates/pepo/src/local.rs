@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pepo_platform::{Io, Leave, LocalAgent};
 use pepo_wire::{Code, Failure};
+#[cfg(target_os = "linux")]
+use tokio::sync::OnceCell;
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::environment::Environment;
@@ -20,6 +22,9 @@ pub(crate) struct Local {
     environment: Environment,
     served: Mutex<Vec<JoinHandle<Result<(), Failure>>>>,
     leaves: Mutex<Vec<Leave>>,
+    /// An agent of this process has answered once: its folder can be used.
+    #[cfg(target_os = "linux")]
+    proven: OnceCell<()>,
 }
 
 impl std::fmt::Debug for Local {
@@ -38,6 +43,8 @@ impl Local {
             environment: environment.clone(),
             served: Mutex::default(),
             leaves: Mutex::default(),
+            #[cfg(target_os = "linux")]
+            proven: OnceCell::new(),
         }
     }
 
@@ -81,6 +88,24 @@ impl Local {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Local {
+    /// An agent that cannot serve ends at once, and its client sees no more than a broken stream: here its own reason is heard.
+    async fn prove(&self) -> Result<(), Failure> {
+        let (io, task) = pepo_agent::serve_in_process(self.agent_config()?);
+        match pepo_client::Agent::connect(io).await {
+            Ok(_) => {
+                self.served.lock().await.push(task);
+                Ok(())
+            }
+            Err(failure) => match tokio::time::timeout(LETTING_GO, task).await {
+                Ok(Ok(Err(reason))) => Err(reason),
+                _ => Err(failure),
+            },
+        }
+    }
+}
+
 /// `$PEPO_RUN`, else `$XDG_RUNTIME_DIR/pepo`, else `/run/pepo` for root and `/tmp/pepo-UID` for others.
 #[cfg(target_os = "linux")]
 fn run_dir(environment: &Environment) -> std::path::PathBuf {
@@ -98,6 +123,7 @@ fn run_dir(environment: &Environment) -> std::path::PathBuf {
 #[async_trait]
 impl LocalAgent for Local {
     async fn connect(&self) -> Result<Box<dyn Io>, Failure> {
+        self.proven.get_or_try_init(|| self.prove()).await?;
         let (io, task) = pepo_agent::serve_in_process(self.agent_config()?);
         self.served.lock().await.push(task);
         Ok(Box::new(io))

@@ -12,7 +12,7 @@ fn the_stack_of_a_process_names_its_functions() {
     let name = format!("pid/{}", target.pid());
     let surroundings = Surroundings::new();
     let text = surroundings.run(&["stack", &name]).ok().stdout;
-    assert!(text.starts_with(&name) && text.contains("main") && text.contains("tick_for_ever"), "{text}");
+    assert!(text.starts_with(&name) && text.contains("tick_for_ever"), "{text}");
     let data = surroundings.run(&["stack", &name, "--output", "json"]).ok().json();
     let threads = data["threads"].as_array().unwrap();
     assert_eq!(threads.len(), 3, "{data}");

@@ -15,8 +15,8 @@ pub(crate) fn changes_a_variable(
     life: &dyn Life,
     before: &clean::Snapshot,
 ) {
-    let place = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
-    let script = [&place, "continue", "bt", "locals", "print factor", "set factor = 3", "detach"];
+    let place = format!("break {}:{}", fixture.source_name(), fixture.line("NEXT"));
+    let script = [&place, "continue", "bt", "locals", "print answer", "set answer = 63", "detach"];
     let mut arguments = vec!["attach", target, "--output", "json", "--timeout", "60s"];
     for line in &script {
         arguments.extend(["-ex", line]);
@@ -28,11 +28,11 @@ pub(crate) fn changes_a_variable(
         said.iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {kinds:?}"))
     };
     let stopped = of("stopped");
-    assert_eq!(stopped["place"]["frame"]["line"], fixture.line("BREAK"), "{stopped}");
+    assert_eq!(stopped["place"]["frame"]["line"], fixture.line("NEXT"), "{stopped}");
     let frames = of("stack")["frames"].as_array().unwrap();
     assert!(frames[0]["function"].as_str().unwrap().contains("tick"), "{frames:?}");
-    let factor = of("value");
-    assert!(factor["value"].as_str().unwrap().contains('2'), "{factor}");
+    let answer = of("value");
+    assert!(answer["value"].as_str().unwrap().contains("42"), "{answer}");
     let names = local_names(of("locals"));
     for name in ["counter", "factor", "sizes"] {
         assert!(names.iter().any(|one| one == name), "{name} is not in {names:?}");

@@ -68,3 +68,14 @@ fn a_name_that_nothing_answers_to_says_how_to_find_those_that_do() {
         }
     }
 }
+
+#[test]
+fn a_run_folder_of_somebody_else_is_told_as_such() {
+    let surroundings = Surroundings::new();
+    let folder = surroundings.path("open");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let surroundings = surroundings.with("PEPO_RUN", folder.display().to_string());
+    let run = surroundings.run(&["sessions"]);
+    assert!(run.stderr.starts_with("error[P0208]") && run.stderr.contains("PEPO_RUN"), "{}", run.snapshot());
+}

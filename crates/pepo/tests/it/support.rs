@@ -29,7 +29,10 @@ impl Surroundings {
         ];
         for name in ["HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_STATE_HOME", "PEPO_RUN"] {
             let path = folder.path().join(name.to_lowercase());
-            std::fs::create_dir(&path).unwrap();
+            let mut private = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
+            private.create(&path).unwrap();
             variables.push((name.to_owned(), path.display().to_string()));
         }
         let home = std::env::var("HOME").unwrap_or_default();

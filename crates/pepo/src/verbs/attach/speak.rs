@@ -28,6 +28,8 @@ pub(super) struct Voice {
     script: bool,
     /// Where words go while a line is being typed.
     above: Option<Above>,
+    /// The debugger is still being put in place: its own remarks on that are of no use to a person.
+    beginning: bool,
     gone: Arc<Notify>,
     is_gone: bool,
     failed: Option<Code>,
@@ -35,7 +37,7 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn new(printer: Printer, script: bool) -> Voice {
-        Voice { printer, script, above: None, gone: Arc::default(), is_gone: false, failed: None }
+        Voice { printer, script, above: None, beginning: true, gone: Arc::default(), is_gone: false, failed: None }
     }
 
     /// Says one thing.
@@ -61,6 +63,7 @@ impl Voice {
     fn text(&self, saying: &Output) -> String {
         let style = Style { colour: self.printer.paint.0 };
         match saying {
+            Output::Program { category, .. } if self.beginning && category == "console" => String::new(),
             Output::Failed(_) if self.script => String::new(),
             Output::Closed { reason, stood_still_millis, left_behind, failure: Some(_) } if self.script => {
                 let (reason, left_behind) = (reason.clone(), left_behind.clone());
@@ -137,7 +140,8 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(console: Console, voice: Voice, signals: Signals, interrupt: Arc<Notify>) -> Speaker {
+    pub(super) fn new(console: Console, mut voice: Voice, signals: Signals, interrupt: Arc<Notify>) -> Speaker {
+        voice.beginning = false;
         Speaker { console, voice, signals, interrupt }
     }
 
