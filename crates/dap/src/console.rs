@@ -391,7 +391,7 @@ impl Console {
     }
 }
 
-fn attached(opened: &Opened, target: String) -> Attached {
+pub(crate) fn attached(opened: &Opened, target: String) -> Attached {
     Attached {
         target,
         debugger: format!("{} {}", opened.debugger, opened.debugger_version).trim_end().to_owned(),
@@ -400,6 +400,16 @@ fn attached(opened: &Opened, target: String) -> Attached {
         pause_budget_millis: opened.pause_budget_millis,
         budget_source: opened.budget_source.clone(),
         warnings: opened.warnings.iter().map(Trouble::from).collect(),
+    }
+}
+
+/// The agent's last word as it is said.
+pub(crate) fn closed(closed: &Closed) -> Output {
+    Output::Closed {
+        reason: closed.reason.clone(),
+        stood_still_millis: closed.stood_still_millis,
+        left_behind: closed.left_behind.clone(),
+        failure: closed.failure.as_ref().map(Trouble::from),
     }
 }
 

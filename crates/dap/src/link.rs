@@ -13,7 +13,7 @@ use pepo_wire::{
     dap::{FrameDecoder, encode_frame},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Mutex,
 };
 
@@ -122,23 +122,32 @@ fn failed(failure: Failure) -> Closed {
 }
 
 /// The bare stream of an adapter: DAP with headers.
-pub struct StreamLink<S> {
-    reader: ReadHalf<S>,
-    writer: Arc<StreamWriter<S>>,
+pub struct StreamLink {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Arc<StreamWriter>,
     decoder: FrameDecoder,
     over: bool,
 }
 
 /// The writing half; `None` once it is closed.
-struct StreamWriter<S>(Mutex<Option<WriteHalf<S>>>);
+struct StreamWriter(Mutex<Option<Box<dyn AsyncWrite + Send + Unpin>>>);
 
-impl<S: AsyncRead + AsyncWrite + Send + 'static> StreamLink<S> {
-    /// Speaks over `stream`.
+impl StreamLink {
+    /// Speaks over two halves. Closing drops the writing half.
     #[must_use]
-    pub fn new(stream: S) -> StreamLink<S> {
+    pub fn new(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> StreamLink {
+        let writer = Arc::new(StreamWriter(Mutex::new(Some(Box::new(writer)))));
+        StreamLink { reader: Box::new(reader), writer, decoder: FrameDecoder::default(), over: false }
+    }
+
+    /// Speaks over one stream.
+    #[must_use]
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> StreamLink {
         let (reader, writer) = tokio::io::split(stream);
-        let writer = Arc::new(StreamWriter(Mutex::new(Some(writer))));
-        StreamLink { reader, writer, decoder: FrameDecoder::default(), over: false }
+        StreamLink::new(reader, writer)
     }
 
     fn end(&mut self, closed: Closed) -> Option<LinkEvent> {
@@ -148,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> StreamLink<S> {
 }
 
 #[async_trait]
-impl<S: AsyncRead + AsyncWrite + Send + 'static> Link for StreamLink<S> {
+impl Link for StreamLink {
     fn outgoing(&self) -> Arc<dyn Outgoing> {
         self.writer.clone()
     }
@@ -175,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Link for StreamLink<S> {
 }
 
 #[async_trait]
-impl<S: AsyncRead + AsyncWrite + Send + 'static> Outgoing for StreamWriter<S> {
+impl Outgoing for StreamWriter {
     async fn send(&self, message: Vec<u8>) -> Result<(), Failure> {
         let broken = || Failure::new(Code::StreamBroken, "the adapter's stream is closed");
         let mut writer = self.0.lock().await;
@@ -203,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn messages_pass_a_bare_stream_both_ways_and_its_end_is_told() {
         let (here, there) = tokio::io::duplex(64);
-        let (mut here, mut there) = (StreamLink::new(here), StreamLink::new(there));
+        let (mut here, mut there) = (StreamLink::over(here), StreamLink::over(there));
         let long = vec![b'x'; 1000];
         let (sent, got) = tokio::join!(async { here.outgoing().send(long.clone()).await }, there.next());
         sent.unwrap();
@@ -217,7 +226,7 @@ mod tests {
     async fn a_stream_that_is_not_dap_fails_with_its_reason() {
         let (mut raw, there) = tokio::io::duplex(64);
         raw.write_all(b"Content-Length: -5\r\n\r\n").await.unwrap();
-        let mut link = StreamLink::new(there);
+        let mut link = StreamLink::over(there);
         let Some(LinkEvent::Closed(closed)) = link.next().await else { panic!("not closed") };
         assert_eq!(closed.failure.unwrap().code(), Code::ToolConfused);
     }

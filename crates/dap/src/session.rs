@@ -27,6 +27,8 @@ use crate::{
 pub const ANSWER: Duration = Duration::from_secs(15);
 /// How long it may take for `attach`: reading symbols is part of it.
 pub const ATTACH: Duration = Duration::from_secs(90);
+/// How long the session may take to end after it was asked to.
+const CLOSING: Duration = Duration::from_secs(20);
 /// How long the stop that comes of attaching may take to be told.
 const ATTACH_STOP: Duration = Duration::from_secs(5);
 /// The most events kept while an answer is waited for; past that the oldest `output` events go.
@@ -129,11 +131,11 @@ impl Debuggee {
         needed_for(command).is_none_or(|ability| self.capabilities.has(ability))
     }
 
-    /// Sends `initialize`: what we are, then what the adapter wants to be told.
+    /// Sends `initialize`: what we are, what a client behind us says of itself, then what the adapter wants to be told.
     ///
     /// # Errors
     /// As [`Debuggee::request`].
-    pub async fn initialize(&mut self, wanted: &Value) -> Result<(), DapError> {
+    pub async fn initialize(&mut self, client: &Value, wanted: &Value) -> Result<(), DapError> {
         let mut arguments = json!({
             "clientID": "pepo",
             "clientName": "Pepo",
@@ -144,6 +146,13 @@ impl Debuggee {
             "supportsVariableType": true,
             "supportsMemoryReferences": true,
         });
+        lay_over(&mut arguments, client);
+        lay_over(&mut arguments, &json!({
+            // What an adapter asks of its client would run on the user's machine.
+            "supportsRunInTerminalRequest": false,
+            "supportsArgsCanBeInterpretedByShell": false,
+            "supportsStartDebuggingRequest": false,
+        }));
         lay_over(&mut arguments, wanted);
         let body = self.request_within("initialize", arguments, ATTACH).await?;
         self.capabilities.merge(&body);
@@ -155,7 +164,7 @@ impl Debuggee {
     /// # Errors
     /// The adapter's own words, or what broke.
     pub async fn begin(&mut self, opened: &Opened, stop: bool) -> Result<(), DapError> {
-        self.initialize(&json_object(&opened.initialize_arguments)).await?;
+        self.initialize(&Value::Null, &json_object(&opened.initialize_arguments)).await?;
         let attach = self.send("attach", json_object(&opened.attach_arguments)).await?;
         self.wait_initialized(attach).await?;
         let filters: Vec<String> = self
@@ -429,9 +438,9 @@ impl Debuggee {
             let _ = self.request("disconnect", json!({"terminateDebuggee": false})).await;
             let _ = self.outgoing.close().await;
         }
-        let end = Instant::now() + ATTACH;
+        let end = Instant::now() + CLOSING;
         while self.closed.is_none() {
-            self.pump_until(end, "disconnect", ATTACH).await?;
+            self.pump_until(end, "disconnect", CLOSING).await?;
         }
         Ok(self.closed.clone().unwrap_or_default())
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Console, Flow, Show,
-    output::{Output, Stop, Thread, Trouble},
+    output::{Output, Stop, Thread},
     parse::{Location, Wish},
 };
 use crate::{
@@ -164,12 +164,7 @@ impl Console {
 
     fn take_closed(&mut self, closed: &Closed, show: Show<'_>) {
         self.over = true;
-        show(Output::Closed {
-            reason: closed.reason.clone(),
-            stood_still_millis: closed.stood_still_millis,
-            left_behind: closed.left_behind.clone(),
-            failure: closed.failure.as_ref().map(Trouble::from),
-        });
+        show(super::closed(closed));
     }
 
     fn take_pause(&mut self, report: &PauseReport, show: Show<'_>) {

@@ -1,0 +1,86 @@
+//! The terminal's words with each real adapter, and what is known to differ between them.
+
+use std::{path::Path, time::Duration};
+
+use pepo_dap::{
+    SourceMap,
+    console::{Console, ConsoleOptions, output::Output, plain},
+};
+use pepo_testkit::{Fixture, Life as _};
+use pepo_wire::Failure;
+
+use crate::adapters::{Adapter, lives_on};
+
+fn options(fixture: &Fixture) -> ConsoleOptions {
+    ConsoleOptions {
+        target: "loop".into(),
+        source_map: SourceMap::new(Vec::new(), fixture.source.parent()),
+        wait: Some(Duration::from_secs(20)),
+        ..ConsoleOptions::default()
+    }
+}
+
+/// Runs lines and gives what was said, and how it ended.
+async fn script(adapter: Adapter, fixture: &Fixture, pid: u32, lines: &[String]) -> (Vec<Output>, Result<(), Failure>) {
+    let (link, opened, _child) = adapter.open(fixture, pid).await;
+    let mut said = Vec::new();
+    let result = match Console::start(link, &opened, options(fixture), &mut |output| said.push(output)).await {
+        Ok(mut console) => console.run_script(lines, &mut |output| said.push(output)).await,
+        Err(failure) => Err(failure),
+    };
+    (said, result)
+}
+
+fn told(said: &[Output]) -> String {
+    said.iter().map(plain).collect()
+}
+
+fn lines(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The same words for every language: stop, look, change a variable, let go.
+async fn the_same_words(adapter: Adapter) {
+    let Some((fixture, mut running)) = adapter.target() else { return };
+    let at = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
+    let words = [
+        at.as_str(), "continue", "bt", "locals", "print counter", "watch factor", "set factor = 5", "print factor",
+        "info breakpoints", "delete", "next", "print answer", "up", "down", "threads", "list", "info session", "detach",
+    ];
+    let (said, result) = script(adapter, &fixture, running.pid(), &lines(&words)).await;
+    let text = told(&said);
+    println!("{text}");
+    assert_eq!(result, Ok(()), "{text}");
+    let stop = said.iter().find_map(|one| if let Output::Stopped(stop) = one { Some(stop) } else { None });
+    let stop = stop.unwrap_or_else(|| panic!("no stop: {text}"));
+    assert_eq!(stop.breakpoints, [1], "{text}");
+    let place = stop.place.as_ref().expect("a place");
+    assert!(place.frame.function.contains("tick"), "{text}");
+    assert_eq!(place.frame.local.as_deref().map(Path::new), Some(fixture.source.as_path()), "{text}");
+    assert!(place.lines.as_ref().expect("source").lines.iter().any(|line| line.contains("BREAK")), "{text}");
+    for wanted in ["counter", "105", "factor = 5"] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}");
+    }
+    running.wait_for_answer(105);
+    lives_on(&mut running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_drive_delve() {
+    the_same_words(Adapter::Delve).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_drive_gdb() {
+    the_same_words(Adapter::Gdb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_drive_lldb() {
+    the_same_words(Adapter::Lldb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_drive_python() {
+    the_same_words(Adapter::Python).await;
+}
