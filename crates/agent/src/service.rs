@@ -82,7 +82,18 @@ where
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
         .await;
     sessions.finish(LETTING_GO).await;
-    served.map_err(|error| Failure::new(Code::StreamBroken, "the stream from the client broke").because_of(&error))
+    match served {
+        // A client that goes away without a word is the usual end of a killed one.
+        Err(error) if !is_io(&error) => {
+            Err(Failure::new(Code::StreamBroken, "the stream from the client broke").because_of(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Did the byte stream itself end, rather than what was said on it?
+fn is_io(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<std::io::Error>())
 }
 
 /// An agent in this process: the other end of its stream, and the task that serves it.

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::{
     bare::Bare,
     pipe::Pipe,
-    piped_agent::{PipedAgent, open_request},
+    piped_agent::{PipedAgent, open_request, run_dir},
 };
 
 /// How the debugger stands between.
@@ -236,7 +236,7 @@ impl Cell {
         let mut child = Command::new(pepo())
             .args(["attach", &format!("pid/{}", target.pid()), "--debugger", self.debugger, "--guard", guard])
             .args(["--pause-budget", "0", "-ex", &self.breakpoint(fixture), "-ex", "continue"])
-            .env("PEPO_RUN", run)
+            .env("PEPO_RUN", run_dir(run))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -348,7 +348,7 @@ fn kill(pid: u32) -> Result<()> {
 
 /// Does the journal below `run` name a session?
 fn is_attached(run: &Path) -> bool {
-    let Ok(folders) = std::fs::read_dir(run.join("sessions")) else { return false };
+    let Ok(folders) = std::fs::read_dir(run_dir(run).join("sessions")) else { return false };
     folders
         .flatten()
         .any(|folder| folder.path().join("journal.json").metadata().is_ok_and(|meta| meta.len() > 0))

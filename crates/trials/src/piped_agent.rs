@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -18,19 +18,19 @@ pub struct PipedAgent {
 }
 
 impl PipedAgent {
-    /// Starts it with its journal below `run`; the stream is its standard input and output.
+    /// Starts it with its journal below `folder`; the stream is its standard input and output.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(run: &Path) -> Result<(PipedAgent, UnixStream)> {
+    pub fn start(folder: &Path) -> Result<(PipedAgent, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let output = theirs.try_clone()?;
         let child = Command::new(pepo())
             .args(["agent", "--stdio"])
-            .env("PEPO_RUN", run)
+            .env("PEPO_RUN", run_dir(folder))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(OwnedFd::from(output)))
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .context("the agent does not start")?;
         ours.set_nonblocking(true)?;
@@ -61,6 +61,12 @@ impl Drop for PipedAgent {
         }
         self.kill();
     }
+}
+
+/// The agent's folder below a temporary one: agents make theirs themselves, open to nobody else.
+#[must_use]
+pub fn run_dir(folder: &Path) -> PathBuf {
+    folder.join("run")
 }
 
 /// Asks for a debugger on a process of this machine, without a limit on how long it may stand still.
