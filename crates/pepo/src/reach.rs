@@ -46,12 +46,17 @@ pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need) -> Plat
 
 /// `--on` as platforms are called.
 pub(crate) fn on(context: &Context) -> Option<Kind> {
-    context.global.on.map(|on| match on {
+    context.global.on.map(kind)
+}
+
+/// A platform as it is typed, as it is called.
+pub(crate) fn kind(on: On) -> Kind {
+    match on {
         On::Host => Kind::Host,
         On::Docker => Kind::Docker,
         On::Podman => Kind::Podman,
         On::Cri => Kind::Cri,
-    })
+    }
 }
 
 /// The agent of this machine.

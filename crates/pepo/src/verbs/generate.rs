@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use pepo_dap::console::words;
+use pepo_dap::{console::words, server::FIELDS};
 use pepo_wire::{Code, Failure, failure::Exit};
 
 use crate::{
@@ -169,6 +169,7 @@ fn reference() -> String {
         text += &help(&format!("pepo {}", verb.get_name()), verb);
     }
     text + &terminal_words()
+        + &attach_arguments()
         + &variables()
         + "\nExit statuses: [exit-codes.md](exit-codes.md). Errors: [errors](errors/README.md).\n"
 }
@@ -180,6 +181,17 @@ fn terminal_words() -> String {
         let short: Vec<_> = word.short.iter().map(|short| format!("`{short}`")).collect();
         let usage = word.usage.replace('|', "\\|");
         text += &format!("| `{}` | {} | {usage} | {} |\n", word.word, short.join(" "), word.summary);
+    }
+    text
+}
+
+/// What an editor's attach request may say.
+fn attach_arguments() -> String {
+    let mut text =
+        "\n## Arguments of an editor's attach request\n\n| name | value | meaning |\n|---|---|---|\n"
+            .to_owned();
+    for field in FIELDS {
+        text += &format!("| `{}` | {} | {} |\n", field.name, field.kind, field.doc.trim());
     }
     text
 }

@@ -40,8 +40,7 @@ pub(crate) async fn run(arguments: &Release, context: &Context) -> Outcome {
     } else {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
         let reached = reach::reach(context, &chosen, Need::Stop).await?;
-        let released = reached.agent.release(Some(reached.target.clone())).await?;
-        released
+        reached.agent.release(Some(reached.target.clone())).await?
     };
     show(&released, context)?;
     match released.iter().filter_map(|one| one.failure.as_ref()).next() {

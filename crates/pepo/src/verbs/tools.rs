@@ -189,6 +189,10 @@ mod here {
         read.is_ok_and(|count| count > 0) && matches!(answer.trim(), "" | "y" | "Y" | "yes")
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only place where the command starts a program of the system's"
+    )]
     fn run(name: &str, way: &Install) -> Result<(), Failure> {
         let failed = |why: String| {
             Failure::new(Code::ToolMissing, format!("`{name}` could not be installed")).because(why)

@@ -1,4 +1,9 @@
 //! The command from outside: the real binary, its exit status, stdout and stderr.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails, and starts programs"
+)]
 
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]

@@ -45,7 +45,7 @@ fn colours_are_by_wish_and_never_in_a_pipe() {
 #[test]
 fn a_terminal_has_colours_unless_the_user_wants_none() {
     use crate::terminal::Terminal;
-    let said = |surroundings: &Surroundings| Terminal::run(surroundings, &["stack", "a b"]).to_the_end();
+    let said = |surroundings: &Surroundings| Terminal::run(surroundings, &["stack", "a b"]).said_in_all();
     let colourful = said(&Surroundings::new());
     assert!(colourful.contains("\x1b["), "{colourful:?}");
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {

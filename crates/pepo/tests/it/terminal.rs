@@ -95,7 +95,7 @@ impl Terminal {
     }
 
     /// Waits for the command's end and gives all that was written.
-    pub(crate) fn to_the_end(mut self) -> String {
+    pub(crate) fn said_in_all(mut self) -> String {
         self.status();
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();

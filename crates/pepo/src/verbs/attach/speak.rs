@@ -37,7 +37,15 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn new(printer: Printer, script: bool) -> Voice {
-        Voice { printer, script, above: None, beginning: true, gone: Arc::default(), is_gone: false, failed: None }
+        Voice {
+            printer,
+            script,
+            above: None,
+            beginning: true,
+            gone: Arc::default(),
+            is_gone: false,
+            failed: None,
+        }
     }
 
     /// Says one thing.
@@ -140,7 +148,12 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(console: Console, mut voice: Voice, signals: Signals, interrupt: Arc<Notify>) -> Speaker {
+    pub(super) fn new(
+        console: Console,
+        mut voice: Voice,
+        signals: Signals,
+        interrupt: Arc<Notify>,
+    ) -> Speaker {
         voice.beginning = false;
         Speaker { console, voice, signals, interrupt }
     }

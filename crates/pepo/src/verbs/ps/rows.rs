@@ -51,7 +51,7 @@ pub(super) fn rows(listed: Vec<Listed>, here: &[Process], all: bool) -> Vec<Row>
         let alone = here.iter().filter(|process| process.container_id.is_empty());
         rows.extend(alone.map(process_row).filter(|row| seen.insert(row.target.clone())));
     }
-    rows.sort_by_key(|row| order(row));
+    rows.sort_by_key(order);
     rows
 }
 
