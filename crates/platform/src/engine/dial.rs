@@ -47,13 +47,10 @@ impl Dialer {
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }
-            Endpoint::Ssh { user, host, port, socket } => super::ssh::dial("ssh", &super::ssh::arguments(
-                user.as_deref(),
-                host,
-                *port,
-                socket.as_deref(),
-                self.program,
-            ))?,
+            Endpoint::Ssh { user, host, port, socket } => super::ssh::dial(
+                "ssh",
+                &super::ssh::arguments(user.as_deref(), host, *port, socket.as_deref(), self.program),
+            )?,
         };
         Ok(TokioIo::new(EngineStream(stream)))
     }

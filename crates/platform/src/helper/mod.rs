@@ -105,21 +105,27 @@ async fn choose(
     binary.choose(&image, engine)
 }
 
+/// Creates the container. It is a task of its own: when the caller is cancelled meanwhile, the engine makes the container all the same, and only
+/// after its answer can it be removed (by dropping [`Made`]).
 async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, PlatformError> {
+    let act = "create a container";
     let name = format!("pepo-helper-{:016x}", RandomState::new().hash_one(&located.container_id));
-    let options = CreateContainerOptionsBuilder::default().name(&name).build();
-    let docker = &client.met().await?.docker;
     let body = spec::body(located);
-    // From here on the container may exist, even if the answer is lost.
     let made = Made { client: client.clone(), name, phase: Phase::Waiting };
-    match docker.create_container(Some(options), body).await {
-        Ok(_) => Ok(made),
-        Err(error) => {
-            let error = client.bollard("create a container", error);
-            let _ = made.remove_now().await;
-            Err(error)
-        }
-    }
+    let task = tokio::spawn(async move {
+        let options = CreateContainerOptionsBuilder::default().name(&made.name).build();
+        let docker = &made.client.met().await?.docker;
+        let created = docker.create_container(Some(options), body).await;
+        // Without an answer it may exist: then dropping `made` removes it.
+        created.map_err(|error| made.client.bollard(act, error))?;
+        Ok(made)
+    });
+    let lost = |error: tokio::task::JoinError| PlatformError::Garbled {
+        engine: client.engine,
+        act,
+        why: error.to_string(),
+    };
+    task.await.map_err(lost)?
 }
 
 /// Upload, attach, start; the step that failed stands with its error.

@@ -2,21 +2,28 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
-    sync::OnceLock,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use bollard::{ClientVersion, query_parameters::ListContainersOptionsBuilder};
+use pepo_agent::AgentConfig;
+use pepo_client::Agent;
+use pepo_debug::tools::Tools;
 use pepo_platform::{
-    AgentBinary, Environment, HELPER_LABEL, HealthCheck, Options, Platforms, ReachPolicy, State,
+    AgentBinary, Environment, HELPER_LABEL, HealthCheck, How, Io, LocalAgent, Options, Platforms,
+    ReachPolicy, State,
 };
 use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures};
 use pepo_wire::{Code, Failure};
+use tempfile::TempDir;
 
 /// How a test of engines looks for targets: at this engine alone.
 struct At {
     options: Options,
+    /// Where no usual socket is.
+    _nowhere: TempDir,
     prefix: &'static str,
 }
 
@@ -27,14 +34,13 @@ impl At {
 
     /// At these engines, and at no other socket of this machine.
     fn engines(engines: &[&Engine]) -> At {
-        static NOWHERE: OnceLock<PathBuf> = OnceLock::new();
-        let nowhere = NOWHERE.get_or_init(|| tempfile::tempdir().unwrap().keep());
+        let nowhere = tempfile::tempdir().unwrap();
         let address = |kinds: &[Kind]| {
             let engine = engines.iter().find(|engine| kinds.contains(&engine.kind()));
             engine.map(|engine| format!("unix://{}", engine.socket().display())).unwrap_or_default()
         };
         let environment = Environment::of(
-            nowhere,
+            nowhere.path(),
             [
                 ("DOCKER_HOST", &address(&[Kind::Docker])),
                 ("CONTAINER_HOST", &address(&[Kind::Podman, Kind::PodmanRootless])),
@@ -46,7 +52,13 @@ impl At {
             Kind::Podman | Kind::PodmanRootless => "podman",
             Kind::Containerd => "cri",
         };
-        At { options: Options { environment, ..Options::usual(None) }, prefix }
+        At { options: Options { environment, ..Options::usual(None) }, prefix, _nowhere: nowhere }
+    }
+
+    /// With an agent in this process, as the command has on Linux.
+    fn with_agent(mut self) -> At {
+        self.options.local = Some(Arc::new(Local { folder: tempfile::tempdir().unwrap() }));
+        self
     }
 
     fn policy(mut self, policy: ReachPolicy) -> At {
@@ -66,6 +78,20 @@ impl At {
     /// A name with this engine's kind before it.
     fn name(&self, name: &str) -> pepo_wire::name::TargetName {
         format!("{}/{name}", self.prefix).parse().unwrap()
+    }
+}
+
+/// An agent in this process.
+struct Local {
+    folder: TempDir,
+}
+
+#[async_trait]
+impl LocalAgent for Local {
+    async fn connect(&self) -> Result<Box<dyn Io>, Failure> {
+        let run = self.folder.path().join("run");
+        let config = AgentConfig::new(Tools::default(), run, pepo_testkit::pepo());
+        Ok(Box::new(pepo_agent::serve_in_process(config).0))
     }
 }
 
@@ -98,17 +124,18 @@ async fn kill(container: &Container, at: &At) {
     }
 }
 
+/// The engine of a container, asked without Pepo.
+fn bollard(container: &Container) -> bollard::Docker {
+    let socket = container.engine().socket().display().to_string();
+    bollard::Docker::connect_with_unix(&socket, 20, &ClientVersion { major_version: 1, minor_version: 41 })
+        .unwrap()
+}
+
 /// The names and states of the helpers an engine has for this container, asked for without Pepo.
 async fn helpers(container: &Container) -> Vec<String> {
-    let socket = container.engine().socket().display().to_string();
-    let docker = bollard::Docker::connect_with_unix(
-        &socket,
-        20,
-        &ClientVersion { major_version: 1, minor_version: 41 },
-    );
     let filters = HashMap::from([("label".to_owned(), vec![format!("{HELPER_LABEL}={}", container.id())])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let list = docker.unwrap().list_containers(Some(options)).await.unwrap();
+    let list = bollard(container).list_containers(Some(options)).await.unwrap();
     list.into_iter().map(|one| format!("{:?} {:?}", one.names.unwrap_or_default(), one.state)).collect()
 }
 
@@ -329,5 +356,190 @@ async fn a_name_leads_to_its_process_in_milliseconds_once_the_socket_is_open() {
         // The benchmark's goal is 2 ms; here, beside other tests, only a new dial each time would show.
         assert!(median < Duration::from_millis(50), "{kind:?}: {median:?}");
         eprintln!("{kind:?}: {median:?}");
+    }
+}
+
+/// One body for every engine.
+async fn reaches_in_process(kind: Kind) {
+    let engine = Engine::shared(kind);
+    let at = At::engine(&engine).with_agent();
+    let container = run(&engine, "near", RunOptions::default());
+    let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+    let reached = found.reach().await.unwrap();
+    assert_eq!(reached.how, How::InProcess);
+    let proof = reached.proof.expect("the agent has proven the process");
+    assert_eq!((proof.pid.get(), proof.container_id.as_str()), (container.pid(), container.id()));
+    assert!(proof.start_time > 0 && proof.pid_namespace > 0);
+
+    let agent = Agent::connect(reached.io).await.unwrap();
+    let processes = agent.list(Some(reached.target)).await.unwrap();
+    let [process] = processes.as_slice() else { panic!("{processes:?}") };
+    assert_eq!((process.agent_pid, process.container_id.as_str()), (container.pid(), container.id()));
+    drop(agent);
+    reached.leave.leave().await.unwrap();
+    container.assert_goes_on();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_containers_are_reached_in_process() {
+    reaches_in_process(Kind::Docker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_containers_are_reached_in_process() {
+    reaches_in_process(Kind::Podman).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rootless_podman_containers_are_reached_in_process() {
+    reaches_in_process(Kind::PodmanRootless).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containerd_containers_are_reached_in_process() {
+    reaches_in_process(Kind::Containerd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_knows_containers_of_any_engine_and_bare_processes() {
+    for kind in Kind::ALL {
+        let engine = Engine::shared(kind);
+        let container = run(&engine, "hosted", RunOptions::default());
+        // No socket of the engine's is asked.
+        let mut at = At::engine(&engine).with_agent();
+        at.options.on = Some(pepo_wire::name::Kind::Host);
+        let platforms = at.platforms();
+        let listed = platforms.list_all().await.listed;
+        let one = listed.iter().find(|one| one.container_id == container.id()).expect("it is seen");
+        assert_eq!(one.pid.map(|pid| pid.get()), Some(container.pid()), "{kind:?}");
+        for name in
+            [one.name.to_string(), format!("host/{}", container.id()), format!("pid/{}", container.pid())]
+        {
+            let found = platforms.locate(&name.parse().unwrap()).await.unwrap();
+            let reached = found.reach().await.unwrap();
+            assert_eq!(reached.proof.as_ref().unwrap().pid.get(), container.pid(), "{kind:?} {name}");
+            let processes =
+                Agent::connect(reached.io).await.unwrap().list(Some(reached.target)).await.unwrap();
+            assert_eq!(processes[0].agent_pid, container.pid(), "{kind:?} {name}");
+        }
+    }
+}
+
+/// One body for every engine that can make a helper.
+async fn reaches_by_helper(kind: Kind, options: RunOptions) {
+    let engine = Engine::shared(kind);
+    let at = At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File(pepo_testkit::pepo()));
+    let container = run(&engine, "far", options);
+    let (logs, images) = (container.logs(), images(&container).await);
+    let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+    let begin = Instant::now();
+    let reached = found.reach().await.unwrap();
+    let How::Helper { container: helper } = &reached.how else { panic!("{:?}", reached.how) };
+    assert!(helper.starts_with("pepo-helper-"), "{helper}");
+    assert_eq!(helpers(&container).await.len(), 1);
+
+    let agent = Agent::connect(reached.io).await.unwrap();
+    eprintln!("{kind:?}: agent ready after {:?}", begin.elapsed());
+    let processes = agent.list(Some(reached.target)).await.unwrap();
+    let [process] = processes.as_slice() else { panic!("{kind:?}: {processes:?}") };
+    // In the target's PID namespace it is the first process, under the same id as outside.
+    assert_eq!((process.agent_pid, process.container_id.as_str()), (1, container.id()), "{kind:?}");
+    for (act, verdict) in [("look", &process.look), ("stop", &process.stop)] {
+        assert!(verdict.as_ref().is_some_and(|verdict| verdict.yes), "{kind:?}: {act}: {verdict:?}");
+    }
+
+    drop(agent);
+    reached.leave.leave().await.unwrap();
+    assert_eq!(helpers(&container).await, [""; 0], "{kind:?}");
+    assert_eq!(self::images(&container).await, images, "{kind:?}");
+    container.assert_goes_on();
+    assert!(container.logs().starts_with(&logs) && !container.logs().contains("pepo-agent"));
+}
+
+/// The images an engine has.
+async fn images(container: &Container) -> Vec<String> {
+    let images =
+        bollard(container).list_images(None::<bollard::query_parameters::ListImagesOptions>).await.unwrap();
+    let mut images: Vec<String> = images.into_iter().map(|image| image.id).collect();
+    images.sort();
+    images
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_containers_are_reached_by_a_helper() {
+    reaches_by_helper(Kind::Docker, RunOptions::default()).await;
+    reaches_by_helper(Kind::Docker, RunOptions::restricted("")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_containers_are_reached_by_a_helper() {
+    reaches_by_helper(Kind::Podman, RunOptions::default()).await;
+    reaches_by_helper(Kind::Podman, RunOptions::restricted("")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rootless_podman_containers_are_reached_by_a_helper() {
+    reaches_by_helper(Kind::PodmanRootless, RunOptions::default()).await;
+    reaches_by_helper(Kind::PodmanRootless, RunOptions::restricted("")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reach_that_is_cancelled_leaves_no_helper() {
+    for kind in WITH_HELPERS {
+        let engine = Engine::shared(kind);
+        let at =
+            At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File("/bin/busybox".into()));
+        let container = run(&engine, "cancelled", RunOptions::default());
+        let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+        // At whatever step it is dropped: nothing may stay.
+        for millis in [5, 20, 50, 100, 150, 200] {
+            let _ = tokio::time::timeout(Duration::from_millis(millis), found.reach()).await;
+        }
+        until_no_helper(&container).await;
+        container.assert_goes_on();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_predecessor_left_is_removed_by_the_next_reach() {
+    for kind in WITH_HELPERS {
+        let engine = Engine::shared(kind);
+        let at =
+            At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File("/bin/busybox".into()));
+        let container = run(&engine, "orphan", RunOptions::default());
+        // As a helper of a process of this boot and PID namespace that has ended.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        let maker = format!("{} {} {} 1", boot.trim(), namespace.display(), std::process::id());
+        let image = Image::of(&fixtures::c(Variant::debug().linked_statically()));
+        let labels = [(HELPER_LABEL, container.id()), ("dev.pepo.helper.creator", &maker)];
+        let body = bollard::models::ContainerCreateBody {
+            image: Some(image.name().to_owned()),
+            labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            ..Default::default()
+        };
+        let none = None::<bollard::query_parameters::CreateContainerOptions>;
+        bollard(&container).create_container(none, body).await.unwrap();
+        assert_eq!(helpers(&container).await.len(), 1, "{kind:?}");
+        let names: Vec<String> =
+            at.platforms().list_all().await.listed.iter().map(|one| one.name.name.clone()).collect();
+        assert!(names.contains(&container.name().to_owned()), "{names:?}");
+
+        let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+        failed(found.reach().await);
+        assert_eq!(helpers(&container).await, [""; 0], "{kind:?}");
+    }
+}
+
+/// Waits until an engine has no helper for this container any more.
+async fn until_no_helper(container: &Container) {
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let helpers = helpers(container).await;
+        if helpers.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "{helpers:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -109,10 +109,12 @@ async fn a_helper_that_is_refused_says_so_in_the_engines_words() {
 async fn an_engine_that_answers_nonsense_is_quoted() {
     let (code, words) = Odd::playing(|_| Some((200, "<html>".to_owned()))).list_fails().await;
     assert_eq!(code, Code::EngineRefused, "{words}");
-    let (code, words) = Odd::playing(|_| Some((500, r#"{"message":"out of cheese"}"#.to_owned()))).list_fails().await;
+    let (code, words) =
+        Odd::playing(|_| Some((500, r#"{"message":"out of cheese"}"#.to_owned()))).list_fails().await;
     assert_eq!(code, Code::EngineRefused);
     assert!(words.contains("out of cheese") && words.contains("500"), "{words}");
-    let (code, words) = Odd::playing(|_| Some((200, r#"{"ApiVersion":"one"}"#.to_owned()))).list_fails().await;
+    let (code, words) =
+        Odd::playing(|_| Some((200, r#"{"ApiVersion":"one"}"#.to_owned()))).list_fails().await;
     assert_eq!(code, Code::EngineRefused, "{words}");
     assert!(words.contains("`one`"), "{words}");
 }
