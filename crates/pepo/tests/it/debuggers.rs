@@ -204,7 +204,6 @@ fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
     // The part that was typed is set off from what completion adds.
     terminal.types("thr\t");
     terminal.waits_for("eads", 1);
-    terminal.types("\x1b");
     terminal.types("\x03");
     terminal.waits_for("stopped", 1);
     terminal.types("bt\r");
