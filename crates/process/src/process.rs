@@ -21,7 +21,7 @@ use rustix::{
 
 use crate::{
     AgentPid, Memory, ProcessError,
-    cgroup::{self, CgroupEntry, Container},
+    cgroup::{self, CgroupEntry, Container, Engine},
     maps::Map,
     namespaces::Namespaces,
     root,
@@ -229,11 +229,23 @@ impl Process {
         Ok(CgroupEntry::parse_all(&self.read("cgroup", SMALL)?))
     }
 
-    /// The container it belongs to: by its control groups, else by the files its engine has mounted into it.
+    /// The container it belongs to: by its control groups, else by the files its engine has mounted into it. These also tell
+    /// the engine where the groups have names of the user's own.
     #[must_use]
     pub fn container(&self) -> Option<Container> {
         let by_cgroup = self.cgroups().ok().and_then(|entries| cgroup::container_of(&entries));
-        by_cgroup.or_else(|| cgroup::container_of_mounts(&self.read("mountinfo", LARGE).ok()?))
+        if by_cgroup.as_ref().is_some_and(|container| container.engine != Engine::Unknown) {
+            return by_cgroup;
+        }
+        let by_mounts =
+            self.read("mountinfo", LARGE).ok().and_then(|text| cgroup::container_of_mounts(&text));
+        match (by_cgroup, by_mounts) {
+            (Some(group), Some(mounts)) if group.id == mounts.id => {
+                Some(Container { engine: mounts.engine, ..group })
+            }
+            (Some(group), _) => Some(group),
+            (None, mounts) => mounts,
+        }
     }
 
     /// Id of the container it belongs to.

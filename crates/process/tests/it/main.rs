@@ -16,3 +16,6 @@ mod find;
 
 /// Lists of many processes.
 mod list;
+
+/// Containers of real engines.
+mod engines;
