@@ -106,12 +106,11 @@ impl Chosen {
 /// By the line of mountinfo for `/` (proc_pid_mountinfo(5)); the last one is on top.
 fn root_is_read_only(mountinfo: &[u8]) -> Option<bool> {
     let text = String::from_utf8_lossy(mountinfo);
-    let root = text.lines().filter_map(|line| {
+    let root = text.lines().rev().find_map(|line| {
         let mut fields = line.split(' ');
         (fields.nth(4)? == "/").then(|| fields.next()).flatten().map(str::to_owned)
     });
-    let options = root.last()?;
-    Some(options.split(',').any(|option| option == "ro"))
+    Some(root?.split(',').any(|option| option == "ro"))
 }
 
 /// Facts about the machine the agent is on.

@@ -1,6 +1,8 @@
 //! The rules, under conditions that are made or recorded.
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
+/// Conditions of real containers.
+mod engines;
 /// The same check, run by a process with fewer privileges.
 mod helper;
 /// Conditions that are made.

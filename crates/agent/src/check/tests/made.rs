@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A toolkit with programs that only say their versions.
-struct Toolkit {
+pub(super) struct Toolkit {
     folder: TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Toolkit {
         Toolkit { folder }
     }
 
-    fn usual() -> Toolkit {
+    pub(super) fn usual() -> Toolkit {
         let lldb = "LLVM version 19.1.7";
         let gdb = "GNU gdb (GDB) 16.3";
         Toolkit::with(&[
@@ -43,7 +43,7 @@ impl Toolkit {
         ])
     }
 
-    fn env(&self) -> CheckEnv {
+    pub(super) fn env(&self) -> CheckEnv {
         CheckEnv::new(&Tools::in_folders(Vec::new(), vec![self.folder.path().to_owned()]))
     }
 }
