@@ -1,13 +1,12 @@
 //! Every platform against its real engine: the same bodies for dockerd, podman with and without root, and containerd.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use bollard::{ClientVersion, query_parameters::ListContainersOptionsBuilder};
+use bollard::ClientVersion;
 use pepo_agent::AgentConfig;
 use pepo_client::Agent;
 use pepo_debug::tools::Tools;
@@ -16,8 +15,9 @@ use pepo_platform::{
     ReachPolicy, State,
 };
 use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures};
-use pepo_wire::{Code, Failure};
+use pepo_wire::{Code, Failure, agent::StackRequest};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How a test of engines looks for targets: at this engine alone.
 struct At {
@@ -131,12 +131,20 @@ fn bollard(container: &Container) -> bollard::Docker {
         .unwrap()
 }
 
-/// The names and states of the helpers an engine has for this container, asked for without Pepo.
+/// The names and states of the helpers an engine has for this container, asked for without Pepo. (Bollard's list fails as a whole
+/// while Podman says "stopped" of one container.)
 async fn helpers(container: &Container) -> Vec<String> {
-    let filters = HashMap::from([("label".to_owned(), vec![format!("{HELPER_LABEL}={}", container.id())])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let list = bollard(container).list_containers(Some(options)).await.unwrap();
-    list.into_iter().map(|one| format!("{:?} {:?}", one.names.unwrap_or_default(), one.state)).collect()
+    let mut stream = tokio::net::UnixStream::connect(container.engine().socket()).await.unwrap();
+    let filters = format!("%7B%22label%22%3A%5B%22{HELPER_LABEL}%3D{}%22%5D%7D", container.id());
+    let request =
+        format!("GET /v1.41/containers/json?all=1&filters={filters} HTTP/1.0\r\nHost: engine\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{answer}");
+    let list: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+    list.iter().map(|one| format!("{} {}", one["Names"], one["State"])).collect()
 }
 
 /// The failure of what must not succeed.
@@ -440,13 +448,24 @@ async fn reaches_by_helper(kind: Kind, options: RunOptions) {
 
     let agent = Agent::connect(reached.io).await.unwrap();
     eprintln!("{kind:?}: agent ready after {:?}", begin.elapsed());
-    let processes = agent.list(Some(reached.target)).await.unwrap();
+    let processes = agent.list(Some(reached.target.clone())).await.unwrap();
     let [process] = processes.as_slice() else { panic!("{kind:?}: {processes:?}") };
     // In the target's PID namespace it is the first process, under the same id as outside.
     assert_eq!((process.agent_pid, process.container_id.as_str()), (1, container.id()), "{kind:?}");
     for (act, verdict) in [("look", &process.look), ("stop", &process.stop)] {
         assert!(verdict.as_ref().is_some_and(|verdict| verdict.yes), "{kind:?}: {act}: {verdict:?}");
     }
+    // Memory, registers and files are the target user's alone.
+    let request = StackRequest { target: Some(reached.target.clone()), thread: 0 };
+    let stack = agent.stack(request).await.unwrap();
+    let functions: Vec<&str> =
+        stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.as_str()).collect();
+    assert!(functions.contains(&"tick_for_ever"), "{kind:?}: {stack:?}");
+    let program = &process.command_line[0];
+    assert!(
+        agent.read_file(reached.target, program, 0).await.unwrap().starts_with(b"\x7fELF"),
+        "{kind:?}: {program}"
+    );
 
     drop(agent);
     reached.leave.leave().await.unwrap();
@@ -541,5 +560,23 @@ async fn until_no_helper(container: &Container) {
         }
         assert!(Instant::now() < end, "{helpers:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_goes_by_itself_when_its_client_is_gone() {
+    for kind in WITH_HELPERS {
+        let engine = Engine::shared(kind);
+        // As on a machine that is not Linux: no agent in this process.
+        let at = At::engine(&engine).binary(AgentBinary::File(pepo_testkit::pepo()));
+        let container = run(&engine, "lonely", RunOptions::default());
+        let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+        let reached = found.reach().await.unwrap();
+        assert_eq!(helpers(&container).await.len(), 1, "{kind:?}");
+        // A killed client removes nothing: its stream ends, that is all.
+        std::mem::forget(reached.leave);
+        drop(reached.io);
+        until_no_helper(&container).await;
+        container.assert_goes_on();
     }
 }
