@@ -59,6 +59,7 @@ pub trait Files: Send + Sync {
 }
 
 /// What a console is made with.
+#[derive(Default)]
 pub struct ConsoleOptions {
     /// As the user named the target.
     pub target: String,
@@ -74,20 +75,6 @@ pub struct ConsoleOptions {
     pub interrupt: Arc<Notify>,
     /// The user has the right `raw`.
     pub raw: bool,
-}
-
-impl Default for ConsoleOptions {
-    fn default() -> ConsoleOptions {
-        ConsoleOptions {
-            target: String::new(),
-            source_map: SourceMap::default(),
-            files: None,
-            stop_on_entry: false,
-            wait: None,
-            interrupt: Arc::default(),
-            raw: false,
-        }
-    }
 }
 
 /// Does the session go on after a line?
@@ -171,9 +158,11 @@ impl Console {
         Ok(console)
     }
 
-    /// Asks the adapter which sources are loaded, where it can say.
+    /// Asks the adapter which sources are loaded, where it can say. Not where parts of paths are enough: gdb would read the
+    /// debug information of all libraries for it.
     async fn learn_sources(&mut self) {
-        if self.debuggee.offers("loadedSources")
+        if !self.quirks.paths_by_suffix
+            && self.debuggee.offers("loadedSources")
             && let Ok(body) = self.debuggee.request("loadedSources", Value::Null).await
         {
             let sources: Vec<crate::views::Source> = crate::views::items(&body, "sources");
@@ -331,7 +320,7 @@ impl Console {
                 session: self.session.clone(),
                 standing: self.debuggee.stopped().is_some(),
                 stood_still_millis: self.stood_still_millis,
-                abilities: self.debuggee.capabilities().names().into_iter().map(str::to_owned).collect(),
+                abilities: abilities(self.debuggee.capabilities()),
             }),
         }
     }
@@ -389,6 +378,12 @@ impl Console {
             .map(|option| format!("{head} {option}"))
             .collect()
     }
+}
+
+/// What the debugger can do, but for ending or restarting a target, which is never done from here.
+fn abilities(capabilities: &crate::views::Capabilities) -> Vec<String> {
+    let ends = |name: &&str| name.contains("erminate") || name.contains("Restart");
+    capabilities.names().into_iter().filter(|name| !ends(name)).map(str::to_owned).collect()
 }
 
 pub(crate) fn attached(opened: &Opened, target: String) -> Attached {

@@ -87,6 +87,8 @@ pub struct Debuggee {
     initialized: bool,
     stopped: Option<Stopped>,
     closed: Option<Closed>,
+    /// `disconnect` was sent: what an adapter still writes (lldb-dap 19 may crash at its exit) is no word of the target's.
+    leaving: bool,
 }
 
 impl Debuggee {
@@ -104,6 +106,7 @@ impl Debuggee {
             initialized: false,
             stopped: None,
             closed: None,
+            leaving: false,
         }
     }
 
@@ -147,12 +150,15 @@ impl Debuggee {
             "supportsMemoryReferences": true,
         });
         lay_over(&mut arguments, client);
-        lay_over(&mut arguments, &json!({
-            // What an adapter asks of its client would run on the user's machine.
-            "supportsRunInTerminalRequest": false,
-            "supportsArgsCanBeInterpretedByShell": false,
-            "supportsStartDebuggingRequest": false,
-        }));
+        lay_over(
+            &mut arguments,
+            &json!({
+                // What an adapter asks of its client would run on the user's machine.
+                "supportsRunInTerminalRequest": false,
+                "supportsArgsCanBeInterpretedByShell": false,
+                "supportsStartDebuggingRequest": false,
+            }),
+        );
         lay_over(&mut arguments, wanted);
         let body = self.request_within("initialize", arguments, ATTACH).await?;
         self.capabilities.merge(&body);
@@ -414,6 +420,7 @@ impl Debuggee {
             }
             Some("stopped") => self.stopped = Some(view(event.body())),
             Some("continued" | "terminated" | "exited") => self.stopped = None,
+            Some("output") if self.leaving => return,
             _ => {}
         }
         self.keep(Happening::Event(event));
@@ -436,6 +443,7 @@ impl Debuggee {
         if self.closed.is_none() {
             // Whether the adapter answers or not, the agent is asked to let go.
             let _ = self.request("disconnect", json!({"terminateDebuggee": false})).await;
+            self.leaving = true;
             let _ = self.outgoing.close().await;
         }
         let end = Instant::now() + CLOSING;

@@ -138,6 +138,23 @@ impl SourceMap {
         self.known.get(name).into_iter().flatten().filter(same).map(String::as_str).collect()
     }
 
+    /// The file here that is meant by a path as typed: beside the user, at the top of the working folder, or the only one in
+    /// it that ends so.
+    pub fn in_folder(&mut self, typed: &str) -> Option<String> {
+        let here = paths::absolute(typed);
+        if Path::new(&here).is_file() {
+            return Some(here);
+        }
+        let folder = self.folder.as_mut()?;
+        let top = Parts::of(folder.root()).join(&Parts::of(typed).names);
+        if Path::new(&top).is_file() {
+            return Some(top);
+        }
+        let tail = Parts::of(typed).names;
+        let mut fits = folder.named(tail.last()?).iter().filter(|path| Parts::of(path).ends_with(&tail));
+        fits.next().filter(|_| fits.next().is_none()).cloned()
+    }
+
     /// Names of known files that begin so, at most `count`, as `NAME:`.
     #[must_use]
     pub fn known_names(&self, start: &str, count: usize) -> Vec<String> {

@@ -17,6 +17,8 @@ const FIRST_FRAMES: usize = 20;
 const MAX_FRAMES: usize = 1000;
 /// The most variables shown of a scope or of a value.
 const MAX_VARIABLES: usize = 100;
+/// The most parts of a value shown beside it.
+const SUMMARISED: usize = 8;
 /// Source lines before and behind a stop.
 const AROUND: i64 = 2;
 
@@ -115,7 +117,7 @@ impl Console {
         let path = frame.source.as_ref().and_then(|source| source.path.clone());
         Frame {
             number,
-            function: frame.name,
+            function: function_name(&frame.name),
             local: path.as_deref().and_then(|path| self.source_map.to_local(path)),
             path,
             line: frame.line,
@@ -144,7 +146,11 @@ impl Console {
         let current = self.standing_thread().ok();
         Ok(threads
             .into_iter()
-            .map(|one| ThreadOut { current: Some(one.id) == current, id: one.id, name: one.name })
+            .map(|one| ThreadOut {
+                current: Some(one.id) == current,
+                id: one.id,
+                name: thread_name(&one.name),
+            })
             .collect())
     }
 
@@ -237,8 +243,11 @@ impl Console {
             let variables = self.variables(scope.variables_reference).await?;
             self.selection.names.extend(variables.iter().take(MAX_VARIABLES).map(|one| one.name.clone()));
             let more = variables.len() > MAX_VARIABLES;
-            let variables = variables.into_iter().take(MAX_VARIABLES).map(value_of).collect();
-            shown.push(ScopeOut { name: scope.name, variables, more });
+            let mut values = Vec::new();
+            for variable in variables.into_iter().take(MAX_VARIABLES) {
+                values.push(self.with_summary(variable).await);
+            }
+            shown.push(ScopeOut { name: scope.name, variables: values, more });
         }
         // A group without anything in it says nothing beside one that has something.
         if shown.iter().any(|scope| !scope.variables.is_empty()) {
@@ -246,6 +255,23 @@ impl Console {
         }
         show(Output::Locals { scopes: shown });
         Ok(())
+    }
+
+    /// A variable with a short form of its parts where the adapter gives none.
+    async fn with_summary(&mut self, variable: Variable) -> Value {
+        if !says_nothing(&variable) {
+            return value_of(variable);
+        }
+        let parts = self.variables(variable.variables_reference).await.unwrap_or_default();
+        let named = |part: &Variable| match part.value.is_empty() || says_nothing(part) {
+            true => format!("{} = …", part.name),
+            false => format!("{} = {}", part.name, part.value),
+        };
+        let mut short: Vec<String> = parts.iter().take(SUMMARISED).map(named).collect();
+        if parts.len() > SUMMARISED {
+            short.push("…".into());
+        }
+        Value { value: format!("{{{}}}", short.join(", ")), ..value_of(variable) }
     }
 
     pub(super) async fn print(&mut self, expression: &str, show: Show<'_>) -> Result<(), DapError> {
@@ -263,7 +289,7 @@ impl Console {
         let own = |part: &Variable| !matches!(part.name.as_str(), "special variables" | "function variables");
         Ok(Value {
             name: expression.to_owned(),
-            value: said.result.unwrap_or_default(),
+            value: said.result.filter(|value| !value.is_empty()).unwrap_or_else(|| "{…}".into()),
             kind: said.kind,
             parts: parts.into_iter().filter(own).take(MAX_VARIABLES).map(value_of).collect(),
             error: None,
@@ -337,6 +363,26 @@ impl Console {
     }
 }
 
+/// delve marks the thread that is looked at in its name; here a column does.
+fn thread_name(name: &str) -> String {
+    name.trim_start_matches("* ").to_owned()
+}
+
+/// Rust's legacy names end with a hash, which tells a person nothing.
+fn function_name(name: &str) -> String {
+    match name.rsplit_once("::h") {
+        Some((plain, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            plain.to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// Does the adapter say only where the value lies, and leave the rest to its parts (gdb, lldb-dap)?
+fn says_nothing(variable: &Variable) -> bool {
+    variable.variables_reference > 0 && (variable.value.is_empty() || variable.value.contains(" @ 0x"))
+}
+
 fn value_of(variable: Variable) -> Value {
     Value { name: variable.name, value: variable.value, kind: variable.kind, ..Value::default() }
 }
@@ -370,5 +416,12 @@ mod tests {
         assert!(named(vec![variable("2")], "[2]").is_some());
         assert!(named(vec![variable("[2]")], "[2]").is_some());
         assert!(named(vec![variable("20")], "[2]").is_none());
+    }
+
+    #[test]
+    fn names_are_shown_without_what_tells_nothing() {
+        assert_eq!(function_name("looper::tick::hd52a328db11c63fc"), "looper::tick");
+        assert_eq!(function_name("a::hello"), "a::hello");
+        assert_eq!(thread_name("* [Go 1] main.tick"), "[Go 1] main.tick");
     }
 }

@@ -252,17 +252,13 @@ impl Console {
         for expression in self.points.watches() {
             watches.push(self.value_or_error(&expression).await);
         }
+        // Why it stopped says enough, unless something went wrong.
+        let ordinary = matches!(stopped.reason.as_str(), "breakpoint" | "step" | "pause" | "entry" | "goto");
+        let description = stopped.description.filter(|_| !ordinary);
+        let text = stopped.text.filter(|_| !ordinary);
         let breakpoints = Vec::new();
         let thread = Thread { id, name, current: true };
-        Some(Stop {
-            reason: stopped.reason,
-            description: stopped.description,
-            text: stopped.text,
-            thread,
-            breakpoints,
-            place,
-            watches,
-        })
+        Some(Stop { reason: stopped.reason, description, text, thread, breakpoints, place, watches })
     }
 
     /// Counts the stop at its breakpoints.

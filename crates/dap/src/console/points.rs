@@ -372,12 +372,12 @@ impl Console {
 
     /// The path in the target that is meant by a file as typed.
     pub(super) fn remote_path(&mut self, file: &str) -> Result<String, DapError> {
-        let here = absolute(file);
+        let here = self.source_map.in_folder(file).unwrap_or_else(|| absolute(file));
         let is_here = std::path::Path::new(&here).is_file();
-        let known: Vec<String> = self.source_map.known_by_tail(file).into_iter().map(str::to_owned).collect();
         if is_here && let Some(remote) = self.source_map.to_remote(&here) {
             return Ok(remote);
         }
+        let known: Vec<String> = self.source_map.known_by_tail(file).into_iter().map(str::to_owned).collect();
         let own: Vec<&String> = known.iter().filter(|path| !is_library(&Parts::of(path))).collect();
         match (own.as_slice(), known.as_slice()) {
             ([one], _) => return Ok((*one).clone()),

@@ -107,7 +107,7 @@ fn micros(micros: u64) -> String {
 fn seconds(millis: u64) -> String {
     match millis {
         0..1000 => format!("{millis} ms"),
-        _ if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        _ if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
         1000..100_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
         _ => format!("{} s", millis / 1000),
     }

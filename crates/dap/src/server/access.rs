@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 pub fn new_token() -> std::io::Result<String> {
     use std::hash::{BuildHasher as _, Hasher as _};
     let mut bytes = [0_u8; 16];
-    if std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes)).is_err() {
+    if std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .is_err()
+    {
         // Where there is no such file (Windows): the keys of the standard library's hasher are the system's randomness.
         for (index, half) in bytes.chunks_mut(8).enumerate() {
             let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();

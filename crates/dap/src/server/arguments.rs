@@ -80,10 +80,15 @@ pub struct PauseBudget(pub Duration);
 impl<'de> serde::Deserialize<'de> for PauseBudget {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<PauseBudget, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom("a time is written \"30s\", \"2m\", \"500ms\", or as a number of seconds");
+        let wrong = || {
+            serde::de::Error::custom(
+                "a time is written \"30s\", \"2m\", \"500ms\", or as a number of seconds",
+            )
+        };
         match &value {
             Value::Number(number) => {
-                let seconds = number.as_f64().filter(|seconds| (0.0..1e9).contains(seconds)).ok_or_else(wrong)?;
+                let seconds =
+                    number.as_f64().filter(|seconds| (0.0..1e9).contains(seconds)).ok_or_else(wrong)?;
                 Ok(PauseBudget(Duration::from_secs_f64(seconds)))
             }
             Value::String(text) => duration(text).map(PauseBudget).ok_or_else(wrong),
@@ -126,7 +131,9 @@ impl AttachArguments {
         let fields = arguments.as_object().unwrap_or(&empty);
         let mut read = AttachArguments::read(fields)?;
         if let Some(target) = read.target.take_if(|_| !read.targets.is_empty()) {
-            return Err(usage("`target` and `targets` were both given").because(format!("`target` is {target}")));
+            return Err(
+                usage("`target` and `targets` were both given").because(format!("`target` is {target}"))
+            );
         }
         let several = read.targets.len() > 1;
         if several && (read.pid.is_some() || read.host_pid.is_some()) {
@@ -165,7 +172,10 @@ impl AttachArguments {
     pub fn rules(&self) -> Vec<Rule> {
         let base = self.folder();
         let local = |path: &str| base.join(path).to_string_lossy().into_owned();
-        self.source_map.iter().map(|(remote, here)| Rule { remote: remote.clone(), local: local(here) }).collect()
+        self.source_map
+            .iter()
+            .map(|(remote, here)| Rule { remote: remote.clone(), local: local(here) })
+            .collect()
     }
 
     /// The folder whose files are matched with the target's.
@@ -181,19 +191,36 @@ fn usage(what: impl Into<String>) -> Failure {
 }
 
 /// One field; one that is missing or `null` is its default.
-fn take<T: DeserializeOwned + Default>(fields: &Map<String, Value>, name: &str, kind: &str) -> Result<T, Failure> {
+fn take<T: DeserializeOwned + Default>(
+    fields: &Map<String, Value>,
+    name: &str,
+    kind: &str,
+) -> Result<T, Failure> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(T::default()),
-        Some(value) => T::deserialize(value).map_err(|error| {
-            usage(format!("the attach argument `{name}` is not a {kind}")).because(error)
-        }),
+        Some(value) => T::deserialize(value)
+            .map_err(|error| usage(format!("the attach argument `{name}` is not a {kind}")).because(error)),
     }
 }
 
 /// What editors add for themselves.
 const EDITORS_OWN: &[&str] = &[
-    "type", "request", "name", "console", "debugServer", "internalConsoleOptions", "preLaunchTask", "postDebugTask",
-    "presentation", "restart", "noDebug", "order", "adapter", "label", "tcp_connection", "build",
+    "type",
+    "request",
+    "name",
+    "console",
+    "debugServer",
+    "internalConsoleOptions",
+    "preLaunchTask",
+    "postDebugTask",
+    "presentation",
+    "restart",
+    "noDebug",
+    "order",
+    "adapter",
+    "label",
+    "tcp_connection",
+    "build",
 ];
 
 fn unknown(fields: &Map<String, Value>) -> Vec<String> {
@@ -204,7 +231,8 @@ fn unknown(fields: &Map<String, Value>) -> Vec<String> {
 /// The table of the reference page, in Markdown.
 #[must_use]
 pub fn table() -> String {
-    let rows = FIELDS.iter().map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.doc.trim()));
+    let rows =
+        FIELDS.iter().map(|field| format!("| `{}` | {} | {} |\n", field.name, field.kind, field.doc.trim()));
     "| argument | value | meaning |\n|---|---|---|\n".to_owned() + &rows.collect::<String>()
 }
 
@@ -255,7 +283,12 @@ mod tests {
 
     #[test]
     fn a_target_must_be_named_once() {
-        for arguments in [json!({}), Value::Null, json!({"target": "a", "targets": ["b"]}), json!({"targets": ["a", "b"], "pid": 1})] {
+        for arguments in [
+            json!({}),
+            Value::Null,
+            json!({"target": "a", "targets": ["b"]}),
+            json!({"targets": ["a", "b"], "pid": 1}),
+        ] {
             assert_eq!(parse(arguments.clone()).expect_err(&arguments.to_string()).code(), Code::Usage);
         }
         assert_eq!(parse(json!({"hostPid": 7})).unwrap().names(), ["pid/7"]);

@@ -134,7 +134,12 @@ impl Connection {
             None => None,
             Some(name) => match self.shared.children.add_child(name) {
                 Some(child) => Some(child),
-                None => return self.refuse(request, "the session this belonged to is over").await.map(|()| false),
+                None => {
+                    return self
+                        .refuse(request, "the session this belonged to is over")
+                        .await
+                        .map(|()| false);
+                }
             },
         };
         if !arguments.unknown.is_empty() {
@@ -283,7 +288,11 @@ async fn read(
 type FirstLine = (Vec<u8>, tokio::sync::oneshot::Sender<String>);
 
 /// Cuts off the first line if it holds the token; gives everything back while that cannot be said yet.
-fn first_line(begun: Vec<u8>, first: tokio::sync::oneshot::Sender<String>, decoder: &mut FrameDecoder) -> Option<FirstLine> {
+fn first_line(
+    begun: Vec<u8>,
+    first: tokio::sync::oneshot::Sender<String>,
+    decoder: &mut FrameDecoder,
+) -> Option<FirstLine> {
     const WORD: &[u8] = b"token ";
     let length = begun.len().min(WORD.len());
     if begun[..length] != WORD[..length] || begun.len() > MAX_LINE && !begun[..MAX_LINE].contains(&b'\n') {

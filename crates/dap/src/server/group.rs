@@ -29,11 +29,7 @@ use super::{
     member::{Member, Pending},
     queue::Gone,
 };
-use crate::{
-    console::output::Output,
-    link::LinkEvent,
-    views::Capabilities,
-};
+use crate::{console::output::Output, link::LinkEvent, views::Capabilities};
 
 /// Events of the adapters' that wait to be taken.
 const WAITING: usize = 64;
@@ -69,6 +65,9 @@ enum Done {
     Entry(usize),
 }
 
+/// Both ends of a queue.
+type Ends<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 /// One editor and its adapters.
 pub(super) struct Group<'a> {
     connection: &'a mut Connection,
@@ -94,8 +93,9 @@ pub(super) struct Group<'a> {
     verified: HashMap<i64, HashSet<usize>>,
     parent: CancellationToken,
     pumps: CancellationToken,
-    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
-    events: (mpsc::Sender<(usize, LinkEvent)>, mpsc::Receiver<(usize, LinkEvent)>),
+    done: Ends<Done>,
+    /// By member.
+    events: Ends<(usize, LinkEvent)>,
 }
 
 impl<'a> Group<'a> {
@@ -208,7 +208,8 @@ impl<'a> Group<'a> {
 
     /// Lets every target go and waits for the agents' last words; answers the editor's `disconnect` in time.
     async fn end(&mut self) {
-        let mut open: HashSet<usize> = (0..self.members.len()).filter(|index| !self.members[*index].over).collect();
+        let mut open: HashSet<usize> =
+            (0..self.members.len()).filter(|index| !self.members[*index].over).collect();
         let mut last_words = Vec::new();
         let (queue, events) = (&mut self.connection.queue, &mut self.events.1);
         let leave = async {
@@ -272,7 +273,12 @@ impl<'a> Group<'a> {
 
 /// A target is only ever let go: what ends or restarts it is not offered.
 fn tame(capabilities: &mut Capabilities) {
-    for name in ["supportTerminateDebuggee", "supportSuspendDebuggee", "supportsTerminateRequest", "supportsRestartRequest"] {
+    for name in [
+        "supportTerminateDebuggee",
+        "supportSuspendDebuggee",
+        "supportsTerminateRequest",
+        "supportsRestartRequest",
+    ] {
         capabilities.0.insert(name.into(), false.into());
     }
     // Both are answered on this side where the adapter cannot.

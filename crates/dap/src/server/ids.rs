@@ -48,7 +48,8 @@ const NAMED: &[(&str, Kind)] = &[
 const LISTS: &[(&str, Kind)] = &[("hitBreakpointIds", Kind::Breakpoint), ("threadIds", Kind::Thread)];
 
 /// Fields that hold a name of the adapter's own, as text.
-const TEXTS: &[&str] = &["memoryReference", "instructionPointerReference", "instructionReference", "dataId", "progressId"];
+const TEXTS: &[&str] =
+    &["memoryReference", "instructionPointerReference", "instructionReference", "dataId", "progressId"];
 
 /// One kind of number.
 #[derive(Debug, Default)]
@@ -115,7 +116,9 @@ impl Ids {
     /// Translates everything in a message from a member.
     pub(crate) fn incoming(&mut self, member: usize, value: &mut Value) {
         if !self.single {
-            walk(value, 0, &mut |kind, number| Some(self.our(kind, member, number)), &|text| format!("{member}:{text}"));
+            walk(value, 0, &mut |kind, number| Some(self.our(kind, member, number)), &|text| {
+                format!("{member}:{text}")
+            });
         }
     }
 
@@ -138,7 +141,9 @@ impl Ids {
             return Some(0);
         }
         let fields = arguments.as_object()?;
-        let number = |(name, kind): &(&str, Kind)| self.their(*kind, fields.get(*name)?.as_i64()?).map(|(member, _)| member);
+        let number = |(name, kind): &(&str, Kind)| {
+            self.their(*kind, fields.get(*name)?.as_i64()?).map(|(member, _)| member)
+        };
         let text = |name: &&str| fields.get(*name)?.as_str()?.split_once(':')?.0.parse().ok();
         let source = || fields.get("source").and_then(|source| self.member_of(source));
         NUMBERS.iter().find_map(number).or_else(|| TEXTS.iter().find_map(text)).or_else(source)
@@ -175,7 +180,8 @@ fn field(
     let kind = |list: &[(&str, Kind)]| list.iter().find(|(field, _)| *field == name).map(|(_, kind)| *kind);
     let mut change = |kind: Kind, value: &mut Value| {
         // 0 means "none" for all of them but frames, where gdb and pydevd count from 0.
-        if let Some(old) = value.as_i64().filter(|old| *old != 0 || matches!(kind, Kind::Frame | Kind::Breakpoint))
+        if let Some(old) =
+            value.as_i64().filter(|old| *old != 0 || matches!(kind, Kind::Frame | Kind::Breakpoint))
             && let Some(new) = number(kind, old)
         {
             *value = new.into();
@@ -253,7 +259,17 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
-        let names = ["threadId", "frameId", "variablesReference", "id", "threads", "breakpoints", "x", "dataId", "source"];
+        let names = [
+            "threadId",
+            "frameId",
+            "variablesReference",
+            "id",
+            "threads",
+            "breakpoints",
+            "x",
+            "dataId",
+            "source",
+        ];
         for _ in 0..2000 {
             let mut value = json!(random(5));
             for _ in 0..random(6) {

@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pepo_wire::{
-    Failure, FailureExt as _,
-    agent::Opened,
-    dap::Message,
-};
+use pepo_wire::{Failure, FailureExt as _, agent::Opened, dap::Message};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -84,10 +80,16 @@ pub(crate) struct Member {
 
 impl Member {
     /// Opens a session on the one target of `arguments`, up to the answer to `initialize`.
-    pub(crate) async fn open(shared: &Shared, arguments: &AttachArguments, client: &Value) -> Result<Member, Failure> {
+    pub(crate) async fn open(
+        shared: &Shared,
+        arguments: &AttachArguments,
+        client: &Value,
+    ) -> Result<Member, Failure> {
         let target = shared.opener.open(arguments).await?;
         let mut debuggee = Debuggee::new(target.link);
-        if let Err(error) = debuggee.initialize(client, &json_object(&target.opened.initialize_arguments)).await {
+        if let Err(error) =
+            debuggee.initialize(client, &json_object(&target.opened.initialize_arguments)).await
+        {
             // The first reason is the one to tell.
             let _ = debuggee.detach().await;
             return Err(error.failure());
@@ -120,7 +122,12 @@ impl Member {
     }
 
     /// Starts the two tasks that carry its messages; both end with the session, or when `stop` is cancelled.
-    pub(crate) fn start(&mut self, index: usize, events: mpsc::Sender<(usize, LinkEvent)>, stop: CancellationToken) {
+    pub(crate) fn start(
+        &mut self,
+        index: usize,
+        events: mpsc::Sender<(usize, LinkEvent)>,
+        stop: CancellationToken,
+    ) {
         if let Some(mut link) = self.link.take() {
             tokio::spawn(async move {
                 loop {
@@ -154,7 +161,9 @@ impl Member {
 
     /// Sends a request and notes who waits for its answer. Never waits: an adapter that takes nothing any more is refused.
     pub(crate) fn send(&mut self, command: &str, arguments: Value, pending: Pending) -> Result<i64, Pending> {
-        let Some(room) = self.to_adapter.as_ref().and_then(|queue| queue.try_reserve().ok()) else { return Err(pending) };
+        let Some(room) = self.to_adapter.as_ref().and_then(|queue| queue.try_reserve().ok()) else {
+            return Err(pending);
+        };
         if self.over || self.pending.len() >= MAX_PENDING {
             return Err(pending);
         }

@@ -14,7 +14,11 @@ use super::{
 };
 
 /// Carries a parent to its end.
-pub(super) async fn run(connection: &mut Connection, attach: &Message, arguments: &AttachArguments) -> Result<(), Gone> {
+pub(super) async fn run(
+    connection: &mut Connection,
+    attach: &Message,
+    arguments: &AttachArguments,
+) -> Result<(), Gone> {
     let Ok(name) = access::new_token() else {
         return connection.refuse(attach, "the system gives no random numbers").await;
     };
@@ -64,13 +68,21 @@ async fn carry(
                     let text = format!("{target}: the editor opened no session: {}\n", message.error_text());
                     connection.say(&text).await?;
                     if refused == count {
-                        return connection.queue.send(Message::event(0, "terminated", Value::Null)).await.map(drop);
+                        return connection
+                            .queue
+                            .send(Message::event(0, "terminated", Value::Null))
+                            .await
+                            .map(drop);
                     }
                 }
             }
             Some(MessageKind::Request) => match message.command().unwrap_or_default() {
                 "disconnect" | "terminate" => {
-                    return connection.queue.send(Message::response(0, &message, Value::Null)).await.map(drop);
+                    return connection
+                        .queue
+                        .send(Message::response(0, &message, Value::Null))
+                        .await
+                        .map(drop);
                 }
                 _ => answer(connection, &message).await?,
             },
@@ -105,7 +117,11 @@ async fn answer(connection: &mut Connection, request: &Message) -> Result<(), Go
             };
             json!({"breakpoints": wished.map(|list| list.iter().map(yes).collect::<Vec<_>>()).unwrap_or_default()})
         }
-        _ => return connection.refuse(request, "this belongs to one of the targets: choose its session").await,
+        _ => {
+            return connection
+                .refuse(request, "this belongs to one of the targets: choose its session")
+                .await;
+        }
     };
     connection.queue.send(Message::response(0, request, body)).await.map(drop)
 }

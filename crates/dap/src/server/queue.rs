@@ -28,7 +28,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A queue whose frames a task of its own writes to `writer`; it ends with the queue, or with the first write that fails.
-    pub(crate) fn new(mut writer: impl AsyncWrite + Send + Unpin + 'static, stop: CancellationToken) -> Queue {
+    pub(crate) fn new(
+        mut writer: impl AsyncWrite + Send + Unpin + 'static,
+        stop: CancellationToken,
+    ) -> Queue {
         let (frames, mut queued) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(MESSAGES);
         tokio::spawn(async move {
             while let Some((frame, _room)) = queued.recv().await {

@@ -97,10 +97,13 @@ const LIBRARIES: &[&[&str]] = &[
     &["rustlib"],
 ];
 
-/// Does the path lie in a folder of libraries?
+/// Does the path lie in a folder of libraries? One without a root is a library's too: the C library is built so.
 #[must_use]
 pub fn is_library(path: &Parts) -> bool {
     let names = &path.names;
+    if !path.rooted && path.drive.is_empty() {
+        return true;
+    }
     LIBRARIES.iter().any(|folder| {
         names.windows(folder.len()).any(|window| window.iter().zip(*folder).all(|(one, two)| one == two))
     })

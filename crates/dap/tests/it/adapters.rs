@@ -1,10 +1,11 @@
 //! Bare adapters on fixture programs, as links.
 
 use std::{
+    collections::BTreeMap,
     io::Read as _,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
 };
 
 use pepo_dap::{Link, StreamLink};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
-    process::{Child, Command},
+    process::Command,
 };
 
 /// A real adapter.
@@ -55,7 +56,8 @@ impl Adapter {
             Adapter::Python => return debugpy().map(Path::to_path_buf),
         };
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let tools = std::env::var_os("PEPO_TOOLS").map(PathBuf::from).unwrap_or(home.join(".cache/pepo/tools"));
+        let tools =
+            std::env::var_os("PEPO_TOOLS").map(PathBuf::from).unwrap_or(home.join(".cache/pepo/tools"));
         let path = tools.join(folder).join("bin").join(program);
         path.is_file().then_some(path)
     }
@@ -67,28 +69,33 @@ impl Adapter {
             return None;
         }
         let fixture = fixtures::build(self.language(), "loop", Variant::debug());
-        let running = pepo_testkit::spawn(&fixture, &["1000"]);
+        let running = match self {
+            Adapter::Python => listening_python(&fixture),
+            _ => pepo_testkit::spawn(&fixture, &["1000"]),
+        };
         Some((fixture, running))
     }
 
     /// The adapter, waiting for `initialize`, and what an agent would say of it.
-    pub(crate) async fn open(self, fixture: &Fixture, pid: u32) -> (Box<dyn Link>, Opened, Child) {
+    pub(crate) async fn open(self, fixture: &Fixture, pid: u32) -> (Box<dyn Link>, Opened) {
         let program = self.program().expect("whoever has a target has its adapter");
         let (attach, quirks): (Value, &[&str]) = match self {
             Adapter::Delve => (json!({"mode": "local", "processId": pid, "stopOnEntry": false}), &[]),
-            Adapter::Gdb => {
-                (json!({"pid": pid, "program": fixture.path}), &["continue-after-attach", "breakpoints-verify-late"])
-            }
+            Adapter::Gdb => (
+                json!({"pid": pid, "program": fixture.path}),
+                &["continue-after-attach", "breakpoints-verify-late"],
+            ),
             Adapter::Lldb => (json!({"pid": pid, "stopOnEntry": false}), &[]),
-            Adapter::Python => (json!({"processId": pid, "justMyCode": true}), &[]),
+            Adapter::Python => (json!({"justMyCode": true}), &[]),
         };
-        let (link, child): (Box<dyn Link>, Child) = match self {
+        let link: Box<dyn Link> = match self {
             Adapter::Delve => open_delve(&program).await,
             Adapter::Gdb => over_pipes(Command::new(program).args(["-q", "-nx", "-i=dap"])),
             Adapter::Lldb => over_pipes(&mut Command::new(program)),
             Adapter::Python => {
-                let python = &fixture.python.as_ref().expect("a script has an interpreter").path;
-                over_pipes(Command::new(python).args(["-m", "debugpy.adapter"]).env("PYTHONPATH", program))
+                let port =
+                    PORTS.lock().expect("no test panics with it").get(&pid).copied().expect("it listens");
+                connect(&format!("127.0.0.1:{port}")).await
             }
         };
         let opened = Opened {
@@ -101,11 +108,11 @@ impl Adapter {
             sources: vec![fixture.source.display().to_string()],
             ..Opened::default()
         };
-        (link, opened, child)
+        (link, opened)
     }
 }
 
-fn over_pipes(command: &mut Command) -> (Box<dyn Link>, Child) {
+fn over_pipes(command: &mut Command) -> Box<dyn Link> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -114,10 +121,11 @@ fn over_pipes(command: &mut Command) -> (Box<dyn Link>, Child) {
         .spawn()
         .expect("the adapter starts");
     let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-    (Box::new(StreamLink::new(stdout, stdin)), child)
+    tokio::spawn(async move { child.wait().await });
+    Box::new(StreamLink::new(stdout, stdin))
 }
 
-async fn open_delve(program: &Path) -> (Box<dyn Link>, Child) {
+async fn open_delve(program: &Path) -> Box<dyn Link> {
     let mut child = Command::new(program)
         .args(["dap", "--listen=127.0.0.1:0", "--check-go-version=false"])
         .stdin(Stdio::null())
@@ -128,11 +136,39 @@ async fn open_delve(program: &Path) -> (Box<dyn Link>, Child) {
         .expect("delve starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let line = lines.next_line().await.expect("delve speaks").expect("delve says where it listens");
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let address = line.rsplit(' ').next().expect("the address stands last").to_owned();
-    let stream = TcpStream::connect(&address).await.expect("delve listens where it says");
+    tokio::spawn(async move {
+        while let Ok(Some(_)) = lines.next_line().await {}
+        child.wait().await
+    });
+    connect(line.rsplit(' ').next().expect("the address stands last")).await
+}
+
+async fn connect(address: &str) -> Box<dyn Link> {
+    let stream = TcpStream::connect(address).await.expect("it listens where it says");
     stream.set_nodelay(true).expect("a socket");
-    (Box::new(StreamLink::over(stream)), child)
+    Box::new(StreamLink::over(stream))
+}
+
+/// Where debugpy listens inside the targets, by their process ids.
+static PORTS: Mutex<BTreeMap<u32, u16>> = Mutex::new(BTreeMap::new());
+
+/// The script with debugpy's own server in it: putting it into a running process is not what is tested here.
+fn listening_python(fixture: &Fixture) -> Running {
+    const START: &str = "import sys, runpy; sys.path.insert(0, sys.argv[1]); import debugpy; \
+        print('port', debugpy.listen(('127.0.0.1', 0))[1], flush=True); script = sys.argv[2]; \
+        sys.argv = [script, '1000']; runpy.run_path(script, run_name='__main__')";
+    let python = &fixture.python.as_ref().expect("a script has an interpreter").path;
+    let mut command = std::process::Command::new(python);
+    command
+        .args(["-Xfrozen_modules=off", "-c", START])
+        .arg(debugpy().expect("asked before"))
+        .arg(&fixture.source);
+    let running = pepo_testkit::spawn_command(&mut command);
+    let line = running.wait_for_line("port ", std::time::Duration::from_secs(20));
+    let port = line.rsplit(' ').next().and_then(|port| port.parse().ok()).expect("a port");
+    PORTS.lock().expect("no test panics with it").insert(running.pid(), port);
+    running.wait_started();
+    running
 }
 
 /// The unpacked wheel of debugpy's, if it is on this machine.

@@ -107,8 +107,13 @@ fn kind_fits(kind: &Value, value: &Value) -> bool {
 
 #[test]
 fn the_validator_sees_what_is_wrong() {
-    let Some(good) = complaints(&serde_json::json!({"seq": 1, "type": "event", "event": "stopped", "body": {"reason": "step"}})) else {
-        return pepo_testkit::skip("dap-schema", "the wheel with the protocol's schema is not here (cargo xtask setup)");
+    let Some(good) = complaints(
+        &serde_json::json!({"seq": 1, "type": "event", "event": "stopped", "body": {"reason": "step"}}),
+    ) else {
+        return pepo_testkit::skip(
+            "dap-schema",
+            "the wheel with the protocol's schema is not here (cargo xtask setup)",
+        );
     };
     assert_eq!(good, Vec::<String>::new());
     for bad in [

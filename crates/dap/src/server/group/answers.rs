@@ -74,11 +74,16 @@ impl Group<'_> {
     }
 
     /// The answer to a request of the editor's own.
-    async fn answer_editor(&mut self, index: usize, request: Message, mut answer: Message) -> Result<(), Gone> {
+    async fn answer_editor(
+        &mut self,
+        index: usize,
+        request: Message,
+        mut answer: Message,
+    ) -> Result<(), Gone> {
         let command = request.command().unwrap_or_default().to_owned();
         if POINTS.contains(&command.as_str()) {
             if let Some(key) = request.fields.get("__pepoRearm").and_then(Value::as_str) {
-                return self.rearmed(index, &key.to_owned(), &answer).await;
+                return self.rearmed(index, key, &answer).await;
             }
             let path = self.sent_path(index, &request);
             self.members[index].note_ids(&command, &path, answer.body());
@@ -122,7 +127,11 @@ impl Group<'_> {
                 self.event("breakpoint", gone).await?;
             }
             let reason = if shown == our { "changed" } else { "new" };
-            self.event("breakpoint", json!({"reason": reason, "breakpoint": {"id": shown, "verified": verified}})).await?;
+            self.event(
+                "breakpoint",
+                json!({"reason": reason, "breakpoint": {"id": shown, "verified": verified}}),
+            )
+            .await?;
         }
         if let Some(armed) = self.members[index].armed.get_mut(key) {
             armed.ids = list.iter().filter_map(|one| one.get("id").and_then(Value::as_i64)).collect();
@@ -131,7 +140,12 @@ impl Group<'_> {
     }
 
     /// One answer of several; the last one answers the editor.
-    pub(super) async fn answer_fan(&mut self, index: usize, number: u64, answer: Message) -> Result<(), Gone> {
+    pub(super) async fn answer_fan(
+        &mut self,
+        index: usize,
+        number: u64,
+        answer: Message,
+    ) -> Result<(), Gone> {
         let Some(fan) = self.fans.get_mut(&number) else { return Ok(()) };
         fan.answers.push((index, answer));
         fan.waiting -= 1;
@@ -157,7 +171,11 @@ impl Group<'_> {
             self.connection.refuse(&fan.request, &words).await?;
         } else {
             for (index, answer) in fan.answers.iter().filter(|(_, answer)| !answer.success()) {
-                let text = format!("{}: `{command}` was refused: {}\n", self.members[*index].name, answer.error_text());
+                let text = format!(
+                    "{}: `{command}` was refused: {}\n",
+                    self.members[*index].name,
+                    answer.error_text()
+                );
                 self.connection.say(&text).await?;
             }
             fan.answers.retain(|(_, answer)| answer.success());
@@ -183,7 +201,9 @@ impl Group<'_> {
             self.ids.incoming(*index, &mut body);
             self.references.incoming(*index, &mut self.members[*index], &mut body);
             let name = self.members[*index].name.clone();
-            for mut one in body.get_mut(list).and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default() {
+            for mut one in
+                body.get_mut(list).and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default()
+            {
                 if command == "threads" {
                     let own = one.get("name").and_then(Value::as_str).unwrap_or_default();
                     one["name"] = format!("{name}: {own}").into();
@@ -202,7 +222,11 @@ impl Group<'_> {
             self.members[*index].note_ids(command, &path, answer.body());
             let mut body = answer.body().clone();
             self.references.incoming(*index, &mut self.members[*index], &mut body);
-            let list = body.get_mut("breakpoints").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+            let list = body
+                .get_mut("breakpoints")
+                .and_then(Value::as_array_mut)
+                .map(std::mem::take)
+                .unwrap_or_default();
             for (at, mut one) in list.into_iter().enumerate() {
                 let verified = one.get("verified").and_then(Value::as_bool).unwrap_or(false);
                 let their = one.get("id").and_then(Value::as_i64);
@@ -221,7 +245,11 @@ impl Group<'_> {
                 }
                 match merged.get_mut(at) {
                     None => merged.push(one),
-                    Some(first) if verified && first.get("verified").and_then(Value::as_bool) != Some(true) => *first = one,
+                    Some(first)
+                        if verified && first.get("verified").and_then(Value::as_bool) != Some(true) =>
+                    {
+                        *first = one
+                    }
                     Some(first) => {
                         if let (Some(our), None) = (our, first.get("id")) {
                             first["id"] = our.into();

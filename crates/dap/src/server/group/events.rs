@@ -80,7 +80,8 @@ impl Group<'_> {
                 body.insert("allThreadsContinued".into(), false.into());
             }
             "breakpoint" => {
-                let verified = body.get("breakpoint").and_then(|one| one.get("verified")).and_then(Value::as_bool);
+                let verified =
+                    body.get("breakpoint").and_then(|one| one.get("verified")).and_then(Value::as_bool);
                 let id = body.get("breakpoint").and_then(|one| one.get("id")).and_then(Value::as_i64);
                 if let (Some(id), Some(verified)) = (id, verified) {
                     let anywhere = self.set_verified(id, index, verified);
@@ -133,7 +134,8 @@ impl Group<'_> {
     pub(super) async fn on_pause(&mut self, index: usize, report: &PauseReport) -> Result<(), Gone> {
         let member = &mut self.members[index];
         let used = report.window_millis.saturating_mul(100) / report.budget_millis.max(1);
-        let mark = TELL_AT.into_iter().filter(|mark| report.budget_millis > 0 && used >= *mark).max().unwrap_or(0);
+        let mark =
+            TELL_AT.into_iter().filter(|mark| report.budget_millis > 0 && used >= *mark).max().unwrap_or(0);
         let tell = report.standing && mark > member.pause_told;
         member.pause_told = mark;
         let body = json!({
@@ -145,8 +147,10 @@ impl Group<'_> {
         });
         self.event("pepo/pause", body).await?;
         if tell {
-            let said =
-                Output::Pause { stood_still_millis: report.window_millis, budget_millis: report.budget_millis };
+            let said = Output::Pause {
+                stood_still_millis: report.window_millis,
+                budget_millis: report.budget_millis,
+            };
             self.say_of(index, &plain(&said)).await?;
         }
         Ok(())
@@ -173,7 +177,8 @@ impl Group<'_> {
         for id in ids {
             let our = self.ids.our(Kind::Breakpoint, index, id);
             if single || !self.set_verified(our, index, false) {
-                let message = "cleared: the pause budget was spent; `rearm` in the debug console sets it again";
+                let message =
+                    "cleared: the pause budget was spent; `rearm` in the debug console sets it again";
                 let breakpoint = json!({"id": our, "verified": false, "message": message});
                 self.event("breakpoint", json!({"reason": "changed", "breakpoint": breakpoint})).await?;
             }
@@ -195,7 +200,9 @@ impl Group<'_> {
         for (_, pending) in pending {
             match pending {
                 crate::server::member::Pending::Editor(request) => {
-                    self.connection.refuse(&request, &format!("the session is over ({})", closed.reason)).await?;
+                    self.connection
+                        .refuse(&request, &format!("the session is over ({})", closed.reason))
+                        .await?;
                 }
                 crate::server::member::Pending::Fan(fan) => {
                     let none = Message::refusal(0, &Message::request(0, "", Value::Null), &closed.reason);

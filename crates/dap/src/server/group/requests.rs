@@ -4,18 +4,20 @@ use pepo_wire::dap::Message;
 use serde_json::{Value, json};
 
 use super::{Done, Fan, Go, Group};
-use crate::server::{
-    ids::Kind,
-    member::Pending,
-    queue::Gone,
-};
+use crate::server::{ids::Kind, member::Pending, queue::Gone};
 
 /// Requests that hold the whole list of their breakpoints.
 pub(super) const POINTS: &[&str] =
     &["setBreakpoints", "setFunctionBreakpoints", "setDataBreakpoints", "setInstructionBreakpoints"];
 /// Requests for every adapter.
 const FOR_ALL: &[&str] = &[
-    "configurationDone", "loadedSources", "modules", "setBreakpoints", "setExceptionBreakpoints", "setFunctionBreakpoints", "threads",
+    "configurationDone",
+    "loadedSources",
+    "modules",
+    "setBreakpoints",
+    "setExceptionBreakpoints",
+    "setFunctionBreakpoints",
+    "threads",
 ];
 /// The most fan-outs under way.
 const MAX_FANS: usize = 1024;
@@ -35,7 +37,9 @@ impl Group<'_> {
                 self.terminate().await?;
                 return Ok(Go::End);
             }
-            "initialize" | "attach" | "launch" => self.connection.refuse(&request, "this session is attached already").await?,
+            "initialize" | "attach" | "launch" => {
+                self.connection.refuse(&request, "this session is attached already").await?
+            }
             "restart" => self.connection.refuse(&request, "a target is never restarted from here").await?,
             "cancel" => self.cancel(&request).await?,
             "source" if self.references.asked(request.arguments()).is_some() => self.source(request),
@@ -56,7 +60,7 @@ impl Group<'_> {
     async fn pass(&mut self, request: Message, command: &str) -> Result<(), Gone> {
         let ours = self.references.asked(request.arguments()).map(|(member, _)| member);
         if FOR_ALL.contains(&command) && ours.is_none() {
-            return self.to_all(request, command).await;
+            return self.pass_to_all(request, command).await;
         }
         let named = ours.or_else(|| self.ids.member_of(request.arguments()));
         let index = named.unwrap_or(self.focus).min(self.members.len() - 1);
@@ -66,7 +70,9 @@ impl Group<'_> {
         }
         let mut arguments = request.arguments().clone();
         self.translate(index, command, &mut arguments).await?;
-        if let Err(Pending::Editor(request)) = self.members[index].send(command, arguments, Pending::Editor(request)) {
+        if let Err(Pending::Editor(request)) =
+            self.members[index].send(command, arguments, Pending::Editor(request))
+        {
             self.connection.refuse(&request, "the debugger takes nothing any more").await?;
         }
         Ok(())
@@ -94,14 +100,15 @@ impl Group<'_> {
     }
 
     /// The same request to every member that knows it.
-    async fn to_all(&mut self, request: Message, command: &str) -> Result<(), Gone> {
+    async fn pass_to_all(&mut self, request: Message, command: &str) -> Result<(), Gone> {
         if command == "configurationDone" {
             self.configured = true;
         }
         self.last_fan += 1;
         let mut fan = Fan { request, answers: Vec::new(), waiting: 0 };
         for index in 0..self.members.len() {
-            if self.members[index].over || !self.members[index].offers(command) || self.fans.len() >= MAX_FANS {
+            if self.members[index].over || !self.members[index].offers(command) || self.fans.len() >= MAX_FANS
+            {
                 continue;
             }
             let mut arguments = fan.request.arguments().clone();
@@ -147,7 +154,8 @@ impl Group<'_> {
 
     /// An adapter that does not know `singleThread` is not told of it.
     fn strip_single_thread(&self, request: &mut Message) {
-        let member = self.ids.member_of(request.arguments()).unwrap_or(self.focus).min(self.members.len() - 1);
+        let member =
+            self.ids.member_of(request.arguments()).unwrap_or(self.focus).min(self.members.len() - 1);
         if !self.members[member].capabilities.has("supportsSingleThreadExecutionRequests")
             && let Some(arguments) = request.fields.get_mut("arguments").and_then(Value::as_object_mut)
         {
@@ -176,7 +184,10 @@ impl Group<'_> {
         tokio::spawn(async move {
             let content = match files {
                 Some(files) => files.read(&path).await,
-                None => Err(pepo_wire::Failure::new(pepo_wire::Code::FileNotFound, format!("{path} cannot be read"))),
+                None => Err(pepo_wire::Failure::new(
+                    pepo_wire::Code::FileNotFound,
+                    format!("{path} cannot be read"),
+                )),
             };
             // The editor may be gone meanwhile.
             let _ = done.send(Done::Source(request, content)).await;
@@ -185,8 +196,11 @@ impl Group<'_> {
 
     /// `rearm`, typed in the editor's console after the budget was spent.
     fn is_rearm(&self, request: &Message) -> bool {
-        let text = |name: &str| request.arguments().get(name).and_then(Value::as_str).unwrap_or_default().trim();
-        text("context") == "repl" && text("expression") == "rearm" && self.members.iter().any(|member| member.cleared)
+        let text =
+            |name: &str| request.arguments().get(name).and_then(Value::as_str).unwrap_or_default().trim();
+        text("context") == "repl"
+            && text("expression") == "rearm"
+            && self.members.iter().any(|member| member.cleared)
     }
 
     /// Sets all breakpoints again that were cleared.

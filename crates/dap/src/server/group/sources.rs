@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::{server::member::Member, source_map::{paths::Parts, rewrite::each_source}};
+use crate::{
+    server::member::Member,
+    source_map::{paths::Parts, rewrite::each_source},
+};
 
 /// Where our numbers begin: far from those of any adapter.
 const FIRST: i64 = 0x7000_0000;
@@ -37,7 +40,9 @@ impl References {
     /// The source that a request of the editor's asks for, if it is one of ours: (member, path in the target).
     pub(super) fn asked(&self, arguments: &Value) -> Option<(usize, String)> {
         let number = |value: &Value| value.get("sourceReference").and_then(Value::as_i64);
-        let number = number(arguments).filter(|number| *number >= FIRST).or_else(|| number(arguments.get("source")?))?;
+        let number = number(arguments)
+            .filter(|number| *number >= FIRST)
+            .or_else(|| number(arguments.get("source")?))?;
         self.known.get(&number).cloned()
     }
 

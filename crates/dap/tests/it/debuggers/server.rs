@@ -88,8 +88,12 @@ impl Two {
     }
 
     fn opener(&self) -> Bare {
-        Bare::one("orders", Adapter::Delve, &self.first.0, self.first.1.pid())
-            .and("payments", Adapter::Gdb, &self.second.0, self.second.1.pid())
+        Bare::one("orders", Adapter::Delve, &self.first.0, self.first.1.pid()).and(
+            "payments",
+            Adapter::Gdb,
+            &self.second.0,
+            self.second.1.pid(),
+        )
     }
 
     fn points(&self) -> Vec<(String, u32)> {
@@ -107,8 +111,10 @@ async fn stopped_target(editor: &mut Editor) -> (String, Value) {
     let stopped = editor.event("stopped").await;
     assert_eq!(stopped["allThreadsStopped"], false, "{stopped}");
     let threads = editor.ask("threads", Value::Null).await;
-    let thread = threads["threads"].as_array().expect("threads").iter().find(|one| one["id"] == stopped["threadId"]);
-    let name = thread.unwrap_or_else(|| panic!("{stopped} is none of {threads}"))["name"].as_str().expect("a name");
+    let thread =
+        threads["threads"].as_array().expect("threads").iter().find(|one| one["id"] == stopped["threadId"]);
+    let name =
+        thread.unwrap_or_else(|| panic!("{stopped} is none of {threads}"))["name"].as_str().expect("a name");
     (name.split(':').next().expect("a target").to_owned(), stopped["threadId"].clone())
 }
 
@@ -119,7 +125,13 @@ async fn several_targets_are_threads_of_one_session() {
     let mut editor = Editor::of(two.opener().shared());
     let points = two.points();
     let points: Vec<(&str, u32)> = points.iter().map(|(path, line)| (path.as_str(), *line)).collect();
-    let set = editor.attach(json!({"supportsStartDebuggingRequest": true}), json!({"targets": ["orders", "payments"]}), &points).await;
+    let set = editor
+        .attach(
+            json!({"supportsStartDebuggingRequest": true}),
+            json!({"targets": ["orders", "payments"]}),
+            &points,
+        )
+        .await;
     assert_ne!(set[0]["id"], set[1]["id"]);
     let (one, thread) = stopped_target(&mut editor).await;
     let (other, other_thread) = stopped_target(&mut editor).await;
