@@ -131,7 +131,13 @@ pub fn check(request: &CheckRequest, env: &CheckEnv) -> Result<CheckResponse, Fa
     };
     let process = find::resolve(target)?;
     let facts = Facts::of(&process, env, &request.debugger)?;
-    Ok(CheckResponse { process: list::describe(&process).ok(), findings: ask(RULES, &facts, &request.verbs) })
+    let mut shown = list::describe(&process).ok();
+    if let (Some(runtime), Ok((chosen, _))) =
+        (shown.as_mut().and_then(|shown| shown.runtime.as_mut()), &facts.debugger)
+    {
+        runtime.debugger = chosen.name.to_owned();
+    }
+    Ok(CheckResponse { process: shown, findings: ask(RULES, &facts, &request.verbs) })
 }
 
 /// What the rules say, for the wanted verbs alone; none means all.

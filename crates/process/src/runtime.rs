@@ -142,6 +142,7 @@ pub fn detect(process: &Process) -> RuntimeFacts {
     }
     if let Some(exe) = facts.exe.clone() {
         facts.debug_info = exe.debug_info(process, &facts.executable);
+        facts.optimised = exe.optimised(process);
     }
     facts
 }
@@ -165,7 +166,7 @@ pub fn detect_by_exe(process: &Process) -> RuntimeFacts {
         version: exe.version(language, &name),
         libc: exe.elf.libc,
         debug_info: if exe.elf.has_debug_info { DebugInfo::Present } else { DebugInfo::Absent },
-        optimised: exe.optimised(),
+        optimised: exe.optimised_go(),
         stripped: !exe.elf.has_symtab,
         build_id: exe.elf.build_id.clone(),
         executable: path,

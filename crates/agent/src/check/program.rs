@@ -55,7 +55,7 @@ pub(super) fn debug_info(facts: &Facts) -> Vec<Said> {
         DebugInfo::Elsewhere(name) => {
             let failure = Failure::new(
                 Code::NoDebugInfo,
-                "the debug information is in a file that is not in the container",
+                "the debug information is in a file that is not in the target",
             )
             .because(match name {
                 Some(name) => format!("it is called {name}"),

@@ -16,8 +16,8 @@ const UNITS: usize = 24;
 const UNIT: u64 = 16 << 10;
 /// Most bytes of the abbreviations of one unit.
 const ABBREVIATIONS: u64 = 64 << 10;
-/// Most bytes of a section that are decompressed.
-const DECOMPRESSED: u64 = 8 << 20;
+/// Most bytes of a section that are decompressed: what the first units name stands near the beginning.
+const DECOMPRESSED: u64 = 1 << 20;
 
 /// How the first unit of interest was compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,7 +77,7 @@ pub struct ElfFacts {
     pub has_gopclntab: bool,
     /// What Go's linker wrote.
     pub go: Option<GoBuild>,
-    /// Who compiled it.
+    /// Who compiled it; not looked for where only a list is made.
     pub producer: Option<Producer>,
     /// Libraries it needs, as it names them.
     pub needed: Vec<String>,
@@ -87,6 +87,12 @@ impl<S: Source> Elf<S> {
     /// Reads everything of interest; what is broken is left out.
     #[must_use]
     pub fn facts(&self) -> ElfFacts {
+        ElfFacts { producer: self.producer(), ..self.facts_for_lists() }
+    }
+
+    /// As [`Elf::facts`] without the producer, which takes longer than all the rest.
+    #[must_use]
+    pub(crate) fn facts_for_lists(&self) -> ElfFacts {
         let interpreter = self.interpreter();
         let dynamic = self.dynamic();
         let is_static = interpreter.is_none() && dynamic.needed.is_empty();
@@ -106,7 +112,7 @@ impl<S: Source> Elf<S> {
             has_symtab: self.has_section(".symtab"),
             has_gopclntab: self.has_section(".gopclntab") || self.has_section(".data.rel.ro.gopclntab"),
             go: self.go_build(),
-            producer: self.producer(),
+            producer: None,
             needed: dynamic.needed,
         }
     }

@@ -11,6 +11,8 @@ use super::{CHUNK, Elf, Fields, SHT_DYNSYM, SHT_SYMTAB, Section, Source};
 
 /// Most bytes of a string or symbol table that are scanned.
 const MOST: u64 = 512 << 20;
+/// Largest full symbol table that is scanned for a list, in bytes.
+const SMALL: u64 = 2 << 20;
 /// Longest name that can be looked up.
 const LONGEST: usize = 512;
 
@@ -46,14 +48,15 @@ impl<S: Source> Elf<S> {
         found
     }
 
-    /// As [`Elf::symbols`], but only what the file exports; cheap, since that table is small. A file without such a table
+    /// As [`Elf::symbols`], but only what the file exports; cheap, since that table is small. A small file without such a table
     /// is looked at as a whole.
     #[must_use]
     pub fn exported<'a>(&self, names: &[&'a str]) -> HashMap<&'a str, Symbol> {
+        let table = |kind| self.sections.iter().find(|section| section.kind == kind);
+        let small = |table: &&Section| table.size <= SMALL;
         let mut found = HashMap::new();
-        match self.sections.iter().find(|section| section.kind == SHT_DYNSYM) {
-            Some(table) => self.scan_table(table, names, &mut found),
-            None => found = self.symbols(names),
+        if let Some(table) = table(SHT_DYNSYM).or_else(|| table(SHT_SYMTAB).filter(small)) {
+            self.scan_table(table, names, &mut found);
         }
         found
     }

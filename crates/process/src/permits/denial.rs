@@ -141,13 +141,13 @@ impl Denial {
         match self {
             Denial::OtherUser { theirs, other_namespace: false, .. } => failure
                 .try_command("run Pepo as that user", check(&["sudo", "-u", &format!("#{}", theirs.0)]))
-                .hint("or with CAP_SYS_PTRACE (as root; for a helper container: --cap-add SYS_PTRACE)"),
+                .hint("run it with CAP_SYS_PTRACE (as root; for a helper container: --cap-add SYS_PTRACE)"),
             Denial::OtherUser { .. } | Denial::NeedsCapability { .. } | Denial::NotDumpable { .. } => failure
                 .try_command("run Pepo with CAP_SYS_PTRACE, as root has it", check(&["sudo"]))
                 .hint("in a helper container: --cap-add SYS_PTRACE"),
             Denial::Yama { scope: 1 | 2 } => failure
                 .hint("run Pepo with CAP_SYS_PTRACE (as root; for a helper container: --cap-add SYS_PTRACE)")
-                .try_command("or allow it to every user of this machine", ["sudo", "sysctl", "kernel.yama.ptrace_scope=0"]),
+                .try_command("allow it to every user of this machine", ["sudo", "sysctl", "kernel.yama.ptrace_scope=0"]),
             Denial::Yama { .. } => failure.hint("boot with kernel.yama.ptrace_scope below 3"),
             Denial::SecurityModule { module: Module::AppArmor, .. } => {
                 failure.hint("run Pepo unconfined (for a helper container: --security-opt apparmor=unconfined)")

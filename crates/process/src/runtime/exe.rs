@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
 };
 
 use rustix::fs::AtFlags;
@@ -12,7 +12,7 @@ use rustix::fs::AtFlags;
 use super::{DebugInfo, Language};
 use crate::{
     Process,
-    elf::{Elf, ElfFacts},
+    elf::{Elf, ElfFacts, dwarf::Producer, go::GoBuild},
 };
 
 /// Most executables that are remembered.
@@ -31,8 +31,10 @@ const MARKS: &[(&str, Language)] = &[
 /// What an executable says by itself.
 #[derive(Debug)]
 pub struct ExeFacts {
-    /// What its ELF headers and notes say.
+    /// What its ELF headers and notes say; without the producer.
     pub elf: ElfFacts,
+    /// Who compiled it; looked for when it is first asked for.
+    producer: OnceLock<Option<Producer>>,
     /// The runtime that is built into it.
     built_in: Option<Language>,
     /// `Py_Version`, for Python from 3.11 on.
@@ -83,7 +85,7 @@ fn seen() -> std::sync::MutexGuard<'static, HashMap<Key, Option<Arc<ExeFacts>>>>
 
 impl ExeFacts {
     fn new<S: crate::elf::Source>(elf: &Elf<S>) -> ExeFacts {
-        let facts = elf.facts();
+        let facts = elf.facts_for_lists();
         // Go and ordinary static programs have no table of exports; a full scan would tell nothing more.
         let look = facts.go.is_none();
         let mut names: Vec<&str> = MARKS.iter().map(|(name, _)| *name).collect();
@@ -94,7 +96,7 @@ impl ExeFacts {
             let (offset, _) = elf.file_offset(symbol.address)?;
             elf.fields(&elf.range(offset, 4)?).u32(0)
         });
-        ExeFacts { elf: facts, built_in, python_version }
+        ExeFacts { elf: facts, producer: OnceLock::new(), built_in, python_version }
     }
 
     /// The language, by what is built in, needed, or by the executable's name.
@@ -132,10 +134,20 @@ impl ExeFacts {
         }
     }
 
+    /// Was it compiled with optimisation, by Go's own words?
+    pub(crate) fn optimised_go(&self) -> Option<bool> {
+        self.elf.go.as_ref().and_then(GoBuild::optimised)
+    }
+
     /// Was it compiled with optimisation? Go's own words first, then the debug information's.
-    pub(crate) fn optimised(&self) -> Option<bool> {
-        let go = self.elf.go.as_ref().and_then(crate::elf::go::GoBuild::optimised);
-        go.or_else(|| self.elf.producer.as_ref()?.optimised)
+    pub(crate) fn optimised(&self, process: &Process) -> Option<bool> {
+        self.optimised_go().or_else(|| self.producer(process)?.optimised)
+    }
+
+    /// Who compiled it.
+    pub(crate) fn producer(&self, process: &Process) -> Option<&Producer> {
+        let find = || Elf::parse(process.open_exe().ok()?).ok()?.producer();
+        self.producer.get_or_init(find).as_ref()
     }
 
     /// Where the debug information is: in the file, or where gdb's manual ("Separate Debug Files") says it may be.

@@ -108,7 +108,10 @@ macro_rules! needs_root {
 
 #[test]
 fn a_program_with_all_it_needs_has_no_troubles() {
-    assert_eq!(troubles_of(&fixtures::c(Variant::debug())), NOTHING);
+    let running = pepo_testkit::spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let response = check(&request(running.pid()), &Toolkit::usual().env()).unwrap();
+    assert_eq!(troubles(&response.findings), NOTHING);
+    assert_eq!(response.process.unwrap().runtime.unwrap().debugger, "lldb");
 }
 
 #[test]
