@@ -35,7 +35,10 @@ fn main() {
     let mut wheel = ZipArchive::new(Cursor::new(bytes)).expect("the pinned wheel is a zip");
     write(&out.join("pydevd.zip"), &pack(&mut wheel));
     let x86_64 = env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
-    write(&out.join("attach.so"), &if x86_64 { entry(&mut wheel, &format!("{ROOT}{HELPER}")) } else { Vec::new() });
+    write(
+        &out.join("attach.so"),
+        &if x86_64 { entry(&mut wheel, &format!("{ROOT}{HELPER}")) } else { Vec::new() },
+    );
     println!("cargo::rustc-env=PEPO_DEBUGPY_VERSION={}", pin.version);
 }
 
@@ -47,7 +50,8 @@ struct Pin {
 
 impl Pin {
     fn read() -> Pin {
-        let text = fs::read_to_string("payload/debugpy.pin").expect("payload/debugpy.pin is part of the crate");
+        let text =
+            fs::read_to_string("payload/debugpy.pin").expect("payload/debugpy.pin is part of the crate");
         let line = text.lines().find(|line| !line.starts_with('#')).expect("a line that is no comment");
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         let [version, file, hash] = words.try_into().expect("version, file, hash");

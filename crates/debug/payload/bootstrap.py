@@ -140,6 +140,9 @@ class Channel:
                 pass
 
 
+HOOKS = ("excepthook", "breakpointhook", "displayhook", "settrace", "stdin", "stdout", "stderr")
+
+
 class Before:
     """The parts of the process that pydevd changes."""
 
@@ -149,19 +152,40 @@ class Before:
         import threading
 
         self.builtins = dict(vars(builtins))
-        self.hooks = {name: getattr(sys, name, None) for name in ("excepthook", "breakpointhook", "displayhook", "settrace")}
+        self.hooks = {name: getattr(sys, name, None) for name in HOOKS}
         self.threading = dict(vars(threading))
         self.active = set(threading._active)
         self.environ = set(os.environ)
-        self.tracing = sys.gettrace()
         self.atexit = atexit
+        self.warning = None
+        if sys.version_info >= (3, 12) and len(self.active) == 1:
+            self.mute_fork()
+
+    def mute_fork(self):
+        """A program with one thread would be warned of the debugger's threads when it forks, on its own standard error."""
+        import warnings
+
+        before = list(warnings.filters)
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
+        added = [one for one in warnings.filters if one not in before]
+        self.warning = added[0] if added else None
+
+    def unmute_fork(self):
+        import warnings
+
+        if self.warning in warnings.filters:
+            warnings.filters.remove(self.warning)
+            warnings._filters_mutated()
 
     def restore(self):
         import builtins
         import threading
 
+        if self.warning is not None:
+            self.unmute_fork()
         for name, value in self.hooks.items():
-            if value is not None and getattr(sys, name, None) is not value:
+            now = getattr(sys, name, None)
+            if value is not None and now is not value and ours(now):
                 setattr(sys, name, value)
         for module, before in ((builtins, self.builtins), (threading, self.threading)):
             now = vars(module)
@@ -180,7 +204,7 @@ class Before:
                 threading._active.pop(ident, None)
         for thread in list(threading.enumerate()):
             for name in list(vars(thread)):
-                if "pydev" in name or ours(vars(thread)[name]):
+                if "pydev" in name or name in ("additional_info", "stop_reason") or ours(vars(thread)[name]):
                     delattr(thread, name)
 
 
@@ -196,6 +220,15 @@ def ours(value):
 
 def ours_or_wraps(value):
     return ours(value) or ours(getattr(value, "func", None))  # functools.partial
+
+
+def drop_locals(holder):
+    """What a thread-local holds hangs on the threads themselves, out of the collector's sight."""
+    import threading
+
+    for name, value in list(vars(holder).items()):
+        if isinstance(value, threading.local):
+            setattr(holder, name, None)
 
 
 def thread_states(ctypes):
@@ -250,6 +283,13 @@ class Debugger:
         pydevd_defaults.PydevdCustomization.DEBUG_MODE = "debugpy-dap"
         stream = self.channel.as_socket(self.ended.set)
         pydevd.start_client = lambda host, port: stream
+        connect = pydevd.PyDB.connect
+
+        def noted(db, host, port):
+            self.db = db  # also when the stream ends before settrace returns, and pydevd has forgotten it
+            return connect(db, host, port)
+
+        pydevd.PyDB.connect = noted
         # The zip must be found for what pydevd imports later.
         sys.path.append(self.path)
         pydevd.settrace(
@@ -260,8 +300,8 @@ class Debugger:
             block_until_connected=True,
             patch_multiprocessing=False,
             trace_only_current_thread=False,
+            notify_stdin=False,
         )
-        self.db = pydevd.get_global_debugger()
         self.spare_children(self.db)
 
     def helper(self):
@@ -343,6 +383,8 @@ class Debugger:
             return
         self.threads = list(self.db.created_pydb_daemon_threads)
         self.db.dispose_and_kill_all_pydevd_threads(wait=True, timeout=2)
+        for thread in self.threads:  # those that were started after pydevd had disposed of itself
+            thread.do_kill_pydev_thread()
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
             if not any(thread.is_alive() for thread in self.threads):
@@ -446,6 +488,9 @@ class Debugger:
             path = getattr(module, "__path__", None) or ()
             if file.startswith(PATH[0]) or any(str(one).startswith(PATH[0]) for one in path):
                 sys.modules.pop(name, None)
+                drop_locals(module)
+        if self.db is not None:
+            drop_locals(self.db)
         for cache in (sys.path_importer_cache, zipimport._zip_directory_cache, linecache.cache):
             for name in list(cache):
                 if isinstance(name, str) and (name + "/").startswith(PATH[0]):
@@ -456,6 +501,12 @@ def clean_page(config):
     """The code that is running came in a page or a memfd of its own, of no more use."""
     if config["close"] is not None:
         os.close(config["close"])
+    for name in os.listdir("/proc/self/fd"):  # one that was made for this, and whose maker died before it was used
+        try:
+            if os.readlink("/proc/self/fd/" + name).startswith("/memfd:pepo-run-"):
+                os.close(int(name))
+        except OSError:
+            pass
     if config["unmap"] is not None:
         import ctypes
 

@@ -5,30 +5,30 @@
 //! inside it at a breakpoint. When the stream ends, for whatever reason, the code inside lets everything run and takes itself
 //! away; [`hold`] proves it. `payload/bootstrap.py` is that code.
 
+/// Calls in a stopped thread.
+mod call;
+/// Descriptors out of and into the process.
+mod channel;
 /// What can go wrong.
 mod error;
 /// Points at which tests let the injector die.
 mod fault;
-/// Registers and signal frames.
-mod x86_64;
-/// ptrace(2).
-mod ptrace;
-/// ELF images in memory.
-mod image;
-/// Safe moments.
-mod moment;
-/// Calls in a stopped thread.
-mod call;
-/// CPython's own remote execution.
-mod remote_exec;
-/// The ways in.
-mod inject;
-/// What is brought in.
-mod payload;
-/// Descriptors out of and into the process.
-mod channel;
 /// The end.
 mod hold;
+/// ELF images in memory.
+mod image;
+/// The ways in.
+mod inject;
+/// Safe moments.
+mod moment;
+/// What is brought in.
+mod payload;
+/// ptrace(2).
+mod ptrace;
+/// CPython's own remote execution.
+mod remote_exec;
+/// Registers and signal frames.
+mod x86_64;
 
 use std::{
     fs::File,
@@ -57,7 +57,8 @@ use self::{
 };
 use crate::{
     debugger::{
-        AdapterIo, AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Hold, Stands,
+        AdapterIo, AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Hold,
+        Stands,
     },
     tools::Tools,
 };
@@ -123,10 +124,9 @@ impl Debugger for PythonDebugger {
             .await
             .map_err(|_| Failure::new(Code::Internal, "putting the Python debugger in place panicked"))?
             .map_err(|error| error.failure())?;
-        let io = placed
-            .stream
-            .into_io()
-            .map_err(|error| Failure::new(Code::Internal, "the stream could not be used").because_of(&error))?;
+        let io = placed.stream.into_io().map_err(|error| {
+            Failure::new(Code::Internal, "the stream could not be used").because_of(&error)
+        })?;
         Ok(Attached {
             io,
             attach_arguments: json!({
@@ -209,8 +209,14 @@ pub fn place(process: Process, fault: &Fault, pipes: Option<bool>) -> Result<Pla
     let pipes = pipes.unwrap_or_else(|| !channel::may_take(&process));
     let config = Config { nonce: nonce.clone(), pipes, wait: WAIT_INSIDE };
     let code = |extra| config.program(extra);
-    let injection =
-        Injection { process: &process, memory: &memory, symbols: &symbols, code: &code, nonce: &nonce, fault };
+    let injection = Injection {
+        process: &process,
+        memory: &memory,
+        symbols: &symbols,
+        code: &code,
+        nonce: &nonce,
+        fault,
+    };
     let injected = injection.run(MOMENT)?;
     let end = Instant::now() + ANSWER;
     let answer = Control::find(&process, &nonce, end, ANSWER).and_then(|mut control| {

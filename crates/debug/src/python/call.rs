@@ -53,7 +53,8 @@ impl<'a> Held<'a> {
         let mut tracee = Tracee::seize(tid).map_err(InjectError::ptrace("seizing a thread"))?;
         let since = Instant::now();
         tracee.interrupt(STOP_LIMIT).map_err(InjectError::ptrace("stopping a thread"))?;
-        let saved = save(&tracee, return_stub).map_err(InjectError::ptrace("reading a thread's registers"))?;
+        let saved =
+            save(&tracee, return_stub).map_err(InjectError::ptrace("reading a thread's registers"))?;
         fault.reach(Point::Stopped);
         Ok(Held { tracee, memory, saved, since, fault })
     }

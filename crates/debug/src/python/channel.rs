@@ -63,7 +63,12 @@ impl Control {
     ///
     /// # Errors
     /// [`InjectError::Silent`].
-    pub(super) fn find(process: &Process, nonce: &str, end: Instant, limit: Duration) -> Result<Control, InjectError> {
+    pub(super) fn find(
+        process: &Process,
+        nonce: &str,
+        end: Instant,
+        limit: Duration,
+    ) -> Result<Control, InjectError> {
         let name = format!("pepo-{nonce}");
         loop {
             if let Some(number) = find_memfd(process, &name)
@@ -117,7 +122,10 @@ pub(super) enum Stream {
 /// [`InjectError::Channel`].
 pub(super) fn open(process: &Process, ready: &Ready) -> Result<Stream, InjectError> {
     let fill = |number: u32, bytes: &[u8]| -> io::Result<()> {
-        OpenOptions::new().write(true).open(process.proc_path().join(format!("fd/{number}")))?.write_all(bytes)
+        OpenOptions::new()
+            .write(true)
+            .open(process.proc_path().join(format!("fd/{number}")))?
+            .write_all(bytes)
     };
     fill(ready.zip, payload::PYDEVD).map_err(InjectError::channel("writing pydevd"))?;
     // From 3.12 threads are traced by sys.monitoring.

@@ -84,11 +84,13 @@ impl InjectError {
     fn code(&self) -> Code {
         match self {
             InjectError::Architecture { .. } | InjectError::NoSymbol { .. } => Code::RuntimeUnsupported,
-            InjectError::Ptrace { source, .. } | InjectError::Channel { source, .. } => match source.raw_os_error() {
-                Some(libc::ESRCH) => Code::ProcessGone,
-                Some(libc::EPERM | libc::EACCES) => Code::NeedsCapability,
-                _ => Code::Internal,
-            },
+            InjectError::Ptrace { source, .. } | InjectError::Channel { source, .. } => {
+                match source.raw_os_error() {
+                    Some(libc::ESRCH) => Code::ProcessGone,
+                    Some(libc::EPERM | libc::EACCES) => Code::NeedsCapability,
+                    _ => Code::Internal,
+                }
+            }
             InjectError::Traced { .. } => Code::AlreadyTraced,
             InjectError::NoMoment { .. } => Code::NotNow,
             InjectError::Inside { .. } => Code::ToolDied,
@@ -107,7 +109,9 @@ impl FailureExt for InjectError {
             .because_of(self);
         match self.code() {
             Code::NeedsCapability => failure.hint("CAP_SYS_PTRACE, or the process's own user, is needed"),
-            Code::NotNow | Code::TimedOut => failure.hint("try again in a moment; `pepo stack` shows what its threads do"),
+            Code::NotNow | Code::TimedOut => {
+                failure.hint("try again in a moment; `pepo stack` shows what its threads do")
+            }
             _ => failure,
         }
     }

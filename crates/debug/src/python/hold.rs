@@ -31,7 +31,8 @@ pub(super) struct PythonHold {
 impl Hold for PythonHold {
     async fn let_go(mut self: Box<Self>) -> LetGo {
         let prove = tokio::task::spawn_blocking(move || self.prove());
-        let left_behind = prove.await.unwrap_or_else(|_| vec!["unknown: the proof was not finished".to_owned()]);
+        let left_behind =
+            prove.await.unwrap_or_else(|_| vec!["unknown: the proof was not finished".to_owned()]);
         LetGo { repairs: Vec::new(), left_behind }
     }
 }
@@ -76,7 +77,9 @@ impl PythonHold {
         seen.extend(channel::our_memfds(&self.process).into_iter().map(|name| format!("descriptor {name}")));
         let maps = self.process.maps().unwrap_or_default();
         let maps = maps.iter().filter_map(|map| map.path.as_deref()?.to_str());
-        seen.extend(maps.filter(|path| path.starts_with("/memfd:pepo-")).map(|path| format!("mapping {path}")));
+        seen.extend(
+            maps.filter(|path| path.starts_with("/memfd:pepo-")).map(|path| format!("mapping {path}")),
+        );
         seen.dedup();
         seen
     }

@@ -85,9 +85,9 @@ impl Image {
         let (buckets, first, bloom) = (word(0)?, word(4)?, word(8)?);
         let hash = gnu_hash(name);
         let bucket_at = table + 16 + u64::from(bloom) * 8;
-        let mut index = memory.read_u32(bucket_at + 4 * u64::from(hash.checked_rem(buckets)?)).ok()?;
+        let start = memory.read_u32(bucket_at + 4 * u64::from(hash.checked_rem(buckets)?)).ok()?;
         let chains = bucket_at + 4 * u64::from(buckets);
-        for _ in 0..LONGEST_CHAIN {
+        for index in start..start.saturating_add(LONGEST_CHAIN) {
             let entry = memory.read_u32(chains + 4 * u64::from(index.checked_sub(first)?)).ok()?;
             if (entry ^ hash) >> 1 == 0
                 && let Some(symbol) = self.named(memory, index, name)
@@ -97,7 +97,6 @@ impl Image {
             if entry & 1 == 1 {
                 return None;
             }
-            index += 1;
         }
         None
     }
@@ -162,7 +161,8 @@ impl Part {
 impl Tables {
     fn read(memory: &Memory, bias: u64, dynamic: &Part) -> Option<Tables> {
         let length = dynamic.size.min(MOST_DYNAMIC * 16);
-        let bytes = memory.read_up_to(bias.wrapping_add(dynamic.address), usize::try_from(length).ok()?).ok()?;
+        let bytes =
+            memory.read_up_to(bias.wrapping_add(dynamic.address), usize::try_from(length).ok()?).ok()?;
         let mut tables = Tables::default();
         for entry in bytes.chunks_exact(16) {
             let value = u64_at(entry, 8)?;
@@ -244,7 +244,10 @@ impl Symbols {
             ["libc.so", "libc-2", "ld-musl", "libc.musl"].iter().any(|start| name.starts_with(start))
         })?;
         let from = |image: &Image, name: &'static str, place| {
-            image.symbol(memory, name).map(|symbol| symbol.address).ok_or(InjectError::NoSymbol { name, place })
+            image
+                .symbol(memory, name)
+                .map(|symbol| symbol.address)
+                .ok_or(InjectError::NoSymbol { name, place })
         };
         let in_python = |name| from(&python, name, "the interpreter");
         let stub = libc.find_code(memory, &super::x86_64::RETURN_STUB);
@@ -261,7 +264,8 @@ impl Symbols {
             mmap: from(&libc, "mmap", "the C library")?,
             memfd_create: from(&libc, "memfd_create", "the C library").ok(),
             lsearch: from(&libc, "lsearch", "the C library")?,
-            return_stub: stub.ok_or(InjectError::NoSymbol { name: "rt_sigreturn", place: "the C library" })?,
+            return_stub: stub
+                .ok_or(InjectError::NoSymbol { name: "rt_sigreturn", place: "the C library" })?,
             musl: libc_name.contains("musl"),
             python,
         })

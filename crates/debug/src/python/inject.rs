@@ -119,7 +119,8 @@ impl Injection<'_> {
         let mut reason = "the main thread has ended".to_owned();
         if let Some(thread) = first.first() {
             let parked_elsewhere = others.iter().any(|thread| looks_parked(thread));
-            let sleeps_oddly = !matches!(thread.syscall, Some(SyscallNow::Running) | None) && !looks_parked(thread);
+            let sleeps_oddly =
+                !matches!(thread.syscall, Some(SyscallNow::Running) | None) && !looks_parked(thread);
             // A main thread in an unknown system call may stay there: a parked thread is the better place.
             if !(sleeps_oddly && parked_elsewhere) {
                 match self.main_thread(thread.tid, &maps, stood_still)? {
@@ -130,7 +131,11 @@ impl Injection<'_> {
         }
         for thread in others.iter().filter(|thread| looks_parked(thread)).take(8) {
             let mut held = self.stop(thread.tid)?;
-            let done = if self.judge(&held, &maps) == Moment::Parked { self.parked(&mut held, false)? } else { None };
+            let done = if self.judge(&held, &maps) == Moment::Parked {
+                self.parked(&mut held, false)?
+            } else {
+                None
+            };
             *stood_still += held.release();
             if let Some(route) = done {
                 return Ok(Ok(route));
@@ -151,7 +156,11 @@ impl Injection<'_> {
         route
     }
 
-    fn in_main_thread(&self, held: &mut Held<'_>, maps: &[Map]) -> Result<Result<Route, &'static str>, InjectError> {
+    fn in_main_thread(
+        &self,
+        held: &mut Held<'_>,
+        maps: &[Map],
+    ) -> Result<Result<Route, &'static str>, InjectError> {
         match self.judge(held, maps) {
             Moment::Unsafe(why) => return Ok(Err(why)),
             Moment::Parked => {
@@ -209,7 +218,8 @@ impl Injection<'_> {
         (data[1], data[4]) = (1, 1);
         let bytes: Vec<u8> = data.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let at = held.data_address(bytes.len());
-        let ask = |count: u64, function: u64| Call::new(self.symbols.lsearch, &[at, count + 8, count, 8, function]);
+        let ask =
+            |count: u64, function: u64| Call::new(self.symbols.lsearch, &[at, count + 8, count, 8, function]);
         let calls = [ask(at + 8, self.symbols.this_thread_state), ask(at + 32, self.symbols.gil_check)];
         if held.run(&bytes, &calls, SHORT_CALL)? == Ran::GoesOn {
             return Ok(false);
@@ -240,7 +250,8 @@ impl Injection<'_> {
         if maps.iter().any(is_ours) || !self.process.maps()?.iter().any(is_ours) {
             return Ok(Err("mmap was refused"));
         }
-        let mut code = (self.code)(Extra { main: true, unmap: Some((page, length)), close: None }).into_bytes();
+        let mut code =
+            (self.code)(Extra { main: true, unmap: Some((page, length)), close: None }).into_bytes();
         code.push(0);
         self.memory.write_at(page, &code)?;
         let add = Call::new(self.symbols.add_pending_call, &[self.symbols.run_simple_string, page]);
@@ -257,7 +268,11 @@ impl Injection<'_> {
         RemoteExec::find(self.memory, runtime, self.process.status().ok()?.container_pid())
     }
 
-    fn remote(&self, held: &mut Held<'_>, remote: RemoteExec) -> Result<Result<Route, &'static str>, InjectError> {
+    fn remote(
+        &self,
+        held: &mut Held<'_>,
+        remote: RemoteExec,
+    ) -> Result<Result<Route, &'static str>, InjectError> {
         let name = format!("pepo-run-{}", self.nonce);
         let mut data = name.clone().into_bytes();
         data.push(0);

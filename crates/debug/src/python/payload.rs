@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn the_zip_has_entries_for_its_folders() {
         let mut zip = zip::ZipArchive::new(std::io::Cursor::new(PYDEVD)).unwrap();
-        for name in ["pydevd.py", "_pydevd_bundle/", "_pydevd_bundle/pydevd_api.py", "pydevd_plugins/extensions/"] {
+        for name in
+            ["pydevd.py", "_pydevd_bundle/", "_pydevd_bundle/pydevd_api.py", "pydevd_plugins/extensions/"]
+        {
             assert!(zip.by_name(name).is_ok(), "{name}");
         }
     }

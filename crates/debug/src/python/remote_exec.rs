@@ -40,8 +40,10 @@ impl RemoteExec {
         if &bytes[..8] != b"xdebugpy" {
             return None;
         }
-        let words: Vec<u64> =
-            bytes.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?))).collect();
+        let words: Vec<u64> = bytes
+            .chunks_exact(8)
+            .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
+            .collect();
         // eval_breaker, remote_debugger_support, remote_debugging_enabled, debugger_pending_call, debugger_script_path,
         // debugger_script_path_size.
         let support = words[SUPPORT_FROM..]
@@ -50,9 +52,9 @@ impl RemoteExec {
         let interpreter = memory.read_u64(runtime.address + words[INTERPRETERS_HEAD]).ok()?;
         let enabled = memory.read_u32(interpreter + support[2]).ok()?;
         let thread = memory.read_u64(interpreter + words[THREADS_MAIN]).ok()?;
-        let is_main = words[THREAD_STATE]
-            .iter()
-            .any(|&offset| memory.read_u64(thread.wrapping_add(offset)).is_ok_and(|id| id == u64::from(main)));
+        let is_main = words[THREAD_STATE].iter().any(|&offset| {
+            memory.read_u64(thread.wrapping_add(offset)).is_ok_and(|id| id == u64::from(main))
+        });
         (enabled == 1 && thread != 0 && is_main).then_some(RemoteExec {
             eval_breaker: thread + support[0],
             pending_call: thread + support[1] + support[3],

@@ -112,8 +112,7 @@ impl Registers {
             .with(Register::Ax, 0)
             .with(Register::OriginalAx, u64::MAX)
             .with(Register::Flags, self.get(Register::Flags) & !(DIRECTION | TRAP_AND_RESUME));
-        let places =
-            [Register::Di, Register::Si, Register::Dx, Register::Cx, Register::R8, Register::R9];
+        let places = [Register::Di, Register::Si, Register::Dx, Register::Cx, Register::R8, Register::R9];
         for (place, value) in places.into_iter().zip(call.arguments) {
             registers = registers.with(place, value);
         }
@@ -220,8 +219,24 @@ impl Saved {
         // in kernel/signal.c passes over every error but EFAULT).
         words[4] = 0x5a5a;
         let order = [
-            R::R8, R::R9, R::R10, R::R11, R::R12, R::R13, R::R14, R::R15, R::Di, R::Si, R::Bp, R::Bx, R::Dx,
-            R::Ax, R::Cx, R::Sp, R::Ip, R::Flags,
+            R::R8,
+            R::R9,
+            R::R10,
+            R::R11,
+            R::R12,
+            R::R13,
+            R::R14,
+            R::R15,
+            R::Di,
+            R::Si,
+            R::Bp,
+            R::Bx,
+            R::Dx,
+            R::Ax,
+            R::Cx,
+            R::Sp,
+            R::Ip,
+            R::Flags,
         ];
         for (word, register) in words[6..].iter_mut().zip(order) {
             *word = registers.get(register);
@@ -271,7 +286,10 @@ const AMX: u64 = (1 << 17) | (1 << 18);
 
 /// Is a tile of AMX in use? Such a thread is left alone.
 pub(super) fn uses_tiles(regset: &[u8]) -> bool {
-    regset.get(512..520).and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| u64::from_le_bytes(bytes) & AMX != 0)
+    regset
+        .get(512..520)
+        .and_then(|bytes| bytes.try_into().ok())
+        .is_some_and(|bytes| u64::from_le_bytes(bytes) & AMX != 0)
 }
 
 /// End of the last of these components in the uncompacted layout (Intel SDM 1, 13.5: CPUID leaf 0xd says where each lies).

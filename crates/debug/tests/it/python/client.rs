@@ -39,7 +39,10 @@ impl Client {
         let (route, stood, ready) = (placed.route, placed.stood_still, began.elapsed());
         let client = Client::over(placed);
         let initialized = began.elapsed();
-        eprintln!("{}: {route}, stood still {stood:.1?}, loaded {ready:.0?}, ready {initialized:.0?}", target.name());
+        eprintln!(
+            "{}: {route}, stood still {stood:.1?}, loaded {ready:.0?}, ready {initialized:.0?}",
+            target.name()
+        );
         client
     }
 
@@ -51,11 +54,14 @@ impl Client {
         };
         let decoder = FrameDecoder::default();
         let mut client = Client { runtime, io, hold, decoder, seen: Vec::new(), seq: 0, thread: 0, stops: 0 };
-        client.request("initialize", json!({"adapterID": "test", "linesStartAt1": true, "pathFormat": "path"}));
+        client
+            .request("initialize", json!({"adapterID": "test", "linesStartAt1": true, "pathFormat": "path"}));
         let attach = client.send("attach", json!({"justMyCode": false, "redirectOutput": false}));
         client.wait("initialized", |message| message.event_name() == Some("initialized"));
         client.request("configurationDone", json!({}));
-        client.wait("the answer to attach", |message| message.request_seq() == attach && message.command().is_some());
+        client.wait("the answer to attach", |message| {
+            message.request_seq() == attach && message.command().is_some()
+        });
         client
     }
 
@@ -68,7 +74,8 @@ impl Client {
 
     fn request(&mut self, command: &str, arguments: Value) -> Message {
         let seq = self.send(command, arguments);
-        let answer = self.wait(command, |message| message.request_seq() == seq && message.command().is_some());
+        let answer =
+            self.wait(command, |message| message.request_seq() == seq && message.command().is_some());
         assert!(answer.success(), "{command}: {}", answer.error_text());
         answer
     }
@@ -81,8 +88,10 @@ impl Client {
             }
             let mut bytes = [0; 64 << 10];
             let left = end.saturating_duration_since(Instant::now());
-            let read = self.runtime.block_on(async { tokio::time::timeout(left, self.io.read(&mut bytes)).await });
-            let last = self.seen.last().map(|message| String::from_utf8_lossy(&message.to_bytes()).into_owned());
+            let read =
+                self.runtime.block_on(async { tokio::time::timeout(left, self.io.read(&mut bytes)).await });
+            let last =
+                self.seen.last().map(|message| String::from_utf8_lossy(&message.to_bytes()).into_owned());
             match read {
                 Ok(Ok(count @ 1..)) => self.decoder.feed(&bytes[..count]),
                 other => panic!("waiting for {what}: {other:?}; last seen: {last:?}"),
@@ -101,6 +110,10 @@ impl Client {
         let arguments = json!({"source": {"path": path}, "breakpoints": [breakpoint]});
         let answer = self.request("setBreakpoints", arguments);
         assert_eq!(answer.body()["breakpoints"][0]["verified"], true, "{}", answer.body());
+    }
+
+    pub(super) fn clear_breakpoints(&mut self, path: &str) {
+        self.request("setBreakpoints", json!({"source": {"path": path}, "breakpoints": []}));
     }
 
     /// Waits for the next stop; the frame at its top.
@@ -127,11 +140,18 @@ impl Client {
         while self.seen.len() == known {
             let mut bytes = [0; 64 << 10];
             let left = end.saturating_duration_since(Instant::now());
-            let read = self.runtime.block_on(async { tokio::time::timeout(left, self.io.read(&mut bytes)).await });
+            let read =
+                self.runtime.block_on(async { tokio::time::timeout(left, self.io.read(&mut bytes)).await });
             match read {
                 Ok(Ok(count @ 1..)) => self.decoder.feed(&bytes[..count]),
                 other => {
-                    let last: Vec<_> = self.seen.iter().rev().take(4).map(|m| String::from_utf8_lossy(&m.to_bytes()).into_owned()).collect();
+                    let last: Vec<_> = self
+                        .seen
+                        .iter()
+                        .rev()
+                        .take(4)
+                        .map(|m| String::from_utf8_lossy(&m.to_bytes()).into_owned())
+                        .collect();
                     panic!("waiting for {what}: {other:?}; last seen: {last:#?}")
                 }
             }

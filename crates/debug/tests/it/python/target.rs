@@ -46,6 +46,9 @@ pub(super) enum Program {
 
 const HEAD: &str = "\
 import sys, time
+def say(*words):
+    sys.stdout.write(' '.join(map(str, words)) + '\\n')
+    sys.stdout.flush()
 def tick(n):
     answer = 42
     n = n + 0  # stop here
@@ -56,10 +59,10 @@ def work(every):
         n += 1
         answer = tick(n)
         if answer != 42:
-            print('answer', answer, flush=True)
+            say('answer', answer)
         if time.monotonic() - beat > 0.02:
             beat = time.monotonic()
-            print('beat', n, flush=True)
+            say('beat', n)
         if every:
             time.sleep(every)
 def start(count=1):
@@ -83,11 +86,14 @@ for line in sys.stdin:
     print('path', sys.path, sorted(p for p in sys.path_importer_cache if 'proc' in p))
     print('threads', [(t.name, sorted(vars(t))) for t in threading.enumerate()], len(threading._active))
     print('hooks', sys.excepthook is sys.__excepthook__, sys.breakpointhook is sys.__breakpointhook__, sys.gettrace(), sys.settrace, threading._trace_hook)
-    print('functions', threading.Thread.start.__module__, threading._start_new_thread, sorted(n for n in vars(builtins) if 'pydev' in n or 'pdb' in n), builtins.__import__)
+    print('functions', threading.Thread.start.__module__, getattr(threading, '_start_new_thread', None), sorted(n for n in vars(builtins) if 'pydev' in n or 'pdb' in n), builtins.__import__)
     print('tools', tool())
-    print('main', sorted(globals()))
+    print('main', sorted(set(globals()) - {'answer'}))
     print('environ', sorted(e for e in os.environ if 'PYDEV' in e or 'PEPO' in e))
-    print('objects', sum(1 for o in gc.get_objects() if mine(o)))
+    objects = [o for o in gc.get_objects() if mine(o)]
+    print('objects', sorted({type(o).__name__ for o in objects}))
+    if objects: print([(type(o).__name__, [(type(r).__name__, str(r)[:300]) for r in gc.get_referrers(o) if r is not objects][:3]) for o in objects[:12]])
+    del objects
     answer = line  # report here
     print('report end', flush=True)
 ";
@@ -105,11 +111,17 @@ impl Program {
             }
             Program::Sleep => "start()\ntime.sleep(3600)\n",
             Program::Select => "start()\nimport select, os\nr, w = os.pipe()\nselect.select([r], [], [])\n",
-            Program::Accept => "start()\nimport socket\ns = socket.socket()\ns.bind(('127.0.0.1', 0))\ns.listen()\ns.accept()\n",
+            Program::Accept => {
+                "start()\nimport socket\ns = socket.socket()\ns.bind(('127.0.0.1', 0))\ns.listen()\ns.accept()\n"
+            }
             Program::Event => "start()\nimport threading\nthreading.Event().wait()\n",
-            Program::Join => "import threading\nt = threading.Thread(target=work, args=(0.001,))\nt.start()\nt.join()\n",
+            Program::Join => {
+                "import threading\nt = threading.Thread(target=work, args=(0.001,))\nt.start()\nt.join()\n"
+            }
             Program::Threads => "start(4)\nwork(0.002)\n",
-            Program::Stdin => "import os\nwhile True:\n    print('read', os.read(0, 100).decode().strip(), flush=True)\n",
+            Program::Stdin => {
+                "import os\nwhile True:\n    print('read', os.read(0, 100).decode().strip(), flush=True)\n"
+            }
             Program::Report => REPORT,
             Program::Fork => {
                 "import os\nfor line in sys.stdin:\n    child = os.fork()\n    if child == 0:\n        \
@@ -139,7 +151,9 @@ pub(super) fn all_pythons() -> Vec<Python> {
     let all = pythons();
     assert!(!all.is_empty(), "no Python 3.8 to 3.14 on this machine");
     match std::env::var("PEPO_TEST_PYTHON") {
-        Ok(only) => all.into_iter().filter(|one| format!("{}.{}", one.version.0, one.version.1) == only).collect(),
+        Ok(only) => {
+            all.into_iter().filter(|one| format!("{}.{}", one.version.0, one.version.1) == only).collect()
+        }
         Err(_) => all,
     }
 }
@@ -157,13 +171,22 @@ impl Target {
         }
         let mut command = Command::new("unshare");
         // The interpreter may lie in a home that only its owner may enter: it is bound to a place of its own.
-        let prefix = python.path.parent().and_then(|bin| bin.parent()).expect("bin below a prefix").to_owned();
+        let prefix =
+            python.path.parent().and_then(|bin| bin.parent()).expect("bin below a prefix").to_owned();
+        // An interpreter of a side directory runs by its own loader.
+        let way = match prefix.join("lib64/ld-linux-x86-64.so.2").exists() {
+            true => {
+                "/mnt/py/lib64/ld-linux-x86-64.so.2 --library-path /mnt/py/lib/x86_64-linux-gnu /mnt/py/bin/$1"
+            }
+            false => "/mnt/py/bin/$1",
+        };
         let line = "mount --make-rprivate / && mount -t tmpfs none /mnt && mkdir /mnt/py && mount --bind \"$0\" /mnt/py \
                     && mount -t proc proc /proc && mount -o remount,ro,bind / && mount -o remount,ro /mnt; \
                     exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all \
-                    env LD_LIBRARY_PATH=/mnt/py/lib PYTHONHOME=/mnt/py /mnt/py/bin/\"$1\" -u \"$2\"";
+                    env LD_LIBRARY_PATH=/mnt/py/lib PYTHONHOME=/mnt/py PROGRAM -u \"$2\"";
+        let line = line.replace("PROGRAM", way);
         let program_name = python.path.file_name().expect("a file").to_owned();
-        command.args(["-f", "-p", "-m", "-n", "-i", "--kill-child", "sh", "-c", line]);
+        command.args(["-f", "-p", "-m", "-n", "-i", "--kill-child", "sh", "-c", &line]);
         command.arg(prefix).arg(program_name);
         Some(Target::spawn(python, program, &mut command, |helper| {
             let children = format!("/proc/{0}/task/{0}/children", helper.id());
@@ -174,9 +197,15 @@ impl Target {
         }))
     }
 
-    fn spawn(python: &Python, program: Program, command: &mut Command, find: impl Fn(&Child) -> u32) -> Target {
+    fn spawn(
+        python: &Python,
+        program: Program,
+        command: &mut Command,
+        find: impl Fn(&Child) -> u32,
+    ) -> Target {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("own folder");
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("own folder");
         let (script, text) = (folder.path().join("program.py"), program.text());
         fs::write(&script, &text).expect("a temporary file");
         let piped = Stdio::piped;
@@ -287,7 +316,8 @@ impl Target {
             Some("Threads") => 5,
             _ => 1,
         };
-        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).map(str::trim).unwrap_or("0");
+        let threads =
+            status.lines().find_map(|line| line.strip_prefix("Threads:")).map(str::trim).unwrap_or("0");
         if threads != wanted.to_string() {
             ours.push(format!("{threads} threads, {wanted} are its own"));
         }
