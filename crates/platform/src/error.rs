@@ -213,7 +213,7 @@ impl PlatformError {
                 .hint("`docker context ls` lists those there are"),
             PlatformError::SocketDenied { engine, .. } => failure.hint(denied_hint(engine)),
             PlatformError::Unreachable { .. } => {
-                failure.hint("is the engine running?").try_command("what was tried", ["pepo", "check"])
+                failure.hint("is the engine running?").try_command("look at this machine", ["pepo", "check"])
             }
             PlatformError::NotFound { near, searched, elsewhere, .. } => {
                 not_found(failure, near, searched, elsewhere)

@@ -12,7 +12,7 @@ use futures::Stream;
 use http_body_util::{BodyExt as _, Either, Full, Limited, StreamBody};
 use hyper::{Method, Request, Response, StatusCode, body::Frame, body::Incoming, header};
 use hyper_util::{
-    client::legacy::{self, Client as Http},
+    client::legacy::Client as Http,
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use serde::de::DeserializeOwned;
@@ -220,18 +220,42 @@ impl Client {
     }
 }
 
-/// The kind of the system's error among the causes.
+/// The kind of the system's error among the causes. An error of IO may itself wrap another one, which its `source` skips.
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        if let Some(error) = error.downcast_ref::<legacy::Error>() {
-            cause = std::error::Error::source(error);
-            continue;
-        }
         cause = error.source();
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.get_ref() {
+                Some(inner) => cause = Some(inner),
+                None => return Some(error.kind()),
+            }
+        }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use pepo_wire::{Code, FailureExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_is_told_apart_from_one_where_nobody_answers() {
+        let client = |engine| Client::new(engine, Endpoint::Unix("/run/x.sock".into()));
+        for (kind, code) in [
+            (io::ErrorKind::PermissionDenied, Code::SocketDenied),
+            (io::ErrorKind::ConnectionRefused, Code::EngineUnreachable),
+            (io::ErrorKind::NotFound, Code::EngineUnreachable),
+        ] {
+            // As it comes out of layers of other errors.
+            let error = io::Error::other(io::Error::other(io::Error::from(kind)));
+            let failure = client("docker").unreachable(error).failure();
+            assert_eq!(failure.code(), code, "{kind}");
+            assert!(failure.what.contains("unix:///run/x.sock"), "{failure}");
+        }
+        let denied = client("docker").unreachable(io::Error::from(io::ErrorKind::PermissionDenied)).failure();
+        assert!(denied.hints[0].text.contains("usermod -aG docker"), "{denied:?}");
+    }
 }

@@ -363,7 +363,6 @@ async fn a_name_leads_to_its_process_in_milliseconds_once_the_socket_is_open() {
         let median = time_to_pid(kind).await;
         // The benchmark's goal is 2 ms; here, beside other tests, only a new dial each time would show.
         assert!(median < Duration::from_millis(50), "{kind:?}: {median:?}");
-        eprintln!("{kind:?}: {median:?}");
     }
 }
 
@@ -440,14 +439,12 @@ async fn reaches_by_helper(kind: Kind, options: RunOptions) {
     let container = run(&engine, "far", options);
     let (logs, images) = (container.logs(), images(&container).await);
     let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
-    let begin = Instant::now();
     let reached = found.reach().await.unwrap();
     let How::Helper { container: helper } = &reached.how else { panic!("{:?}", reached.how) };
     assert!(helper.starts_with("pepo-helper-"), "{helper}");
     assert_eq!(helpers(&container).await.len(), 1);
 
     let agent = Agent::connect(reached.io).await.unwrap();
-    eprintln!("{kind:?}: agent ready after {:?}", begin.elapsed());
     let processes = agent.list(Some(reached.target.clone())).await.unwrap();
     let [process] = processes.as_slice() else { panic!("{kind:?}: {processes:?}") };
     // In the target's PID namespace it is the first process, under the same id as outside.

@@ -1,6 +1,7 @@
 //! Tests with real engines; they run where engines do.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may end so, and says where")]
 
 /// Every platform against its real engine, by the same bodies.
 mod engines;
