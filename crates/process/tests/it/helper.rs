@@ -92,14 +92,13 @@ impl Helper {
         }
     }
 
-    /// Ends the process and leaves it uncollected.
+    /// Ends the process, all its threads, and leaves it uncollected.
     pub(crate) fn end(&mut self) {
         self.child.kill().unwrap();
-        let process = self.pid();
-        wait_until("a zombie", || {
-            let text = std::fs::read(format!("/proc/{process}/status")).unwrap();
-            let state = Status::parse(&text).unwrap().state;
-            (state.is_zombie(), format!("{state}"))
+        let process = self.process();
+        wait_until("end of all threads", || {
+            let status = process.status().unwrap();
+            (status.state.is_zombie() && !process.alive(), format!("{status:?}"))
         });
     }
 
