@@ -34,6 +34,14 @@ const ATTACH_STOP: Duration = Duration::from_secs(5);
 /// The most events kept while an answer is waited for; past that the oldest `output` events go.
 const MAX_EVENTS: usize = 4096;
 
+/// How gdb refuses what needs a target that stands still.
+pub(crate) const NOT_STOPPED: &str = "notStopped";
+
+/// Is this how a stop is told that was only asked for?
+pub(crate) fn is_pause(reason: &str) -> bool {
+    matches!(reason, "pause" | "signal" | "interrupt")
+}
+
 /// What a client does differently with an adapter, by the names the agent sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
@@ -259,6 +267,31 @@ impl Debuggee {
             self.stopped = before;
         }
         answer.map(drop)
+    }
+
+    /// As [`Debuggee::request`], for breakpoints: an adapter that takes them only while the target stands still (gdb's
+    /// functions) gets it to stand still for as long as that takes. A stop for a reason of its own is kept.
+    ///
+    /// # Errors
+    /// As [`Debuggee::request`].
+    pub async fn request_standing(&mut self, command: &str, arguments: Value) -> Result<Value, DapError> {
+        let first = self.request(command, arguments.clone()).await;
+        let running = matches!(&first, Err(DapError::Refused { words, .. }) if words == NOT_STOPPED);
+        if !running || self.stopped.is_some() {
+            return first;
+        }
+        self.pause().await?;
+        if !self.wait_stop(ANSWER).await? {
+            return first;
+        }
+        let again = self.request(command, arguments).await;
+        if let Some(Stopped { thread_id, reason, .. }) = self.stopped.clone()
+            && is_pause(&reason)
+        {
+            self.forget_stop();
+            self.resume("continue", thread_id.unwrap_or(1)).await?;
+        }
+        again
     }
 
     /// Asks the target to stop where it is.

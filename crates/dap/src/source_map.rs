@@ -108,7 +108,8 @@ impl SourceMap {
         if is_library(&parts) || parts.names.is_empty() {
             return None;
         }
-        let local = self.neighbour(&parts).or_else(|| self.best_local(&parts))?;
+        let same = self.folder.as_ref().filter(|folder| folder.has(remote)).map(|_| remote.to_owned());
+        let local = same.or_else(|| self.neighbour(&parts)).or_else(|| self.best_local(&parts))?;
         self.learn(remote, &local);
         Some(local)
     }
@@ -124,7 +125,9 @@ impl SourceMap {
             return Some(remote.clone());
         }
         let parts = Parts::of(local);
-        let remote = self.best_remote(&parts).or_else(|| self.remote_neighbour(&parts))?;
+        let named = parts.names.last().and_then(|name| self.known.get(name));
+        let same = named.filter(|known| known.contains(local)).map(|_| local.to_owned());
+        let remote = same.or_else(|| self.best_remote(&parts)).or_else(|| self.remote_neighbour(&parts))?;
         self.learn(&remote, local);
         Some(remote)
     }
@@ -209,6 +212,13 @@ impl SourceMap {
         let back =
             unique_best(&Parts::of(&remote), folder.named(name).iter().map(String::as_str)).map(Parts::of);
         back.is_none_or(|back| back == *local).then_some(remote)
+    }
+
+    /// The debugger found a path of the user's in the target as it is: it is the same file.
+    pub fn confirm(&mut self, path: &str) {
+        if !self.remote.contains_key(path) && !is_library(&Parts::of(path)) {
+            self.learn(path, path);
+        }
     }
 
     fn learn(&mut self, remote: &str, local: &str) {
@@ -321,6 +331,18 @@ mod tests {
         map.know(["/app/serve.py", "/app/web/cart.py", "/usr/lib/python3.12/serve.py"]);
         assert_eq!(map.to_remote(&here(&dir, "web/cart.py")).as_deref(), Some("/app/web/cart.py"));
         assert_eq!(map.to_remote(&here(&dir, "serve.py")).as_deref(), Some("/app/serve.py"));
+    }
+
+    #[test]
+    fn a_path_that_is_the_same_on_both_sides_stays() {
+        let dir = folder(&["deep/main.go", "main.go"]);
+        let (one, other) = (here(&dir, "deep/main.go"), "/elsewhere/main.go");
+        let mut map = map(&[], &dir);
+        assert_eq!(map.to_local(&one), Some(one.clone()));
+        map.know([other]);
+        assert_eq!(map.to_remote(other).as_deref(), Some(other));
+        map.confirm("/home/me/a.c");
+        assert_eq!(map.to_local("/home/me/a.c").as_deref(), Some("/home/me/a.c"));
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Console {
             }
             _ => json!({"breakpoints": wishes}),
         };
-        let body = self.debuggee.request(request, arguments).await?;
+        let body = self.debuggee.request_standing(request, arguments).await?;
         let made: Vec<Breakpoint> = items(&body, "breakpoints");
         for (known, breakpoint) in self.points.like(place).zip(&made) {
             known.take(breakpoint);

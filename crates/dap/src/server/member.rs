@@ -70,6 +70,8 @@ pub(crate) struct Member {
     pub(crate) attach_stop: Option<i64>,
     /// The thread that stopped, while it stands still.
     pub(crate) stopped: Option<i64>,
+    /// Breakpoints it takes only while the target stands still: sent when it does.
+    pub(crate) held: Vec<(String, Value, Pending)>,
     pub(crate) pause_told: u64,
     pub(crate) over: bool,
     link: Option<Box<dyn Link>>,
@@ -112,6 +114,7 @@ impl Member {
             attached: false,
             attach_stop: None,
             stopped: None,
+            held: Vec::new(),
             pause_told: 0,
             over: false,
             outgoing: link.outgoing(),

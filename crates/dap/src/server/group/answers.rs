@@ -12,10 +12,13 @@ use crate::{
         member::{Armed, Member, Pending},
         queue::Gone,
     },
+    session::{NOT_STOPPED, is_pause},
 };
 
 /// The most lists of breakpoints remembered of a member.
 const MAX_ARMED: usize = 4096;
+/// The most requests that wait for a target to stand still.
+const MAX_HELD: usize = 64;
 /// Requests of an adapter's that would run something on the user's machine, or need a connection to the adapter.
 const REFUSED: &[&str] = &["runInTerminal", "startDebugging"];
 
@@ -31,6 +34,13 @@ impl Member {
             let armed = Armed { command: command.to_owned(), arguments: arguments.clone(), ids: Vec::new() };
             self.armed.insert(key, armed);
         }
+    }
+
+    /// The arguments with which the breakpoints of a request were sent last, where it has but one list.
+    fn sent_points(&self, command: &str) -> Option<Value> {
+        let empty = || json!({"breakpoints": []});
+        let armed = self.armed.get(&format!("{command} ")).map(|armed| armed.arguments.clone());
+        (command != "setBreakpoints").then(|| armed.unwrap_or_else(empty))
     }
 
     /// Notes the adapter's numbers for the breakpoints of such a request.
@@ -61,6 +71,7 @@ impl Group<'_> {
 
     async fn on_message(&mut self, index: usize, message: Message) -> Result<(), Gone> {
         match message.kind() {
+            Some(MessageKind::Response) if self.hold(index, &message) => Ok(()),
             Some(MessageKind::Response) => match self.members[index].pending.remove(&message.request_seq()) {
                 Some(Pending::Editor(request)) => self.answer_editor(index, request, message).await,
                 Some(Pending::Fan(fan)) => self.answer_fan(index, fan, message).await,
@@ -71,6 +82,42 @@ impl Group<'_> {
             Some(MessageKind::Request) => self.on_reverse_request(index, message).await,
             None => Ok(()),
         }
+    }
+
+    /// Breakpoints that were refused because the target runs (gdb's functions): it is paused, they are sent again, and it goes
+    /// on. `true`: the answer comes later.
+    fn hold(&mut self, index: usize, answer: &Message) -> bool {
+        let member = &mut self.members[index];
+        let command = answer.command().unwrap_or_default();
+        let running = !answer.success() && answer.error_text() == NOT_STOPPED && member.stopped.is_none();
+        if !running || member.held.len() >= MAX_HELD || !POINTS.contains(&command) {
+            return false;
+        }
+        let Some(pending) = member.pending.remove(&answer.request_seq()) else { return false };
+        let Some(arguments) = member.sent_points(command) else {
+            member.pending.insert(answer.request_seq(), pending);
+            return false;
+        };
+        member.held.push((command.to_owned(), arguments, pending));
+        // If it cannot be asked it is over, which answers all that wait.
+        let _ = member.send("pause", json!({"threadId": 1}), Pending::Own);
+        true
+    }
+
+    /// The target stands still: what waited for that is sent. `true`: it was paused for that alone and goes on.
+    pub(super) fn send_held(&mut self, index: usize, reason: &str, thread: i64) -> bool {
+        let member = &mut self.members[index];
+        if member.held.is_empty() {
+            return false;
+        }
+        for (command, arguments, pending) in std::mem::take(&mut member.held) {
+            let _ = member.send(&command, arguments, pending);
+        }
+        let own = is_pause(reason);
+        if own {
+            let _ = member.send("continue", json!({"threadId": thread}), Pending::Own);
+        }
+        own
     }
 
     /// The answer to a request of the editor's own.
@@ -85,8 +132,7 @@ impl Group<'_> {
             if let Some(key) = request.fields.get("__pepoRearm").and_then(Value::as_str) {
                 return self.rearmed(index, key, &answer).await;
             }
-            let path = self.sent_path(index, &request);
-            self.members[index].note_ids(&command, &path, answer.body());
+            self.note_answer(index, &command, &request, answer.body());
         }
         if answer.success() && matches!(command.as_str(), "continue" | "next" | "stepIn" | "stepOut") {
             self.members[index].stopped = None;
@@ -102,6 +148,18 @@ impl Group<'_> {
         }
         answer.fields.insert("request_seq".into(), request.seq().into());
         self.connection.queue.send(answer).await.map(drop)
+    }
+
+    /// Notes what a member made of breakpoints; a path it knows as the user wrote it is the same file on both sides.
+    fn note_answer(&mut self, index: usize, command: &str, request: &Message, body: &Value) {
+        let path = self.sent_path(index, request);
+        self.members[index].note_ids(command, &path, body);
+        let own = request.arguments().pointer("/source/path").and_then(Value::as_str).unwrap_or_default();
+        let mut made = body.get("breakpoints").and_then(Value::as_array).into_iter().flatten();
+        let found = made.any(|one| one.get("verified").and_then(Value::as_bool) == Some(true));
+        if found && path == own && self.references.asked(request.arguments()).is_none() {
+            self.members[index].map.confirm(own);
+        }
     }
 
     /// The path under which a request's breakpoints were sent to a member.
@@ -218,8 +276,7 @@ impl Group<'_> {
     fn merge_breakpoints(&mut self, command: &str, fan: &Fan) -> Value {
         let mut merged: Vec<Value> = Vec::new();
         for (index, answer) in &fan.answers {
-            let path = self.sent_path(*index, &fan.request);
-            self.members[*index].note_ids(command, &path, answer.body());
+            self.note_answer(*index, command, &fan.request, answer.body());
             let mut body = answer.body().clone();
             self.references.incoming(*index, &mut self.members[*index], &mut body);
             let list = body

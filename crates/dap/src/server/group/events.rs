@@ -46,6 +46,9 @@ impl Group<'_> {
                     self.go_on_from_attach(index);
                     return Ok(());
                 }
+                if self.send_held(index, reason, thread.unwrap_or(1)) {
+                    return Ok(());
+                }
                 self.members[index].stopped = Some(thread.unwrap_or(1));
                 self.focus = index;
             }

@@ -109,3 +109,70 @@ async fn the_same_words_drive_lldb() {
 async fn the_same_words_drive_python() {
     the_same_words(Adapter::Python).await;
 }
+
+/// Functions, conditions, log messages, places for once, and steps into and out of a call.
+async fn every_kind_of_breakpoint(adapter: Adapter) {
+    let Some((fixture, mut running)) = adapter.target() else { return };
+    let (file, at, next) = (fixture.source_name(), fixture.line("BREAK"), fixture.line("NEXT"));
+    let words = [
+        format!("tbreak {}", fixture.tick()),
+        "continue".into(),
+        format!("until {next}"),
+        "step".into(),
+        "out".into(),
+        format!("break {file}:{at} log \"counter is {{counter}}\""),
+        format!("tbreak {file}:{next} if counter % 20 == 0"),
+        "continue".into(),
+        "print counter".into(),
+        "info breakpoints".into(),
+    ];
+    let (said, result) = script(adapter, &fixture, running.pid(), &words).await;
+    let text = told(&said);
+    println!("{text}");
+    assert_eq!(result, Ok(()), "{text}");
+    let stops: Vec<_> = said
+        .iter()
+        .filter_map(|one| if let Output::Stopped(stop) = one { Some(stop) } else { None })
+        .collect();
+    let frame = |at: usize| {
+        stops[at].place.as_ref().map(|place| (place.frame.function.as_str(), place.frame.line)).unwrap()
+    };
+    assert_eq!(stops.len(), 5, "{text}");
+    assert!(frame(0).0.contains("tick"), "{text}");
+    assert_eq!(frame(1).1, i64::from(next), "{text}");
+    if adapter != Adapter::Lldb {
+        // In Rust the first call of that line is one of the standard library's.
+        assert!(frame(2).0.contains("rice"), "{text}");
+    }
+    assert!(frame(3).0.contains("tick"), "{text}");
+    let counter = said
+        .iter()
+        .find_map(|one| if let Output::Value(value) = one { value.value.parse::<i64>().ok() } else { None });
+    assert_eq!(counter.map(|counter| counter % 20), Some(0), "{text}");
+    assert!(text.contains("counter is "), "{text}");
+    let left = said
+        .iter()
+        .find_map(|one| if let Output::Breakpoints { points } = one { Some(points) } else { None });
+    assert!(left.unwrap().iter().all(|point| !point.temporary), "those for once are gone: {text}");
+    lives_on(&mut running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delve_takes_every_kind_of_breakpoint() {
+    every_kind_of_breakpoint(Adapter::Delve).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gdb_takes_every_kind_of_breakpoint() {
+    every_kind_of_breakpoint(Adapter::Gdb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lldb_takes_every_kind_of_breakpoint() {
+    every_kind_of_breakpoint(Adapter::Lldb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_takes_every_kind_of_breakpoint() {
+    every_kind_of_breakpoint(Adapter::Python).await;
+}

@@ -38,6 +38,12 @@ async fn a_session(adapter: Adapter) {
     editor.ask("setBreakpoints", json!({"source": {"path": own}, "breakpoints": []})).await;
     editor.ask("continue", json!({"threadId": stopped["threadId"]})).await;
     running.assert_goes_on();
+    // gdb takes functions only from a target that stands still.
+    let functions = json!({"breakpoints": [{"name": fixture.price_of()}]});
+    editor.ask("setFunctionBreakpoints", functions).await;
+    let stopped = editor.event("stopped").await;
+    let frame = editor.top(&stopped["threadId"]).await;
+    assert!(frame["name"].as_str().expect("a name").contains("rice"), "{frame}");
     editor.ask("disconnect", json!({"terminateDebuggee": true})).await;
     lives_on(&mut running);
 }
