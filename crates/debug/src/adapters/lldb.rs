@@ -13,9 +13,15 @@ use serde_json::json;
 use super::{Dap, Launch, fits_native, launch, program, protection, relay};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
-    guard::control::{Protect, StubKind},
+    guard::{
+        control::{Protect, StubKind},
+        request::SETTLED,
+    },
     tools::Tools,
 };
+
+/// How often at most LLDB waits a moment for its own thread; see [`SETTLED`].
+const SETTLES: usize = 30;
 
 static FACTS: DebuggerFacts = DebuggerFacts {
     name: "lldb",
@@ -58,7 +64,10 @@ impl Debugger for Lldb {
             Some(stub) => {
                 let (protect, socket) = relay(request, StubKind::LldbServer, stub);
                 let connect = format!("process connect --plugin gdb-remote unix-connect://{}", socket.display());
-                attach["attachCommands"] = json!([connect]);
+                // `?` keeps a command out of the console.
+                let settled = format!("?process plugin packet send {SETTLED}");
+                let commands: Vec<_> = [connect].into_iter().chain(vec![settled; SETTLES]).collect();
+                attach["attachCommands"] = json!(commands);
                 files.push(socket);
                 protect
             }

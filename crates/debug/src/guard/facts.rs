@@ -116,8 +116,10 @@ impl Facts {
         if !process.alive() {
             return outcome;
         }
-        if let Ok(memory) = process.memory() {
-            outcome.join(self.restore(&memory));
+        match process.memory() {
+            Ok(memory) => outcome.join(self.restore(&memory)),
+            Err(error) if process.alive() => outcome.left_behind.push(format!("text that could not be compared: {error}")),
+            Err(_) => return outcome,
         }
         outcome.join(settle(process, self.was_stopped));
         outcome

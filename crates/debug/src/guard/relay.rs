@@ -24,6 +24,7 @@ use super::{
     watch::Adapter,
 };
 
+mod names;
 mod peer;
 pub(super) use peer::{Door, Peer};
 
@@ -31,6 +32,8 @@ pub(super) use peer::{Door, Peer};
 const ADAPTER_ENDS: Duration = Duration::from_secs(3);
 /// How long a stub may take to end after it has let go.
 const STUB_ENDS: Duration = Duration::from_secs(2);
+/// How long LLDB gets at a time to take note of the first stop.
+const SETTLES: Duration = Duration::from_millis(10);
 /// SIGSTOP in gdb's own numbering of signals.
 const GDB_SIGSTOP: u8 = 17;
 
@@ -45,6 +48,8 @@ enum Pending {
     RestoreRegisters(Vec<u8>),
     Supported(bool),
     NonStop,
+    Threads,
+    ProcessInfo,
 }
 
 /// How far an interrupt of ours is that the stub sees as an ordinary SIGSTOP.
@@ -110,6 +115,8 @@ struct State {
     elsewhere: bool,
     clock: Clock,
     last_beat: Instant,
+    /// How many answers to [`Request::Settled`] still take their time.
+    unsettled: u8,
 }
 
 impl<'a> Relay<'a> {
@@ -138,6 +145,7 @@ impl<'a> Relay<'a> {
             elsewhere: false,
             clock: Clock::new(),
             last_beat: Instant::now(),
+            unsettled: u8::MAX,
         };
         Relay { process, control, journal, door, adapter, stub_order, link, theirs: Some(theirs), lease, state }
     }
@@ -314,6 +322,16 @@ impl<'a> Relay<'a> {
                 facts.non_stop = true;
                 self.journal.non_stop();
             }
+            Pending::Threads => {
+                let threads = names::without_stray_stops(&packet);
+                self.to_peer(&threads);
+                return Ok(None);
+            }
+            Pending::ProcessInfo => {
+                let info = names::with_executable(&packet, self.process);
+                self.to_peer(&info);
+                return Ok(None);
+            }
             _ => {}
         }
         // In non-stop mode further stops come as answers too.
@@ -370,7 +388,10 @@ impl<'a> Relay<'a> {
             Interrupt::Asked => self.state.interrupt = if ours { Interrupt::None } else { Interrupt::Stale },
             _ => {}
         }
-        let report = if ours { as_interrupt(&packet) } else { packet };
+        let mut report = if ours { as_interrupt(&packet) } else { packet };
+        if self.stub_order.kind == StubKind::LldbServer {
+            report = names::without_stray_stops_in_report(&report);
+        }
         self.state.running = false;
         self.state.clock.stand();
         self.to_peer(&report);
@@ -438,6 +459,17 @@ impl<'a> Relay<'a> {
                 self.leave()?;
                 self.to_peer(b"OK");
             }
+            Request::ExecutableFile => {
+                let path = names::executable(self.process);
+                self.to_peer(format!("l{path}").as_bytes());
+            }
+            Request::Settled => {
+                if self.state.unsettled > 0 {
+                    self.state.unsettled -= 1;
+                    std::thread::sleep(SETTLES);
+                }
+                self.to_peer(b"OK");
+            }
             Request::Interrupt => {
                 self.interrupt()?;
                 self.to_peer(b"OK");
@@ -459,6 +491,9 @@ impl<'a> Relay<'a> {
                 self.state.last_resume = resume;
             }
             other => {
+                if other == Request::Threads {
+                    self.state.unsettled = self.state.unsettled.min(1);
+                }
                 if let Request::Select(process) = other {
                     self.state.elsewhere = process.is_some_and(|process| process != target && process != 0);
                 }
@@ -494,6 +529,8 @@ impl<'a> Relay<'a> {
             }
             Request::RestoreRegisters(state) => Pending::RestoreRegisters(state),
             Request::NonStop(true) => Pending::NonStop,
+            Request::Threads => Pending::Threads,
+            Request::ProcessInfo => Pending::ProcessInfo,
             Request::Supported => Pending::Supported(contains(packet, b"multiprocess+")),
             _ => Pending::Plain,
         }

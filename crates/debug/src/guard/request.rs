@@ -72,6 +72,14 @@ pub enum Request {
     NonStop(bool),
     /// Stop the target, as a request.
     Interrupt,
+    /// All threads' stops: LLDB has taken note that the target stands.
+    Threads,
+    /// The path of the target's executable.
+    ExecutableFile,
+    /// Facts of the target, the path of its executable among them.
+    ProcessInfo,
+    /// A question of ours, sent by LLDB ([`SETTLED`]): answered by the relay, slowly until LLDB has taken note of the stop.
+    Settled,
     /// Reserve memory in the target; the answer is its address.
     Allocate,
     /// Give it back.
@@ -120,6 +128,11 @@ const SIGKILL: u64 = 9;
 /// For `vFile:open`: O_WRONLY, O_RDWR, O_APPEND, O_CREAT, O_TRUNC and O_EXCL in gdb's own numbering and LLDB's.
 const WRITING_FLAGS: u64 = 0x1 | 0x2 | 0x8 | 0x200 | 0x400 | 0x800;
 
+/// lldb-dap looks at the process's state right after it has connected, and gives up when the report of its stop, which another
+/// of its threads deals with, comes a moment later ("process unloaded during launch or attach"). It is told to send this
+/// packet some times in between, which gives that thread time.
+pub const SETTLED: &str = "qPepoSettled";
+
 impl Request {
     /// Sorts a packet. What is malformed counts as plain: the stub answers it.
     #[must_use]
@@ -154,6 +167,18 @@ fn by_name(packet: &[u8]) -> Request {
     }
     if let Some(on) = packet.strip_prefix(b"QNonStop:") {
         return Request::NonStop(on == b"1");
+    }
+    if packet == SETTLED.as_bytes() {
+        return Request::Settled;
+    }
+    if packet.starts_with(b"qXfer:exec-file:read:") {
+        return Request::ExecutableFile;
+    }
+    if packet == b"qProcessInfo" || packet.starts_with(b"qProcessInfoPID:") {
+        return Request::ProcessInfo;
+    }
+    if packet == b"jThreadsInfo" {
+        return Request::Threads;
     }
     if packet == b"vCtrlC" {
         return Request::Interrupt;
@@ -197,9 +222,18 @@ fn process_of(thread: &[u8]) -> Option<u64> {
 pub fn written(packet: &[u8]) -> Vec<u8> {
     let Some(colon) = packet.iter().position(|&byte| byte == b':') else { return Vec::new() };
     let data = packet.get(colon + 1..).unwrap_or_default();
-    if packet.first() == Some(&b'M') {
-        return data.chunks(2).filter_map(|pair| hex(pair).map(|byte| byte as u8)).collect();
-    }
+    if packet.first() == Some(&b'M') { from_hex(data) } else { unescape(data) }
+}
+
+/// Two hexadecimal digits a byte; what is no digit is left out.
+#[must_use]
+pub fn from_hex(data: &[u8]) -> Vec<u8> {
+    data.chunks(2).filter_map(|pair| hex(pair).map(|byte| byte as u8)).collect()
+}
+
+/// Binary data without its escapes.
+#[must_use]
+pub fn unescape(data: &[u8]) -> Vec<u8> {
     let mut data = data.iter();
     let mut out = Vec::new();
     while let Some(&byte) = data.next() {

@@ -2,7 +2,7 @@
 
 mod debuggers {
     use pepo_debug::debugger::{GuardChoice, GuardKind};
-    use pepo_testkit::{Language, Life as _};
+    use pepo_testkit::{Isolation, Language, Life as _, Symbols, Variant};
     use serde_json::json;
 
     use crate::rig::{Rig, Which, gone};
@@ -47,6 +47,105 @@ mod debuggers {
     fn files(rig: &Rig) -> Vec<String> {
         let files = std::fs::read_dir(rig.run_dir.path()).unwrap().flatten();
         files.map(|file| file.file_name().to_string_lossy().into_owned()).filter(|name| !name.starts_with('.')).collect()
+    }
+
+    /// Process 1 of its own namespaces, another user, nothing writable, libraries in a root of its own.
+    async fn finds_its_way_in_other_namespaces(which: Which, guard: GuardChoice) {
+        let fixture = which.fixture(Variant::debug());
+        let isolation = Isolation { uid: 65534, read_only_root: true };
+        let target = pepo_testkit::spawn_isolated(&fixture, &["1000", "worker"], isolation);
+        let mut rig = Rig::on(which, guard, fixture, target).await;
+        rig.ready(&["BREAK"]).await.unwrap();
+        let thread = match guard {
+            // lldb-server alone takes its own SIGSTOP for a stranger's in another PID namespace, and reports more stops.
+            GuardChoice::Off => rig.client().hit_at_last().await.unwrap(),
+            _ => rig.client().hit().await.unwrap(),
+        };
+        let (frame, _, line) = rig.client().top(thread).await.unwrap();
+        assert_eq!(line, i64::from(rig.fixture.line("BREAK")), "{:#?}", rig.client().heard);
+        let (_, locals) = rig.client().locals(frame).await.unwrap();
+        assert!(locals.contains(&("factor".to_owned(), "2".to_owned())), "{locals:?}");
+        if rig.fixture.language == Language::C {
+            // Through frames of the C library, which only the target's own root has at that path.
+            let frames = rig.client().all_frames().await.unwrap();
+            assert!(frames.iter().any(|name| name.contains("idle_for_ever")), "{frames:?}");
+        }
+        rig.client().disconnect().await.unwrap();
+        assert_eq!(rig.let_go().await.left_behind, Vec::<String>::new());
+        rig.goes_on().unwrap();
+        rig.snapshot.assert_same();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lldb_finds_its_way_in_other_namespaces() {
+        finds_its_way_in_other_namespaces(Which::LldbC, GuardChoice::On).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn gdb_finds_its_way_in_other_namespaces() {
+        finds_its_way_in_other_namespaces(Which::GdbC, GuardChoice::On).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn delve_finds_its_way_in_other_namespaces() {
+        finds_its_way_in_other_namespaces(Which::DelveGo, GuardChoice::On).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn adapters_without_guard_find_their_way_in_other_namespaces() {
+        for which in [Which::LldbC, Which::GdbC, Which::DelveGo] {
+            finds_its_way_in_other_namespaces(which, GuardChoice::Off).await;
+        }
+    }
+
+    /// Split debug information is found in the folder that is given.
+    async fn finds_split_debug_information(which: Which) {
+        let fixture = which.fixture(Variant::debug().symbols(Symbols::Split));
+        let target = pepo_testkit::spawn(&fixture, &["1000", "worker"]);
+        let folder = fixture.debug_file.as_ref().unwrap().parent().unwrap().to_owned();
+        let mut rig = Rig::with_symbols(which, fixture, target, &[folder]).await;
+        rig.ready(&["BREAK"]).await.unwrap();
+        let thread = rig.client().hit().await.unwrap();
+        let (_, function, line) = rig.client().top(thread).await.unwrap();
+        assert!(function.contains("tick"), "{function}");
+        assert_eq!(line, i64::from(rig.fixture.line("BREAK")));
+        rig.client().disconnect().await.unwrap();
+        assert_eq!(rig.let_go().await.left_behind, Vec::<String>::new());
+        rig.goes_on().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lldb_finds_split_debug_information() {
+        finds_split_debug_information(Which::LldbC).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn gdb_finds_split_debug_information() {
+        finds_split_debug_information(Which::GdbC).await;
+    }
+
+    /// Adapters have a session of their own, no network but a loopback interface of their own, and no descriptor of ours.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn adapters_have_little_privilege() {
+        for which in [Which::LldbC, Which::GdbC, Which::DelveGo] {
+            let mut rig = Rig::new(which, GuardChoice::On).await;
+            rig.ready(&["BREAK"]).await.unwrap();
+            rig.client().hit().await.unwrap();
+            let parties = rig.parties();
+            let link = |pid: u32, name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
+            let own = std::process::id();
+            assert_ne!(link(parties.adapter, "ns/net"), link(own, "ns/net"), "{which:?}");
+            for pid in [parties.adapter, parties.stub, parties.keeper] {
+                assert_eq!(rustix::process::getsid(rustix::process::Pid::from_raw(pid as i32)).unwrap().as_raw_nonzero().get(), pid as i32);
+            }
+            for pid in [parties.adapter, parties.stub] {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                assert!(status.contains("NoNewPrivs:\t1"), "{which:?} {pid}");
+            }
+            rig.client().disconnect().await.unwrap();
+            rig.let_go().await;
+            rig.goes_on().unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -115,10 +115,23 @@ impl Client {
         Ok(())
     }
 
-    /// Waits for a stop at a breakpoint and gives its thread.
+    /// Waits for a stop at a breakpoint and gives its thread; any other stop is an error.
     pub(crate) async fn hit(&mut self) -> Result<i64, String> {
         let stopped = self.event("stopped").await?;
-        Ok(stopped["threadId"].as_i64().unwrap_or(1))
+        match stopped["reason"].as_str() {
+            Some(reason) if reason.contains("breakpoint") => Ok(stopped["threadId"].as_i64().unwrap_or(1)),
+            _ => Err(format!("another stop: {stopped}; {:#?}", self.heard)),
+        }
+    }
+
+    /// As [`Client::hit`], after whatever other stops.
+    pub(crate) async fn hit_at_last(&mut self) -> Result<i64, String> {
+        loop {
+            let stopped = self.event("stopped").await?;
+            if stopped["reason"].as_str().is_some_and(|reason| reason.contains("breakpoint")) {
+                return Ok(stopped["threadId"].as_i64().unwrap_or(1));
+            }
+        }
     }
 
     pub(crate) async fn go_on(&mut self, thread: i64) -> Result<(), String> {
@@ -131,6 +144,18 @@ impl Client {
         let frame = &stack["stackFrames"][0];
         let name = frame["name"].as_str().unwrap_or_default().to_owned();
         Ok((frame["id"].as_i64().unwrap_or(0), name, frame["line"].as_i64().unwrap_or(0)))
+    }
+
+    /// The names of all frames of all threads.
+    pub(crate) async fn all_frames(&mut self) -> Result<Vec<String>, String> {
+        let threads = self.ask("threads", Value::Null).await?;
+        let mut names = Vec::new();
+        for thread in threads["threads"].as_array().cloned().unwrap_or_default() {
+            let stack = self.ask("stackTrace", json!({"threadId": thread["id"], "levels": 20})).await?;
+            let frames = stack["stackFrames"].as_array().cloned().unwrap_or_default();
+            names.extend(frames.iter().map(|frame| frame["name"].as_str().unwrap_or_default().to_owned()));
+        }
+        Ok(names)
     }
 
     /// The variables of a frame's first scope: names and values, and the scope's reference.

@@ -8,7 +8,6 @@ mod safety {
 
     use pepo_debug::debugger::GuardChoice;
     use pepo_testkit::Life as _;
-    use serde_json::json;
 
     use crate::rig::{Parties, Rig, Which, gone, kill};
 
@@ -28,6 +27,8 @@ mod safety {
         Agent,
         /// The adapter's DAP stream is cut.
         Stream,
+        /// What owns ptrace.
+        Stub,
     }
 
     /// Which breakpoint is armed when it happens.
@@ -41,31 +42,17 @@ mod safety {
         Standing,
     }
 
-    async fn armed(which: Which, armed: Armed) -> (Rig, Parties) {
+    async fn armed(which: Which, what: Armed) -> (Rig, Parties) {
         let mut rig = Rig::new(which, GuardChoice::On).await;
-        let marks: &[&str] = if armed == Armed::Standing { &["BREAK"] } else { &["RARE"] };
-        rig.ready(marks).await.unwrap();
-        match armed {
-            Armed::Standing => drop(rig.client().hit().await.unwrap()),
-            Armed::Hot => {
-                let line = json!({"line": rig.fixture.line("BREAK"), "condition": "factor == 3"});
-                let points = json!({"source": {"path": rig.fixture.source}, "breakpoints": [line]});
-                rig.client().ask("setBreakpoints", points).await.unwrap();
-                hits(&mut rig).await;
+        match what {
+            Armed::Standing => {
+                rig.ready(&["BREAK"]).await.unwrap();
+                rig.client().hit().await.unwrap();
             }
-            Armed::Cold => {}
+            Armed::Hot | Armed::Cold => rig.arm(what == Armed::Hot).await,
         }
         let parties = rig.parties();
         (rig, parties)
-    }
-
-    /// The breakpoint is hit: the target ticks slower than it would by itself, or the stub works.
-    async fn hits(rig: &mut Rig) {
-        let begin = rig.target.last_beat();
-        pepo_testkit::wait::until("ticks with the breakpoint armed", Duration::from_secs(20), || {
-            let now = rig.target.last_beat();
-            if now.map(|beat| beat.ticks) > begin.map(|beat| beat.ticks + 5) { Ok(()) } else { Err(rig.target.state()) }
-        });
     }
 
     async fn round(which: Which, victim: Victim, what: Armed) -> Result<Duration, String> {
@@ -75,6 +62,7 @@ mod safety {
             Victim::Adapter => kill(parties.adapter),
             Victim::Worker => kill(parties.worker),
             Victim::Keeper => kill(parties.keeper),
+            Victim::Stub => kill(parties.stub),
             Victim::Agent => {
                 rig.client = None;
                 rig.hold = None;
@@ -92,7 +80,8 @@ mod safety {
         rig.goes_on()?;
         let differences = rig.snapshot.differences();
         if !differences.is_empty() {
-            return Err(format!("left behind: {differences:?}"));
+            let told = if rig.hold.is_some() { format!("{:?}", rig.let_go().await) } else { String::new() };
+            return Err(format!("left behind: {differences:?} {told} {}", rig.target.state()));
         }
         if rig.hold.is_some() && !matches!(victim, Victim::Worker | Victim::Keeper) {
             let gone = rig.let_go().await;
@@ -142,6 +131,7 @@ mod safety {
         lldb_lives_when_the_agent_goes: LldbC Agent Hot;
         lldb_lives_when_the_agent_goes_while_it_stands: LldbC Agent Standing;
         lldb_lives_when_the_stream_is_cut: LldbC Stream Hot;
+        lldb_lives_when_the_stub_is_killed_before_any_hit: LldbC Stub Cold;
 
         gdb_lives_when_the_adapter_is_killed_at_a_thousand_hits: GdbC Adapter Hot;
         gdb_lives_when_the_adapter_is_killed_before_any_hit: GdbC Adapter Cold;
@@ -153,6 +143,7 @@ mod safety {
         gdb_lives_when_the_agent_goes: GdbC Agent Hot;
         gdb_lives_when_the_agent_goes_while_it_stands: GdbC Agent Standing;
         gdb_lives_when_the_stream_is_cut: GdbC Stream Hot;
+        gdb_lives_when_the_stub_is_killed_before_any_hit: GdbC Stub Cold;
 
         delve_lives_when_the_adapter_is_killed_at_a_thousand_hits: DelveGo Adapter Hot;
         delve_lives_when_the_adapter_is_killed_before_any_hit: DelveGo Adapter Cold;
@@ -164,5 +155,96 @@ mod safety {
         delve_lives_when_the_agent_goes: DelveGo Agent Hot;
         delve_lives_when_the_agent_goes_while_it_stands: DelveGo Agent Standing;
         delve_lives_when_the_stream_is_cut: DelveGo Stream Hot;
+        delve_lives_when_the_stub_is_killed_before_any_hit: DelveGo Stub Cold;
+    }
+
+    /// Adapters that own ptrace: what the text guard saves.
+    mod text {
+        use super::{GuardChoice, Rig, Which, gone, kill};
+        use pepo_debug::debugger::GuardKind;
+        use pepo_testkit::Life as _;
+
+        /// A toolkit without any stub, so that only the text guard is left.
+        async fn rig(which: Which, program: &str) -> (Rig, tempfile::TempDir) {
+            let kit = tempfile::tempdir().unwrap();
+            let name = which.debugger().facts().name;
+            let bin = kit.path().join(name).join("bin");
+            std::fs::create_dir_all(&bin).unwrap();
+            let tool = crate::rig::tools().find(program).expect("the debugger is installed");
+            std::os::unix::fs::symlink(&tool.path, bin.join(program)).unwrap();
+            let tools = pepo_debug::tools::Tools::in_folders(vec![kit.path().to_owned()], Vec::new());
+            let rig = Rig::with_tools(which, GuardChoice::Default, &tools).await;
+            assert_eq!(rig.guard, GuardKind::Text);
+            (rig, kit)
+        }
+
+        async fn restores(which: Which, program: &str) {
+            for _ in 0..super::rounds() {
+                let (mut rig, _kit) = rig(which, program).await;
+                rig.ready(&["RARE"]).await.unwrap();
+                let adapter = crate::rig::tracer(rig.target.pid()).unwrap();
+                assert!(!rig.snapshot.differences().is_empty(), "a breakpoint is in the text");
+                kill(adapter);
+                gone(&[adapter]).unwrap();
+                let gone_well = rig.let_go().await;
+                assert_eq!(gone_well.left_behind, Vec::<String>::new());
+                assert!(gone_well.repairs.iter().any(|repair| repair.contains("text byte")), "{gone_well:?}");
+                rig.goes_on().unwrap();
+                rig.snapshot.assert_same();
+            }
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn delves_breakpoints_are_taken_back_when_it_is_killed_before_any_hit() {
+            restores(Which::DelveGo, "dlv").await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn gdbs_breakpoints_are_taken_back_when_it_is_killed_before_any_hit() {
+            restores(Which::GdbC, "gdb").await;
+        }
+    }
+
+    /// Figures, not promises: run with `PEPO_ROUNDS=20 -- --ignored`.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "measures what cannot be promised"]
+    async fn figures_of_what_no_guard_can_save() {
+        for (which, victim, what) in [
+            (Which::LldbC, Victim::Stub, Armed::Hot),
+            (Which::GdbC, Victim::Stub, Armed::Hot),
+            (Which::DelveGo, Victim::Stub, Armed::Hot),
+        ] {
+            let mut live = 0;
+            for _ in 0..rounds() {
+                live += usize::from(round(which, victim, what).await.is_ok());
+            }
+            eprintln!("measured {which:?} {victim:?} {what:?} guarded: {live} of {} live", rounds());
+        }
+        for (which, what) in [
+            (Which::LldbC, Armed::Hot), (Which::LldbC, Armed::Cold),
+            (Which::GdbC, Armed::Hot), (Which::GdbC, Armed::Cold),
+            (Which::DelveGo, Armed::Hot), (Which::DelveGo, Armed::Cold),
+        ] {
+            let mut live = 0;
+            for _ in 0..rounds() {
+                live += usize::from(bare(which, what).await.is_ok());
+            }
+            eprintln!("measured {which:?} Adapter {what:?} unguarded: {live} of {} live", rounds());
+        }
+    }
+
+    /// The control: the adapter alone.
+    async fn bare(which: Which, what: Armed) -> Result<(), String> {
+        let mut rig = Rig::new(which, GuardChoice::Off).await;
+        rig.arm(what == Armed::Hot).await;
+        let tracer = crate::rig::tracer(rig.target.pid()).unwrap_or(0);
+        // lldb-dap's tracer is a child of its.
+        let adapter = if which == Which::LldbC { crate::rig::parent(tracer) } else { tracer };
+        kill(adapter);
+        gone(&[adapter])?;
+        rig.hold = None;
+        rig.goes_on()?;
+        let differences = rig.snapshot.differences();
+        if differences.is_empty() { Ok(()) } else { Err(format!("left behind: {differences:?}")) }
     }
 }

@@ -9,5 +9,7 @@ mod rig;
 mod adapters;
 /// Whoever dies, the target goes on.
 mod guard;
+/// The relay, spoken to in gdb's own protocol.
+mod relay;
 /// Python.
 mod python;

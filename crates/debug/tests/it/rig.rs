@@ -82,7 +82,28 @@ impl Rig {
         Rig::on(which, guard, fixture, target).await
     }
 
+    pub(crate) async fn with_tools(which: Which, guard: GuardChoice, tools: &Tools) -> Rig {
+        let fixture = which.fixture(Variant::debug());
+        let target = pepo_testkit::spawn(&fixture, &["1000", "worker"]);
+        Rig::build(which, guard, tools, fixture, target, &[]).await
+    }
+
     pub(crate) async fn on(which: Which, guard: GuardChoice, fixture: Fixture, target: Running) -> Rig {
+        Rig::build(which, guard, &tools(), fixture, target, &[]).await
+    }
+
+    pub(crate) async fn with_symbols(which: Which, fixture: Fixture, target: Running, folders: &[PathBuf]) -> Rig {
+        Rig::build(which, GuardChoice::On, &tools(), fixture, target, folders).await
+    }
+
+    async fn build(
+        which: Which,
+        guard: GuardChoice,
+        tools: &Tools,
+        fixture: Fixture,
+        target: Running,
+        symbol_folders: &[PathBuf],
+    ) -> Rig {
         let snapshot = Snapshot::take(target.pid());
         let run_dir = Arc::new(tempfile::Builder::new().prefix("pepo-").tempdir().expect("a temporary folder"));
         let process = process(target.pid());
@@ -93,9 +114,9 @@ impl Rig {
             .attach(&AttachRequest {
                 process: &process,
                 runtime: &facts,
-                tools: &tools(),
+                tools,
                 guard,
-                symbol_folders: &[],
+                symbol_folders,
                 run_dir: run_dir.path(),
                 self_exe: &guard_program(),
             })
@@ -139,6 +160,22 @@ impl Rig {
             format!("{error}\n{}\n{logs:#?}", self.target.state())
         })?;
         Ok(self.began.elapsed())
+    }
+
+    /// Ready, with a breakpoint that is hit all the time (its condition is never true), or one that never is.
+    pub(crate) async fn arm(&mut self, hot: bool) {
+        self.ready(&["RARE"]).await.unwrap();
+        if !hot {
+            return;
+        }
+        let line = serde_json::json!({"line": self.fixture.line("BREAK"), "condition": "factor == 3"});
+        let points = serde_json::json!({"source": {"path": self.fixture.source}, "breakpoints": [line]});
+        self.client().ask("setBreakpoints", points).await.unwrap();
+        let begin = self.target.last_beat();
+        wait::until("ticks with the breakpoint armed", Duration::from_secs(20), || {
+            let now = self.target.last_beat();
+            if now.map(|beat| beat.ticks) > begin.map(|beat| beat.ticks + 5) { Ok(()) } else { Err(self.target.state()) }
+        });
     }
 
     /// The way out that every session takes.
@@ -217,7 +254,7 @@ pub(crate) fn tracer(pid: u32) -> Option<u32> {
     field(pid, "TracerPid")?.parse().ok()
 }
 
-fn parent(pid: u32) -> u32 {
+pub(crate) fn parent(pid: u32) -> u32 {
     field(pid, "PPid").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
