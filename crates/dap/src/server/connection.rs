@@ -24,8 +24,8 @@ use super::{
 
 /// Requests of the editor's that wait to be taken.
 const WAITING: usize = 64;
-/// The longest first line.
-const MAX_LINE: usize = 256;
+/// The longest first line, in bytes.
+const MAX_LINE: usize = 4096;
 
 /// One editor.
 pub(crate) struct Connection {
@@ -261,7 +261,14 @@ async fn read(
             None => decoder.feed(&portion[..count]),
             Some((mut begun, first)) => {
                 begun.extend_from_slice(&portion[..count]);
-                line = first_line(begun, first, &mut decoder);
+                match first_line(begun, first, &mut decoder) {
+                    First::Unfinished(begun) => line = Some(begun),
+                    First::Done => {}
+                    First::Foreign => {
+                        tracing::debug!("the stream does not begin as an editor's does");
+                        return;
+                    }
+                }
             }
         }
         loop {
@@ -284,28 +291,145 @@ async fn read(
     }
 }
 
-/// What was read before it is known whether a line with the token stands first, and who wants to know it.
+/// What was read before its first line is whole, and who wants to know the token in it.
 type FirstLine = (Vec<u8>, tokio::sync::oneshot::Sender<String>);
 
-/// Cuts off the first line if it holds the token; gives everything back while that cannot be said yet.
+/// What the first line says.
+enum First {
+    /// It is not whole yet.
+    Unfinished(FirstLine),
+    /// All that was read went on from there.
+    Done,
+    /// Nothing an editor would send: a browser's request, for example, which would come from the same user.
+    Foreign,
+}
+
+/// Looks at the first line: the token, which is cut off, or else a header field.
 fn first_line(
     begun: Vec<u8>,
     first: tokio::sync::oneshot::Sender<String>,
     decoder: &mut FrameDecoder,
-) -> Option<FirstLine> {
-    const WORD: &[u8] = b"token ";
-    let length = begun.len().min(WORD.len());
-    if begun[..length] != WORD[..length] || begun.len() > MAX_LINE && !begun[..MAX_LINE].contains(&b'\n') {
-        decoder.feed(&begun);
-        return None;
+) -> First {
+    const WORD: &str = "token ";
+    let Some(end) = begun.iter().position(|byte| *byte == b'\n') else {
+        return if begun.len() > MAX_LINE { First::Foreign } else { First::Unfinished((begun, first)) };
+    };
+    let line = String::from_utf8_lossy(&begun[..end]).into_owned();
+    if let Some(token) = line.strip_prefix(WORD) {
+        // Nobody waits for it when none is needed.
+        let _ = first.send(token.trim().to_owned());
+        decoder.feed(&begun[end + 1..]);
+        return First::Done;
     }
-    let Some(end) = begun.iter().position(|byte| *byte == b'\n') else { return Some((begun, first)) };
-    let token = String::from_utf8_lossy(&begun[WORD.len().min(end)..end]).trim().to_owned();
-    // Nobody waits for it when none is needed.
-    let _ = first.send(token);
-    decoder.feed(&begun[end + 1..]);
-    None
+    let letters = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let field = line.split_once(':').is_some_and(|(name, _)| letters(name));
+    if !field {
+        return First::Foreign;
+    }
+    decoder.feed(&begun);
+    First::Done
 }
 
 /// An [`Arc`] around what is taken once.
 pub(crate) type Once<T> = Arc<std::sync::Mutex<Option<T>>>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::server::{OpenedTarget, Opener};
+
+    /// Admits nobody any further: what counts here is whether it is asked.
+    struct Never;
+
+    #[async_trait]
+    impl Opener for Never {
+        async fn open(&self, _: &AttachArguments) -> Result<OpenedTarget, Failure> {
+            Err(Failure::new(Code::TargetNotFound, "the opener was asked"))
+        }
+    }
+
+    fn guarded() -> DuplexStream {
+        let (editor, server) = tokio::io::duplex(4096);
+        let (reader, writer) = tokio::io::split(server);
+        let shared = Shared { opener: Arc::new(Never), children: Arc::default(), stop: Default::default() };
+        tokio::spawn(Connection::new(reader, writer, shared, Access::Token("sesame".into()), true).run());
+        editor
+    }
+
+    /// What a connection that begins with `first` is told when it attaches with these arguments.
+    async fn told(first: &str, arguments: Value) -> String {
+        let mut editor = guarded();
+        let attach = Message::request(1, "attach", arguments).to_bytes();
+        editor.write_all(first.as_bytes()).await.unwrap();
+        editor.write_all(&pepo_wire::dap::encode_frame(&attach)).await.unwrap();
+        let mut decoder = FrameDecoder::default();
+        let mut portion = [0; 4096];
+        loop {
+            let read = tokio::time::timeout(Duration::from_secs(5), editor.read(&mut portion))
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(read > 0, "the connection was closed");
+            decoder.feed(&portion[..read]);
+            if let Some(frame) = decoder.next_frame().unwrap() {
+                return Message::parse(&frame).unwrap().error_text();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_know_the_token_opens_nothing() {
+        for (first, arguments, open) in [
+            ("", json!({"target": "x"}), false),
+            ("", json!({"target": "x", "token": "wrong"}), false),
+            ("", json!({"target": "x", "token": "sesame"}), true),
+            ("token wrong\n", json!({"target": "x"}), false),
+            ("token sesame\r\n", json!({"target": "x"}), true),
+            ("token sesame\n", json!({"target": "x", "token": "wrong"}), false),
+        ] {
+            let told = told(first, arguments.clone()).await;
+            assert_eq!(told.contains("the opener was asked"), open, "{first:?} {arguments}: {told}");
+            assert_eq!(told.contains("needs a token"), !open, "{first:?} {arguments}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_first_line_is_recognised_however_it_is_cut() {
+        let text = b"token abc\nContent-Length: 2\r\n\r\n{}";
+        for cut in 1..text.len() {
+            let (first, mut token) = tokio::sync::oneshot::channel();
+            let mut decoder = FrameDecoder::default();
+            match first_line(text[..cut].to_vec(), first, &mut decoder) {
+                First::Done => decoder.feed(&text[cut..]),
+                First::Unfinished((mut begun, first)) => {
+                    begun.extend_from_slice(&text[cut..]);
+                    assert!(matches!(first_line(begun, first, &mut decoder), First::Done));
+                }
+                First::Foreign => panic!("cut at {cut}"),
+            }
+            assert_eq!(token.try_recv().as_deref(), Ok("abc"), "cut at {cut}");
+            assert_eq!(decoder.next_frame(), Ok(Some(b"{}".to_vec())));
+        }
+    }
+
+    #[test]
+    fn what_a_browser_sends_is_no_editors() {
+        for text in [
+            "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+            "GET http://x:1/ HTTP/1.1\r\n",
+            "\n",
+            "{\"seq\": 1}\n",
+        ] {
+            let (first, _) = tokio::sync::oneshot::channel();
+            let said = first_line(text.as_bytes().to_vec(), first, &mut FrameDecoder::default());
+            assert!(matches!(said, First::Foreign), "{text:?}");
+        }
+    }
+}
