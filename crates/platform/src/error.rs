@@ -265,3 +265,18 @@ pub(crate) fn list(words: &[String]) -> String {
         [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
     }
 }
+
+/// The kind of the system's error among the causes. An error of IO may itself wrap another one, which its `source` skips.
+pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        cause = error.source();
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.get_ref() {
+                Some(inner) => cause = Some(inner),
+                None => return Some(error.kind()),
+            }
+        }
+    }
+    None
+}

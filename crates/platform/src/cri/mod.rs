@@ -110,10 +110,7 @@ impl Cri {
 
     fn unreachable(&self, error: tonic::transport::Error) -> PlatformError {
         let address = self.address();
-        if std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
-            .filter_map(|error| error.downcast_ref::<io::Error>())
-            .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
-        {
+        if crate::error::io_kind(&error) == Some(io::ErrorKind::PermissionDenied) {
             return PlatformError::SocketDenied { address, engine: "cri" };
         }
         PlatformError::Unreachable { engine: "cri", address, source: Box::new(error) }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use super::{api, attach::Attached, dial::Dialer};
-use crate::{Endpoint, PlatformError};
+use crate::{Endpoint, PlatformError, error};
 
 /// An engine may take so long to begin an answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -213,26 +213,11 @@ impl Client {
 
     fn unreachable(&self, error: impl std::error::Error + Send + Sync + 'static) -> PlatformError {
         let address = self.endpoint.to_string();
-        if io_kind(&error) == Some(io::ErrorKind::PermissionDenied) {
+        if error::io_kind(&error) == Some(io::ErrorKind::PermissionDenied) {
             return PlatformError::SocketDenied { address, engine: self.engine };
         }
         PlatformError::Unreachable { engine: self.engine, address, source: Box::new(error) }
     }
-}
-
-/// The kind of the system's error among the causes. An error of IO may itself wrap another one, which its `source` skips.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        cause = error.source();
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            match error.get_ref() {
-                Some(inner) => cause = Some(inner),
-                None => return Some(error.kind()),
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]
