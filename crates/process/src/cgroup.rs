@@ -239,78 +239,80 @@ mod tests {
         assert_eq!(found, expected, "{path}");
     }
 
+    /// Paths as engines make them, who made the container, and whether a pod is named.
+    const CONTAINERS: &[(&str, Engine, bool)] = &[
+        ("/docker/{A}", Engine::Docker, false),
+        ("/system.slice/docker-{A}.scope", Engine::Docker, false),
+        ("/system.slice:docker:{A}", Engine::Docker, false),
+        ("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{A}.scope", Engine::Docker, false),
+        ("/moby/{A}", Engine::Docker, false),
+        ("/machine.slice/libpod-{A}.scope", Engine::Podman, false),
+        ("/machine.slice/libpod-{A}.scope/container", Engine::Podman, false),
+        ("/libpod_parent/libpod-{A}", Engine::Podman, false),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{A}.scope/container",
+            Engine::Podman,
+            false,
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{B}.slice/libpod-{A}.scope",
+            Engine::Podman,
+            false,
+        ),
+        ("/machine.slice/machine-libpod_pod_{B}.slice/libpod-{A}.scope", Engine::Podman, false),
+        ("/kubepods/burstable/podPOD/{A}", Engine::Cri, true),
+        ("/kubepods/podPOD/{A}", Engine::Cri, true),
+        ("/kubepods/besteffort/podPOD/crio-{A}", Engine::Crio, true),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podP_O_D.slice/cri-containerd-{A}.scope",
+            Engine::Containerd,
+            true,
+        ),
+        ("/kubepods.slice/kubepods-podP_O_D.slice/crio-{A}.scope", Engine::Crio, true),
+        ("/kubepods.slice/kubepods-podP_O_D.slice/crio-{A}.scope/container", Engine::Crio, true),
+        (
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podP_O_D.slice/docker-{A}.scope",
+            Engine::Docker,
+            true,
+        ),
+        ("/kubepods-burstable-podP_O_D.slice:cri-containerd:{A}", Engine::Containerd, true),
+        (
+            "/system.slice/containerd.service/kubepods-burstable-podP_O_D.slice:cri-containerd:{A}",
+            Engine::Containerd,
+            true,
+        ),
+        (
+            "/some/prefix/kubepods.slice/kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
+            Engine::Containerd,
+            true,
+        ),
+        (
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
+            Engine::Containerd,
+            true,
+        ),
+        ("/k8s.io/{A}", Engine::Containerd, false),
+        ("/system.slice/nerdctl-{A}.scope", Engine::Nerdctl, false),
+        ("/default/{A}", Engine::Nerdctl, false),
+        ("/ecs/0123456789abcdef0123456789abcdef/{A}", Engine::Unknown, false),
+        ("/my/own/parent/{A}", Engine::Unknown, false),
+        ("/../../system.slice/docker-{A}.scope", Engine::Docker, false),
+        ("/docker/{A}/init.scope", Engine::Docker, false),
+        ("/docker/{A}/system.slice/nginx.service", Engine::Docker, false),
+        ("/docker/{B}/docker/{A}", Engine::Docker, false),
+        ("/docker/{B}/kubelet/kubepods/burstable/podPOD/{A}", Engine::Cri, true),
+        (
+            "/docker/{B}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
+            Engine::Containerd,
+            true,
+        ),
+        ("/docker/{B}/{A}", Engine::Unknown, false),
+        ("/system.slice/docker-{B}.scope/libpod_parent/libpod-{A}", Engine::Podman, false),
+    ];
+
     #[test]
     fn containers_are_recognised_in_every_engines_style() {
-        use Engine::{Containerd, Cri, Crio, Docker, Nerdctl, Podman, Unknown};
-        for (path, engine, pod) in [
-            ("/docker/{A}", Docker, false),
-            ("/system.slice/docker-{A}.scope", Docker, false),
-            ("/system.slice:docker:{A}", Docker, false),
-            ("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{A}.scope", Docker, false),
-            ("/moby/{A}", Docker, false),
-            ("/machine.slice/libpod-{A}.scope", Podman, false),
-            ("/machine.slice/libpod-{A}.scope/container", Podman, false),
-            ("/libpod_parent/libpod-{A}", Podman, false),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{A}.scope/container",
-                Podman,
-                false,
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{B}.slice/libpod-{A}.scope",
-                Podman,
-                false,
-            ),
-            ("/machine.slice/machine-libpod_pod_{B}.slice/libpod-{A}.scope", Podman, false),
-            ("/kubepods/burstable/podPOD/{A}", Cri, true),
-            ("/kubepods/podPOD/{A}", Cri, true),
-            ("/kubepods/besteffort/podPOD/crio-{A}", Crio, true),
-            (
-                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podP_O_D.slice/cri-containerd-{A}.scope",
-                Containerd,
-                true,
-            ),
-            ("/kubepods.slice/kubepods-podP_O_D.slice/crio-{A}.scope", Crio, true),
-            ("/kubepods.slice/kubepods-podP_O_D.slice/crio-{A}.scope/container", Crio, true),
-            (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podP_O_D.slice/docker-{A}.scope",
-                Docker,
-                true,
-            ),
-            ("/kubepods-burstable-podP_O_D.slice:cri-containerd:{A}", Containerd, true),
-            (
-                "/system.slice/containerd.service/kubepods-burstable-podP_O_D.slice:cri-containerd:{A}",
-                Containerd,
-                true,
-            ),
-            (
-                "/some/prefix/kubepods.slice/kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
-                Containerd,
-                true,
-            ),
-            (
-                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
-                Containerd,
-                true,
-            ),
-            ("/k8s.io/{A}", Containerd, false),
-            ("/system.slice/nerdctl-{A}.scope", Nerdctl, false),
-            ("/default/{A}", Nerdctl, false),
-            ("/ecs/0123456789abcdef0123456789abcdef/{A}", Unknown, false),
-            ("/my/own/parent/{A}", Unknown, false),
-            ("/../../system.slice/docker-{A}.scope", Docker, false),
-            ("/docker/{A}/init.scope", Docker, false),
-            ("/docker/{A}/system.slice/nginx.service", Docker, false),
-            ("/docker/{B}/docker/{A}", Docker, false),
-            ("/docker/{B}/kubelet/kubepods/burstable/podPOD/{A}", Cri, true),
-            (
-                "/docker/{B}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podP_O_D.slice/cri-containerd-{A}.scope",
-                Containerd,
-                true,
-            ),
-            ("/docker/{B}/{A}", Unknown, false),
-            ("/system.slice/docker-{B}.scope/libpod_parent/libpod-{A}", Podman, false),
-        ] {
+        for &(path, engine, pod) in CONTAINERS {
             check(path, Some((A, engine, pod)));
         }
     }
