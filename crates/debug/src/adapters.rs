@@ -62,14 +62,19 @@ struct Launch {
 }
 
 /// Starts guard and adapter.
-async fn launch(request: &AttachRequest<'_>, launch: Launch) -> Result<(Box<dyn AdapterIo>, Handle), Failure> {
-    let internal = |error: std::io::Error| Failure::new(Code::Internal, "no socket for the adapter").because_of(&error);
+async fn launch(
+    request: &AttachRequest<'_>,
+    launch: Launch,
+) -> Result<(Box<dyn AdapterIo>, Handle), Failure> {
+    let internal =
+        |error: std::io::Error| Failure::new(Code::Internal, "no socket for the adapter").because_of(&error);
     let (ours, theirs) = StdStream::pair().map_err(internal)?;
     let log = request.run_dir.join("adapter.log");
     // Debuggers keep histories and settings at home: theirs is in the session's folder.
     let home = request.run_dir.join("home");
     std::fs::create_dir_all(&home).map_err(internal)?;
-    let homes = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"].map(|name| (name.to_owned(), home.display().to_string()));
+    let homes = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"]
+        .map(|name| (name.to_owned(), home.display().to_string()));
     let order = Order {
         pid: request.process.pid().get(),
         start_time: request.process.start_time(),
@@ -86,7 +91,8 @@ async fn launch(request: &AttachRequest<'_>, launch: Launch) -> Result<(Box<dyn 
     };
     let guard_log = request.run_dir.join("guard.log");
     let handle = handle::start(request.self_exe, &order, OwnedFd::from(theirs), &guard_log).await?;
-    let handle = handle.removes([vec![log.clone(), guard_log, stub_log(request.run_dir), home], launch.files].concat());
+    let handle = handle
+        .removes([vec![log.clone(), guard_log, stub_log(request.run_dir), home], launch.files].concat());
     let io = match launch.dap {
         Dap::Stdio => {
             ours.set_nonblocking(true).map_err(internal)?;
@@ -156,9 +162,17 @@ fn program(name: &str, tools: &Tools) -> Result<Tool, Failure> {
     match &tool.version {
         Some(version) if version.pair() < minimum => Err(Failure::new(
             Code::ToolTooOld,
-            format!("{} is version {version}, and {}.{} is needed", tool.path.display(), minimum.0, minimum.1),
+            format!(
+                "{} is version {version}, and {}.{} is needed",
+                tool.path.display(),
+                minimum.0,
+                minimum.1
+            ),
         )
-        .try_command("install a newer one", ["pepo", "tools", "install", entry(name).map_or(name, |entry| entry.name)])),
+        .try_command(
+            "install a newer one",
+            ["pepo", "tools", "install", entry(name).map_or(name, |entry| entry.name)],
+        )),
         _ => Ok(tool),
     }
 }
@@ -180,12 +194,15 @@ fn fits_debug_info(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
     match &runtime.debug_info {
         DebugInfo::Present | DebugInfo::Split(_) | DebugInfo::Unknown => {}
         DebugInfo::Elsewhere(name) => warnings.push(
-            Failure::new(Code::NoDebugInfo, "the debug information is in a file of its own that is not in the target")
-                .because(match name {
-                    Some(name) => format!("it is called {name}"),
-                    None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or("unknown")),
-                })
-                .hint("give its folder with --symbols DIR"),
+            Failure::new(
+                Code::NoDebugInfo,
+                "the debug information is in a file of its own that is not in the target",
+            )
+            .because(match name {
+                Some(name) => format!("it is called {name}"),
+                None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or("unknown")),
+            })
+            .hint("give its folder with --symbols DIR"),
         ),
         DebugInfo::Absent => return Err(no_debug_info(runtime)),
     }
@@ -207,5 +224,6 @@ fn no_debug_info(runtime: &RuntimeFacts) -> Failure {
         Language::Go => "build it without -ldflags=-w and without -ldflags=-s",
         _ => "build it with -g, or give the folder of its split debug file with --symbols DIR",
     };
-    Failure::new(Code::NoDebugInfo, format!("{} has no debug information", runtime.executable.display())).hint(how)
+    Failure::new(Code::NoDebugInfo, format!("{} has no debug information", runtime.executable.display()))
+        .hint(how)
 }

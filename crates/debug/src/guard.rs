@@ -21,28 +21,28 @@
 //!
 //! No async runtime here: the guard is small, and forks.
 
-/// Cutting and writing packets.
-pub mod packet;
-/// What a debugger asks, as far as the guard must know it.
-pub mod request;
-/// What the guard is told to do and what it reports.
-pub mod control;
 /// Starting adapters and stubs with as little as they need.
 mod child;
-/// The stub's stream: ask, interrupt, let go.
-mod stub;
-/// What was changed in the target, and putting it back.
-mod facts;
-/// Between adapter and stub.
-mod relay;
-/// Beside an adapter that owns ptrace.
-mod watch;
-/// Waits for the relay's death.
-mod keeper;
+/// What the guard is told to do and what it reports.
+pub mod control;
 /// What delve starts instead of `lldb-server`.
 pub mod door;
+/// What was changed in the target, and putting it back.
+mod facts;
 /// The agent's side: starts a guard and talks to it.
 pub mod handle;
+/// Waits for the relay's death.
+mod keeper;
+/// Cutting and writing packets.
+pub mod packet;
+/// Between adapter and stub.
+mod relay;
+/// What a debugger asks, as far as the guard must know it.
+pub mod request;
+/// The stub's stream: ask, interrupt, let go.
+mod stub;
+/// Beside an adapter that owns ptrace.
+mod watch;
 
 use std::process::ExitCode;
 
@@ -70,6 +70,12 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// A program to start, with nothing set: whoever starts it sets session, streams and environment.
+#[expect(clippy::disallowed_methods, reason = "this is the helper of this room")]
+pub(crate) fn command(program: &std::path::Path) -> std::process::Command {
+    std::process::Command::new(program)
 }
 
 /// Waits for a child's end without collecting it; `false` when it did not come in time.

@@ -7,11 +7,7 @@
 //! "From the file" alone would wipe the probes of other tools: pages that were already changed are noted with their bytes.
 //! `/proc/PID/pagemap` tells them apart (proc_pid_pagemap(5): bit 61 is set for a page of a file, clear for a private copy).
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    os::unix::fs::FileExt as _,
-};
+use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt as _};
 
 use pepo_process::{Memory, Process, ProcessError, maps::Map};
 use rustix::fs::{Mode, OFlags};
@@ -115,7 +111,9 @@ impl Patches {
         for (&address, patch) in &self.bytes {
             let mut now = [0];
             // What cannot be read was unmapped since: nothing is left there.
-            if memory.read_at(address, &mut now).is_ok() && patch.written.is_none_or(|written| written == now[0]) {
+            if memory.read_at(address, &mut now).is_ok()
+                && patch.written.is_none_or(|written| written == now[0])
+            {
                 restored.add(memory, address, &now, &[patch.before]);
             }
         }
@@ -193,7 +191,9 @@ fn changed_pages(process: &Process, page: u64) -> Result<Vec<u64>, ProcessError>
     const OF_FILE: u64 = 1 << 61;
     let maps = text_maps(process)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(process.proc_dir(), "pagemap", flags, Mode::empty()) else { return Ok(Vec::new()) };
+    let Ok(file) = rustix::fs::openat(process.proc_dir(), "pagemap", flags, Mode::empty()) else {
+        return Ok(Vec::new());
+    };
     let file = File::from(file);
     let mut changed = Vec::new();
     for map in maps {
@@ -234,7 +234,10 @@ impl Files {
         let mut bytes = vec![0; page as usize];
         let mut filled = 0;
         while filled < bytes.len() {
-            let count = file.as_ref()?.read_at(&mut bytes[filled..], map.offset + (address - map.start) + filled as u64).ok()?;
+            let count = file
+                .as_ref()?
+                .read_at(&mut bytes[filled..], map.offset + (address - map.start) + filled as u64)
+                .ok()?;
             if count == 0 {
                 break;
             }

@@ -10,7 +10,7 @@ use std::{
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -38,10 +38,14 @@ impl Version {
     pub fn find(text: &str) -> Option<Version> {
         let words = || text.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|word| !word.is_empty());
         let parse = |word: &str| {
-            let numbers: Option<Vec<u32>> = word.trim_matches('.').split('.').map(|part| part.parse().ok()).collect();
+            let numbers: Option<Vec<u32>> =
+                word.trim_matches('.').split('.').map(|part| part.parse().ok()).collect();
             numbers.filter(|numbers| !numbers.is_empty()).map(Version)
         };
-        words().filter(|word| word.trim_matches('.').contains('.')).find_map(parse).or_else(|| words().find_map(parse))
+        words()
+            .filter(|word| word.trim_matches('.').contains('.'))
+            .find_map(parse)
+            .or_else(|| words().find_map(parse))
     }
 
     /// The number at a place; 0 where there is none.
@@ -134,7 +138,8 @@ impl Tools {
     pub fn need(&self, name: &str) -> Result<Tool, Failure> {
         self.find(name).ok_or_else(|| {
             let debugger = entry(name).map_or(name, |entry| entry.name);
-            let folders: Vec<_> = self.searched(debugger).iter().map(|folder| folder.display().to_string()).collect();
+            let folders: Vec<_> =
+                self.searched(debugger).iter().map(|folder| folder.display().to_string()).collect();
             Failure::new(Code::ToolMissing, format!("`{name}` is not installed"))
                 .because(format!("looked in {}", folders.join(", ")))
                 .try_command("install it", ["pepo", "tools", "install", debugger])
@@ -188,8 +193,11 @@ pub fn install(name: &str) -> Result<Vec<Install>, Failure> {
     let system = System::here();
     let ways: Vec<Install> = entry.install.iter().filter(|way| way.system.fits(system)).cloned().collect();
     if ways.is_empty() {
-        return Err(Failure::new(Code::ToolMissing, format!("how `{name}` is installed on this system is not known"))
-            .hint(entry.hint.to_owned()));
+        return Err(Failure::new(
+            Code::ToolMissing,
+            format!("how `{name}` is installed on this system is not known"),
+        )
+        .hint(entry.hint.to_owned()));
     }
     Ok(ways)
 }
@@ -197,7 +205,8 @@ pub fn install(name: &str) -> Result<Vec<Install>, Failure> {
 fn is_named(name: &str, program: &str) -> bool {
     let Some(rest) = name.strip_prefix(program) else { return false };
     let version = rest.strip_prefix('-').unwrap_or_default();
-    rest.is_empty() || (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    rest.is_empty()
+        || (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -229,11 +238,17 @@ fn version(path: &Path) -> Option<Version> {
 fn ask(path: &Path) -> Option<Version> {
     let name = path.file_name()?.to_str()?;
     // These two have a word for it where others have an option.
-    let argument = if name.starts_with("dlv") || name.starts_with("lldb-server") { "version" } else { "--version" };
-    let mut command = Command::new(path);
+    let argument =
+        if name.starts_with("dlv") || name.starts_with("lldb-server") { "version" } else { "--version" };
+    let mut command = crate::guard::command(path);
     // Some say it on standard error.
     let (reader, writer) = std::io::pipe().ok()?;
-    command.arg(argument).stdin(Stdio::null()).stdout(writer.try_clone().ok()?).stderr(writer).current_dir("/");
+    command
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().ok()?)
+        .stderr(writer)
+        .current_dir("/");
     let mut child = command.spawn().ok()?;
     // Our copies of the pipe's writing end would keep it from ending.
     drop(command);
@@ -257,7 +272,9 @@ fn by_sibling(path: &Path) -> Option<Version> {
     let asked = is_program(&sibling).then(|| ask(&sibling)).flatten();
     asked.or_else(|| {
         let real = fs::canonicalize(path).ok()?;
-        let named = |part: &str| ["llvm-", "lldb-dap-"].iter().find_map(|start| Version::find(part.strip_prefix(start)?));
+        let named = |part: &str| {
+            ["llvm-", "lldb-dap-"].iter().find_map(|start| Version::find(part.strip_prefix(start)?))
+        };
         real.components().rev().find_map(|part| named(part.as_os_str().to_str()?))
     })
 }
@@ -290,7 +307,11 @@ mod tests {
             ("LLVM (http://llvm.org/):\n  LLVM version 19.1.7", "19.1.7"),
             ("lldb version 21", "21"),
         ] {
-            assert_eq!(Version::find(said).map(|version| version.to_string()).as_deref(), Some(version), "{said}");
+            assert_eq!(
+                Version::find(said).map(|version| version.to_string()).as_deref(),
+                Some(version),
+                "{said}"
+            );
         }
         assert_eq!(Version::find("no digits"), None);
         assert!(Version::find("1.27.2") > Version::find("1.9"));
@@ -312,10 +333,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_how_to_get_it() {
-        let failure = Tools::in_folders(vec!["/kit".into()], vec!["/bin-of-nobody".into()]).need("dlv").unwrap_err();
+        let failure =
+            Tools::in_folders(vec!["/kit".into()], vec!["/bin-of-nobody".into()]).need("dlv").unwrap_err();
         assert_eq!(failure.code(), Code::ToolMissing);
         assert_eq!(failure.hints[0].command, ["pepo", "tools", "install", "delve"]);
-        assert!(failure.why[0].contains("/kit/delve/bin") && failure.why[0].contains("/bin-of-nobody"), "{failure:?}");
+        assert!(
+            failure.why[0].contains("/kit/delve/bin") && failure.why[0].contains("/bin-of-nobody"),
+            "{failure:?}"
+        );
     }
 
     #[test]

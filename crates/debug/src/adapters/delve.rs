@@ -14,7 +14,10 @@ use serde_json::json;
 use super::{Dap, Launch, fits_debug_info, launch, listen, program, protection, relay};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
-    guard::{control::{Protect, StubKind}, door},
+    guard::{
+        control::{Protect, StubKind},
+        door,
+    },
     tools::{Tool, Tools},
 };
 
@@ -67,7 +70,8 @@ impl Debugger for Delve {
                 let (protect, socket) = relay(request, StubKind::LldbServer, stub);
                 let bin = request.run_dir.join("bin");
                 door::install(&bin, request.self_exe).map_err(|error| {
-                    Failure::new(Code::Internal, "the stand-in for lldb-server could not be written").because_of(&error)
+                    Failure::new(Code::Internal, "the stand-in for lldb-server could not be written")
+                        .because_of(&error)
                 })?;
                 env.push(("PATH".to_owned(), bin.display().to_string()));
                 env.push((door::SOCKET.to_owned(), socket.display().to_string()));
@@ -113,14 +117,24 @@ fn fits_go(tool: &Tool, go: Option<&str>) -> Result<Vec<Failure>, Failure> {
     let go = go.and_then(crate::tools::Version::find);
     let (Some(delve), Some(go)) = (&tool.version, go) else { return Ok(Vec::new()) };
     if go.pair() > delve.pair() {
-        return Err(Failure::new(Code::ToolTooOld, format!("delve {delve} is too old for a program of Go {go}"))
-            .because(format!("it would silently show no variables; version {}.{} or newer is needed", go.part(0), go.part(1)))
-            .try_command("install a newer one", ["pepo", "tools", "install", "delve"]));
+        return Err(Failure::new(
+            Code::ToolTooOld,
+            format!("delve {delve} is too old for a program of Go {go}"),
+        )
+        .because(format!(
+            "it would silently show no variables; version {}.{} or newer is needed",
+            go.part(0),
+            go.part(1)
+        ))
+        .try_command("install a newer one", ["pepo", "tools", "install", "delve"]));
     }
     if go.part(1) + 2 < delve.part(1) {
         return Ok(vec![
-            Failure::new(Code::RuntimeUnsupported, format!("Go {go} is older than delve {delve} promises to support"))
-                .because("it usually works"),
+            Failure::new(
+                Code::RuntimeUnsupported,
+                format!("Go {go} is older than delve {delve} promises to support"),
+            )
+            .because("it usually works"),
         ]);
     }
     Ok(Vec::new())

@@ -62,7 +62,8 @@ impl Debugger for Gdb {
         };
         let version = tool.version_text();
         let args = arguments(pid, request);
-        let started = Launch { tool, args, env: Vec::new(), dap: Dap::Stdio, ends_on_sigterm: false, protect, files };
+        let started =
+            Launch { tool, args, env: Vec::new(), dap: Dap::Stdio, ends_on_sigterm: false, protect, files };
         let (io, handle) = launch(request, started).await?;
         Ok(Attached {
             io,
@@ -93,8 +94,10 @@ fn arguments(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
         format!("set sysroot /proc/{pid}/root"),
     ];
     if !request.symbol_folders.is_empty() {
-        let folders: Vec<_> = request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
-        settings.push(format!("set debug-file-directory {}:/proc/{pid}/root/usr/lib/debug", folders.join(":")));
+        let folders: Vec<_> =
+            request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
+        settings
+            .push(format!("set debug-file-directory {}:/proc/{pid}/root/usr/lib/debug", folders.join(":")));
     }
     let settings = settings.into_iter().flat_map(|setting| ["-iex".to_owned(), setting]);
     ["-nx", "-q", "-i=dap"].map(str::to_owned).into_iter().chain(settings).collect()

@@ -63,7 +63,8 @@ impl Debugger for Lldb {
         let protect = match &stub {
             Some(stub) => {
                 let (protect, socket) = relay(request, StubKind::LldbServer, stub);
-                let connect = format!("process connect --plugin gdb-remote unix-connect://{}", socket.display());
+                let connect =
+                    format!("process connect --plugin gdb-remote unix-connect://{}", socket.display());
                 // `?` keeps a command out of the console.
                 let settled = format!("?process plugin packet send {SETTLED}");
                 let commands: Vec<_> = [connect].into_iter().chain(vec![settled; SETTLES]).collect();
@@ -77,8 +78,15 @@ impl Debugger for Lldb {
             }
         };
         let version = tool.version_text();
-        let started =
-            Launch { tool, args: Vec::new(), env: Vec::new(), dap: Dap::Stdio, ends_on_sigterm: false, protect, files };
+        let started = Launch {
+            tool,
+            args: Vec::new(),
+            env: Vec::new(),
+            dap: Dap::Stdio,
+            ends_on_sigterm: false,
+            protect,
+            files,
+        };
         let (io, handle) = launch(request, started).await?;
         Ok(Attached {
             io,
@@ -102,7 +110,8 @@ fn settings(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
         format!("settings set target.exec-search-paths {}", library_folders(pid).join(" ")),
     ];
     if !request.symbol_folders.is_empty() {
-        let folders: Vec<_> = request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<_> =
+            request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
         settings.push(format!("settings set target.debug-file-search-paths {}", folders.join(" ")));
     }
     settings
@@ -110,8 +119,16 @@ fn settings(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
 
 /// Where a target's libraries usually are, as this side sees them.
 fn library_folders(pid: u32) -> Vec<String> {
-    ["lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
-        .iter()
-        .map(|folder| format!("/proc/{pid}/root/{folder}"))
-        .collect()
+    [
+        "lib",
+        "lib64",
+        "usr/lib",
+        "usr/lib64",
+        "usr/local/lib",
+        "lib/x86_64-linux-gnu",
+        "usr/lib/x86_64-linux-gnu",
+    ]
+    .iter()
+    .map(|folder| format!("/proc/{pid}/root/{folder}"))
+    .collect()
 }

@@ -61,7 +61,12 @@ pub(super) enum Network {
 }
 
 /// Starts a child. `inherit` stays open in it under its own number.
-pub(super) fn start(mut command: Command, network: Network, log: &Path, inherit: Option<RawFd>) -> io::Result<Watched> {
+pub(super) fn start(
+    mut command: Command,
+    network: Network,
+    log: &Path,
+    inherit: Option<RawFd>,
+) -> io::Result<Watched> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
     // SAFETY: between fork and exec the closure makes only system calls; it takes no lock and no memory.
@@ -169,7 +174,11 @@ pub(super) fn standard(fd: RawFd) -> io::Result<OwnedFd> {
         0 => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
         _ => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
     };
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
     match fd {
         0 => rustix::stdio::dup2_stdin(&null)?,
         _ => rustix::stdio::dup2_stdout(&null)?,

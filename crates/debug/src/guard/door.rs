@@ -30,9 +30,13 @@ const DIALS: Duration = Duration::from_secs(15);
 /// # Errors
 /// What writing said; also when the path of `self_exe` does not fit an interpreter line (execve(2): 255 bytes, no space).
 pub fn install(folder: &Path, self_exe: &Path) -> io::Result<PathBuf> {
-    let interpreter = self_exe.to_str().filter(|path| path.len() < 240 && !path.contains(char::is_whitespace));
+    let interpreter =
+        self_exe.to_str().filter(|path| path.len() < 240 && !path.contains(char::is_whitespace));
     let interpreter = interpreter.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{} cannot be an interpreter", self_exe.display()))
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} cannot be an interpreter", self_exe.display()),
+        )
     })?;
     std::fs::create_dir_all(folder)?;
     let path = folder.join(NAME);

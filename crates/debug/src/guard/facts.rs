@@ -57,7 +57,12 @@ impl Facts {
     ///
     /// # Errors
     /// When the stub does not answer; what can be done without it is for [`Facts::after`].
-    pub(super) fn release(&mut self, link: &mut Link, process: &Process, running: bool) -> io::Result<Outcome> {
+    pub(super) fn release(
+        &mut self,
+        link: &mut Link,
+        process: &Process,
+        running: bool,
+    ) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         if self.non_stop {
             link.halt_threads(process, self.multiprocess)?;
@@ -118,7 +123,9 @@ impl Facts {
         }
         match process.memory() {
             Ok(memory) => outcome.join(self.restore(&memory)),
-            Err(error) if process.alive() => outcome.left_behind.push(format!("text that could not be compared: {error}")),
+            Err(error) if process.alive() => {
+                outcome.left_behind.push(format!("text that could not be compared: {error}"))
+            }
             Err(_) => return outcome,
         }
         outcome.join(settle(process, self.was_stopped));
@@ -134,7 +141,11 @@ pub(super) fn settle(process: &Process, was_stopped: bool) -> Outcome {
         let Ok(threads) = process.threads() else { return outcome };
         let traced = threads.iter().filter(|thread| thread.tracer != 0 && !thread.state.is_zombie()).count();
         let stopped = threads.iter().filter(|thread| thread.state.is_stopped()).count();
-        if traced == 0 && !was_stopped && (stopped > 0 || stop_is_pending(process)) && process.resume().is_ok() {
+        if traced == 0
+            && !was_stopped
+            && (stopped > 0 || stop_is_pending(process))
+            && process.resume().is_ok()
+        {
             outcome.repairs.push(format!("resumed {stopped} threads"));
         } else if traced == 0 && (stopped == 0 || was_stopped) {
             return outcome;
@@ -155,7 +166,8 @@ fn stop_is_pending(process: &Process) -> bool {
         let status = process.read(&format!("task/{}/status", thread.tid), 16 << 10).unwrap_or_default();
         String::from_utf8_lossy(&status).lines().any(|line| {
             let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
-            mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & STOP != 0)
+            mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+                .is_some_and(|mask| mask & STOP != 0)
         })
     })
 }

@@ -47,13 +47,14 @@ pub struct Handle {
 pub async fn start(self_exe: &Path, order: &Order, dap: OwnedFd, log: &Path) -> Result<Handle, Failure> {
     let failed = |why: &str| {
         let words = last_words(&order.adapter.log).or_else(|| last_words(log));
-        let failure = Failure::new(Code::ToolDied, format!("{} could not be started", order.adapter.program.display()));
+        let failure =
+            Failure::new(Code::ToolDied, format!("{} could not be started", order.adapter.program.display()));
         words.into_iter().fold(failure.because(why), Failure::because)
     };
     let (ours, theirs) = StdStream::pair().map_err(|error| failed(&error.to_string()))?;
     ours.set_nonblocking(true).map_err(|error| failed(&error.to_string()))?;
     let stderr = std::fs::File::create(log).map_or_else(|_| Stdio::null(), Stdio::from);
-    let mut command = Command::new(self_exe);
+    let mut command = Command::from(super::command(self_exe));
     command.arg("guard").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(dap)).stderr(stderr);
     let child = command.spawn().map_err(|error| failed(&error.to_string()))?;
     drop(command);
@@ -125,7 +126,8 @@ fn line_of(tell: Tell) -> Vec<u8> {
 #[must_use]
 pub fn last_words(log: &Path) -> Option<String> {
     let text = std::fs::read(log).ok()?;
-    let text = String::from_utf8_lossy(text.get(text.len().saturating_sub(2000)..).unwrap_or_default()).into_owned();
+    let text =
+        String::from_utf8_lossy(text.get(text.len().saturating_sub(2000)..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ");
     (!last.is_empty()).then_some(last)
@@ -182,7 +184,10 @@ impl Hold for Handle {
         }
         let mut gone = match report {
             Some(Report::Ended { repairs, left_behind, .. }) => LetGo { repairs, left_behind },
-            _ => LetGo { left_behind: vec!["the guard died before it could report".to_owned()], ..LetGo::default() },
+            _ => LetGo {
+                left_behind: vec!["the guard died before it could report".to_owned()],
+                ..LetGo::default()
+            },
         };
         if exited.is_err() {
             gone.left_behind.push("a guard that does not end".to_owned());

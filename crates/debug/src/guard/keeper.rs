@@ -247,6 +247,7 @@ fn collect_children(within: Option<Duration>) -> bool {
 
 /// Our children, adopted ones too (proc_pid_task_tid_children(5)).
 fn own_children() -> Vec<rustix::process::Pid> {
-    let text = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap_or_default();
+    let text = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()))
+        .unwrap_or_default();
     text.split_whitespace().filter_map(|word| rustix::process::Pid::from_raw(word.parse().ok()?)).collect()
 }

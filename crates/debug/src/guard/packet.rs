@@ -71,7 +71,8 @@ impl Decoder {
 
     fn take_packet(&mut self, first: u8) -> Result<Option<Item>, PacketError> {
         let from = self.searched.max(1);
-        let Some(end) = self.bytes.get(from..).and_then(|rest| rest.iter().position(|&byte| byte == b'#')) else {
+        let Some(end) = self.bytes.get(from..).and_then(|rest| rest.iter().position(|&byte| byte == b'#'))
+        else {
             self.searched = self.bytes.len();
             return if self.bytes.len() > MAX_PACKET { Err(PacketError::TooLong) } else { Ok(None) };
         };
@@ -147,7 +148,9 @@ mod tests {
 
     #[test]
     fn packets_come_whole_however_they_are_cut() {
-        let stream = [&b"+"[..], &encode(b"vCont;c"), b"\x03-", &encode_notification(b"Stop:T05"), &encode(b"")].concat();
+        let stream =
+            [&b"+"[..], &encode(b"vCont;c"), b"\x03-", &encode_notification(b"Stop:T05"), &encode(b"")]
+                .concat();
         let expected = [
             Item::Ack,
             Item::Packet(b"vCont;c".to_vec()),

@@ -147,7 +147,18 @@ impl<'a> Relay<'a> {
             last_beat: Instant::now(),
             unsettled: u8::MAX,
         };
-        Relay { process, control, journal, door, adapter, stub_order, link, theirs: Some(theirs), lease, state }
+        Relay {
+            process,
+            control,
+            journal,
+            door,
+            adapter,
+            stub_order,
+            link,
+            theirs: Some(theirs),
+            lease,
+            state,
+        }
     }
 
     /// Until something ends it; then lets go and reports.
@@ -238,7 +249,8 @@ impl<'a> Relay<'a> {
         self.state.stub = Some(stub);
         self.link.greet().map_err(|error| {
             let words = std::fs::read_to_string(&self.stub_order.log).unwrap_or_default();
-            let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+            let last =
+                words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
             io::Error::new(error.kind(), format!("the stub did not attach: {error} {last}"))
         })
     }
@@ -314,7 +326,7 @@ impl<'a> Relay<'a> {
                     self.journal.multiprocess();
                 }
                 if self.stub_order.kind == StubKind::LldbServer {
-                    self.to_peer(&replace(&packet, b"QNonStop+", b"QNonStop-"));
+                    self.tell_peer(&replace(&packet, b"QNonStop+", b"QNonStop-"));
                     return Ok(None);
                 }
             }
@@ -324,19 +336,19 @@ impl<'a> Relay<'a> {
             }
             Pending::Threads => {
                 let threads = names::without_stray_stops(&packet);
-                self.to_peer(&threads);
+                self.tell_peer(&threads);
                 return Ok(None);
             }
             Pending::ProcessInfo => {
                 let info = names::with_executable(&packet, self.process);
-                self.to_peer(&info);
+                self.tell_peer(&info);
                 return Ok(None);
             }
             _ => {}
         }
         // In non-stop mode further stops come as answers too.
         let packet = if self.state.facts.non_stop { self.told(packet) } else { packet };
-        self.to_peer(&packet);
+        self.tell_peer(&packet);
         Ok(None)
     }
 
@@ -375,7 +387,7 @@ impl<'a> Relay<'a> {
     /// A packet of the stub while the target runs: output, or a stop.
     fn stopped(&mut self, packet: Vec<u8>) -> io::Result<Option<String>> {
         let Some(stop) = stop_of(&packet) else {
-            self.to_peer(&packet);
+            self.tell_peer(&packet);
             return Ok(None);
         };
         let ours = self.stub_order.kind == StubKind::Gdbserver && stop == Stop::Signal(GDB_SIGSTOP);
@@ -394,7 +406,7 @@ impl<'a> Relay<'a> {
         }
         self.state.running = false;
         self.state.clock.stand();
-        self.to_peer(&report);
+        self.tell_peer(&report);
         if stop == Stop::Ended {
             self.state.facts.detached = true;
             self.state.clock.run();
@@ -440,42 +452,42 @@ impl<'a> Relay<'a> {
         let request = Request::of(packet);
         if self.state.facts.detached {
             let late = if matches!(request, Request::Detach(_)) { "OK" } else { "E01" };
-            self.to_peer(late.as_bytes());
+            self.tell_peer(late.as_bytes());
             return Ok(None);
         }
         match request {
-            Request::Refused(answer) => self.to_peer(answer.as_bytes()),
+            Request::Refused(answer) => self.tell_peer(answer.as_bytes()),
             Request::NoAck => {
-                self.to_peer(b"OK");
+                self.tell_peer(b"OK");
                 self.state.peer.iter_mut().for_each(Peer::no_more_acks);
             }
             Request::Kill { answer } => {
                 self.leave()?;
                 if let Some(answer) = answer {
-                    self.to_peer(answer.as_bytes());
+                    self.tell_peer(answer.as_bytes());
                 }
             }
             Request::Detach(process) if process.is_none_or(|process| process == target) => {
                 self.leave()?;
-                self.to_peer(b"OK");
+                self.tell_peer(b"OK");
             }
             Request::ExecutableFile => {
                 let path = names::executable(self.process);
-                self.to_peer(format!("l{path}").as_bytes());
+                self.tell_peer(format!("l{path}").as_bytes());
             }
             Request::Settled => {
                 if self.state.unsettled > 0 {
                     self.state.unsettled -= 1;
                     std::thread::sleep(SETTLES);
                 }
-                self.to_peer(b"OK");
+                self.tell_peer(b"OK");
             }
             Request::Interrupt => {
                 self.interrupt()?;
-                self.to_peer(b"OK");
+                self.tell_peer(b"OK");
             }
             Request::NonStop(on) if self.stub_order.kind == StubKind::LldbServer => {
-                self.to_peer(if on { &b"E01"[..] } else { &b"OK"[..] });
+                self.tell_peer(if on { &b"E01"[..] } else { &b"OK"[..] });
             }
             Request::Resume(resume) if self.state.facts.non_stop => {
                 if resume.windows(2).any(|two| matches!(two, b";c" | b";C" | b";s" | b";S" | b";r")) {
@@ -557,7 +569,7 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    fn to_peer(&mut self, packet: &[u8]) {
+    fn tell_peer(&mut self, packet: &[u8]) {
         if let Some(peer) = &mut self.state.peer {
             peer.send(packet);
         }

@@ -145,7 +145,9 @@ impl Request {
             [b'z', rest @ ..] => Point::parse(rest).map_or(Request::Refused("E01"), Request::Remove),
             [b'M' | b'X', rest @ ..] => write_of(rest),
             [b'c' | b'C' | b's' | b'S', rest @ ..] => old_resume(packet, rest),
-            [b'D', b';', pid @ ..] => hex(pid).map_or(Request::Refused("E01"), |pid| Request::Detach(Some(pid))),
+            [b'D', b';', pid @ ..] => {
+                hex(pid).map_or(Request::Refused("E01"), |pid| Request::Detach(Some(pid)))
+            }
             [b'D', ..] => Request::Detach(None),
             [b'H', b'g', thread @ ..] => Request::Select(process_of(thread)),
             [b'k'] => Request::Kill { answer: Some("X09") },
@@ -198,7 +200,11 @@ fn by_name(packet: &[u8]) -> Request {
     }
     if let Some(open) = packet.strip_prefix(b"vFile:open:") {
         let flags = open.split(|&byte| byte == b',').nth(1).and_then(hex);
-        return if flags.is_some_and(|flags| flags & WRITING_FLAGS == 0) { Request::Plain } else { Request::Refused("F-1,d") };
+        return if flags.is_some_and(|flags| flags & WRITING_FLAGS == 0) {
+            Request::Plain
+        } else {
+            Request::Refused("F-1,d")
+        };
     }
     Request::Plain
 }
@@ -317,7 +323,17 @@ mod tests {
     fn nothing_that_ends_or_leaves_the_target_passes() {
         check("k", Request::Kill { answer: Some("X09") });
         check("vKill;1a2b", Request::Kill { answer: Some("OK") });
-        for packet in ["vRun;2f62696e", "vAttach;1", "A6,0,666f6f", "R00", "!", "qRcmd,65786974", "t01", "bs", "vFile:unlink:2f"] {
+        for packet in [
+            "vRun;2f62696e",
+            "vAttach;1",
+            "A6,0,666f6f",
+            "R00",
+            "!",
+            "qRcmd,65786974",
+            "t01",
+            "bs",
+            "vFile:unlink:2f",
+        ] {
             check(packet, Request::Refused(""));
         }
         check("QNonStop:1", Request::NonStop(true));

@@ -6,7 +6,6 @@ use std::{
         fd::{AsFd, AsRawFd as _},
         unix::net::UnixStream,
     },
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -51,7 +50,9 @@ impl Link {
         self.socket.write_all(b"+")?;
         match answer.as_deref() {
             Some(b"OK") => Ok(()),
-            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "the stub insists on acknowledgements")),
+            Some(_) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the stub insists on acknowledgements"))
+            }
             None => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -77,7 +78,11 @@ impl Link {
     /// The next packet or notification that was taken.
     pub(super) fn next(&mut self) -> io::Result<Option<Item>> {
         loop {
-            match self.decoder.next_item().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+            match self
+                .decoder
+                .next_item()
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            {
                 Some(Item::Ack | Item::Nak | Item::Interrupt) => {}
                 other => return Ok(other),
             }
@@ -145,7 +150,11 @@ impl Link {
 impl Link {
     /// Stops every thread; their own reports are not waited for, their states tell.
     pub(super) fn halt_threads(&mut self, process: &Process, multiprocess: bool) -> io::Result<()> {
-        let all = if multiprocess { format!("vCont;t:p{:x}.-1", process.pid().get()) } else { "vCont;t".to_owned() };
+        let all = if multiprocess {
+            format!("vCont;t:p{:x}.-1", process.pid().get())
+        } else {
+            "vCont;t".to_owned()
+        };
         self.ask(all.as_bytes())?;
         let until = Instant::now() + ANSWER;
         while runs(process) {
@@ -166,7 +175,7 @@ pub(super) fn runs(process: &Process) -> bool {
 
 /// Starts a stub on a process; it attaches at once.
 pub(super) fn start(stub: &Stub, pid: u32, theirs: UnixStream) -> io::Result<Watched> {
-    let mut command = Command::new(&stub.program);
+    let mut command = super::command(&stub.program);
     command.current_dir("/");
     match stub.kind {
         StubKind::LldbServer => {
@@ -194,7 +203,10 @@ pub(super) fn readable(fd: &impl AsFd, within: Duration) -> io::Result<bool> {
 
 /// poll(2) with a duration.
 pub(super) fn wait(fds: &mut [PollFd<'_>], within: Duration) -> io::Result<()> {
-    let within = Timespec { tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX), tv_nsec: within.subsec_nanos().into() };
+    let within = Timespec {
+        tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: within.subsec_nanos().into(),
+    };
     match poll(fds, Some(&within)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),

@@ -5,7 +5,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -56,7 +56,7 @@ impl Adapter {
 
 /// Starts the adapter in a session and a network of its own.
 pub(super) fn start_adapter(program: &Program, dap: OwnedFd) -> io::Result<Adapter> {
-    let mut command = Command::new(&program.program);
+    let mut command = super::command(&program.program);
     command.args(&program.args).envs(program.env.iter().cloned()).current_dir("/");
     if program.dap_on_stdio {
         command.stdin(Stdio::from(dap.try_clone()?)).stdout(Stdio::from(dap.try_clone()?));
@@ -95,7 +95,8 @@ const ADAPTER_ENDED: &str = "the adapter ended";
 fn wait(control: &mut Control, adapter: &Watched, lease: Duration) -> io::Result<&'static str> {
     let mut last_beat = Instant::now();
     loop {
-        let mut fds = [PollFd::new(&adapter.pidfd, PollFlags::IN), PollFd::new(control.socket(), PollFlags::IN)];
+        let mut fds =
+            [PollFd::new(&adapter.pidfd, PollFlags::IN), PollFd::new(control.socket(), PollFlags::IN)];
         stub::wait(&mut fds, lease.saturating_sub(last_beat.elapsed()) + Duration::from_millis(1))?;
         if !fds[0].revents().is_empty() {
             return Ok(ADAPTER_ENDED);

@@ -67,7 +67,9 @@ impl System {
     }
 
     fn of_release(text: &str) -> System {
-        let names = text.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
+        let names = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
         let names: Vec<&str> = names.flat_map(|names| names.trim_matches('"').split(' ')).collect();
         let is = |wanted: &[&str]| wanted.iter().any(|name| names.contains(name));
         match () {

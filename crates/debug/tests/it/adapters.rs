@@ -14,7 +14,11 @@ mod debuggers {
         let ready = rig.ready(&["BREAK"]).await.unwrap();
         let thread = rig.client().hit().await.unwrap();
         let stop = rig.began.elapsed();
-        eprintln!("measured {which:?} {kind:?}: ready {} ms, first stop {} ms", ready.as_millis(), stop.as_millis());
+        eprintln!(
+            "measured {which:?} {kind:?}: ready {} ms, first stop {} ms",
+            ready.as_millis(),
+            stop.as_millis()
+        );
         let parties = (kind == GuardKind::Relay).then(|| rig.parties());
         let (frame, function, line) = rig.client().top(thread).await.unwrap();
         assert!(function.contains("tick"), "{function}");
@@ -46,7 +50,10 @@ mod debuggers {
 
     fn files(rig: &Rig) -> Vec<String> {
         let files = std::fs::read_dir(rig.run_dir.path()).unwrap().flatten();
-        files.map(|file| file.file_name().to_string_lossy().into_owned()).filter(|name| !name.starts_with('.')).collect()
+        files
+            .map(|file| file.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.'))
+            .collect()
     }
 
     /// Process 1 of its own namespaces, another user, nothing writable, libraries in a root of its own.
@@ -136,7 +143,13 @@ mod debuggers {
             let own = std::process::id();
             assert_ne!(link(parties.adapter, "ns/net"), link(own, "ns/net"), "{which:?}");
             for pid in [parties.adapter, parties.stub, parties.keeper] {
-                assert_eq!(rustix::process::getsid(rustix::process::Pid::from_raw(pid as i32)).unwrap().as_raw_nonzero().get(), pid as i32);
+                assert_eq!(
+                    rustix::process::getsid(rustix::process::Pid::from_raw(pid as i32))
+                        .unwrap()
+                        .as_raw_nonzero()
+                        .get(),
+                    pid as i32
+                );
             }
             for pid in [parties.adapter, parties.stub] {
                 let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

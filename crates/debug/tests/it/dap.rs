@@ -58,7 +58,8 @@ impl Client {
 
     /// Waits for an event.
     pub(crate) async fn event(&mut self, name: &str) -> Result<Value, String> {
-        let event = self.find(&format!("the event {name}"), |message| message.event_name() == Some(name)).await?;
+        let event =
+            self.find(&format!("the event {name}"), |message| message.event_name() == Some(name)).await?;
         Ok(event.body().clone())
     }
 

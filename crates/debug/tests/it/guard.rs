@@ -73,9 +73,11 @@ mod safety {
             // The relay lives on without it; what ends the session is something else.
             rig.client = None;
         }
-        let free = pepo_testkit::wait::try_until(Duration::from_secs(10), || match crate::rig::tracer(rig.target.pid()) {
-            Some(0) => Ok(begin.elapsed()),
-            other => Err(format!("tracer {other:?}: {}", rig.target.state())),
+        let free = pepo_testkit::wait::try_until(Duration::from_secs(10), || {
+            match crate::rig::tracer(rig.target.pid()) {
+                Some(0) => Ok(begin.elapsed()),
+                other => Err(format!("tracer {other:?}: {}", rig.target.state())),
+            }
         })?;
         rig.goes_on()?;
         let differences = rig.snapshot.differences();
@@ -102,7 +104,11 @@ mod safety {
                 Err(error) => deaths.push(error),
             }
         }
-        eprintln!("measured {which:?} {victim:?} {what:?}: {} of {} live, free after {times:?} ms", times.len(), rounds());
+        eprintln!(
+            "measured {which:?} {victim:?} {what:?}: {} of {} live, free after {times:?} ms",
+            times.len(),
+            rounds()
+        );
         assert!(deaths.is_empty(), "{which:?} {victim:?} {what:?}: {deaths:#?}");
     }
 
@@ -221,9 +227,12 @@ mod safety {
             eprintln!("measured {which:?} {victim:?} {what:?} guarded: {live} of {} live", rounds());
         }
         for (which, what) in [
-            (Which::LldbC, Armed::Hot), (Which::LldbC, Armed::Cold),
-            (Which::GdbC, Armed::Hot), (Which::GdbC, Armed::Cold),
-            (Which::DelveGo, Armed::Hot), (Which::DelveGo, Armed::Cold),
+            (Which::LldbC, Armed::Hot),
+            (Which::LldbC, Armed::Cold),
+            (Which::GdbC, Armed::Hot),
+            (Which::GdbC, Armed::Cold),
+            (Which::DelveGo, Armed::Hot),
+            (Which::DelveGo, Armed::Cold),
         ] {
             let mut live = 0;
             for _ in 0..rounds() {

@@ -73,8 +73,14 @@ mod debuggers {
             let handle = handle::start(&guard_program(), &order, OwnedFd::from(theirs), &log).await.unwrap();
             let stream = UnixStream::connect(folder.path().join("gdb.sock")).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut spoken =
-                Spoken { target, snapshot, handle: Some(handle), stream, decoder: Decoder::default(), _folder: folder };
+            let mut spoken = Spoken {
+                target,
+                snapshot,
+                handle: Some(handle),
+                stream,
+                decoder: Decoder::default(),
+                _folder: folder,
+            };
             assert!(spoken.ask("qSupported:multiprocess+;swbreak+").contains("PacketSize"));
             assert_eq!(spoken.ask("QStartNoAckMode"), "OK");
             // gdbserver knows no thread before it was asked why the target stands.
@@ -100,7 +106,8 @@ mod debuggers {
                 }
                 let mut buffer = [0; 4096];
                 let count = self.stream.read(&mut buffer).expect("the relay answers in time");
-                let log = || std::fs::read_to_string(self._folder.path().join("guard.log")).unwrap_or_default();
+                let log =
+                    || std::fs::read_to_string(self._folder.path().join("guard.log")).unwrap_or_default();
                 assert!(count > 0, "the relay closed the stream: {}; {}", log(), self.target.state());
                 self.decoder.feed(&buffer[..count]);
             }
@@ -111,7 +118,8 @@ mod debuggers {
             let exe = std::fs::read_link(format!("/proc/{}/exe", self.target.pid())).unwrap();
             let names = Command::new("nm").arg(&exe).output().unwrap();
             let names = String::from_utf8(names.stdout).unwrap();
-            let line = names.lines().find(|line| line.ends_with(" t rare") || line.ends_with(" T rare")).unwrap();
+            let line =
+                names.lines().find(|line| line.ends_with(" t rare") || line.ends_with(" T rare")).unwrap();
             let offset = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
             let maps = process(self.target.pid()).maps().unwrap();
             offset + maps.iter().find(|map| map.path.as_deref() == Some(exe.as_path())).unwrap().start
@@ -149,7 +157,14 @@ mod debuggers {
     async fn what_starts_ends_or_leaves_the_target_is_refused() {
         for kind in [StubKind::LldbServer, StubKind::Gdbserver] {
             let mut spoken = Spoken::to(kind).await;
-            for packet in ["vRun;2f62696e2f7368", "vAttach;1", "!", "R00", "qRcmd,65786974", "vFile:unlink:2f746d702f78"] {
+            for packet in [
+                "vRun;2f62696e2f7368",
+                "vAttach;1",
+                "!",
+                "R00",
+                "qRcmd,65786974",
+                "vFile:unlink:2f746d702f78",
+            ] {
                 assert_eq!(spoken.ask(packet), "", "{packet}");
             }
             assert_eq!(spoken.ask("vFile:open:2f746d702f78,601,1a4"), "F-1,d");
@@ -189,8 +204,10 @@ mod debuggers {
         for kind in [StubKind::LldbServer, StubKind::Gdbserver] {
             // The target leads a process group in which a bystander lives, as under a shell.
             let fixture = fixtures::c(Variant::debug());
-            let script = format!("/bin/sleep 600 & echo bystander $!; exec {} 1000 worker", fixture.path.display());
-            let target = pepo_testkit::spawn_command(Command::new("setsid").args(["-w", "sh", "-c", &script]));
+            let script =
+                format!("/bin/sleep 600 & echo bystander $!; exec {} 1000 worker", fixture.path.display());
+            let target =
+                pepo_testkit::spawn_command(Command::new("setsid").args(["-w", "sh", "-c", &script]));
             target.wait_started();
             let line = target.wait_for_line("bystander", Duration::from_secs(5));
             let bystander: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
@@ -201,7 +218,10 @@ mod debuggers {
             let stop = spoken.hear();
             let expected = if kind == StubKind::Gdbserver { "T02" } else { "T13" };
             assert!(stop.starts_with(expected), "{stop}");
-            assert!(std::path::Path::new(&format!("/proc/{bystander}")).exists(), "the bystander died of the interrupt");
+            assert!(
+                std::path::Path::new(&format!("/proc/{bystander}")).exists(),
+                "the bystander died of the interrupt"
+            );
             spoken.let_go().await;
             spoken.assert_free();
             crate::rig::kill(bystander);
@@ -222,14 +242,23 @@ mod debuggers {
     async fn the_clock_counts_while_the_target_stands() {
         let mut spoken = Spoken::to(StubKind::LldbServer).await;
         let handle = spoken.handle.as_mut().unwrap();
-        let Some(Report::State { standing: true, stood_micros: first, points: 0 }) = handle.state().await else { panic!() };
-        let Some(Report::State { standing: true, stood_micros: second, .. }) = handle.state().await else { panic!() };
+        let Some(Report::State { standing: true, stood_micros: first, points: 0 }) = handle.state().await
+        else {
+            panic!()
+        };
+        let Some(Report::State { standing: true, stood_micros: second, .. }) = handle.state().await else {
+            panic!()
+        };
         assert!(second > first, "{first} {second}");
         spoken.say("vCont;c");
         spoken.target.assert_goes_on();
         let handle = spoken.handle.as_mut().unwrap();
-        let Some(Report::State { standing: false, stood_micros: third, .. }) = handle.state().await else { panic!() };
-        let Some(Report::State { standing: false, stood_micros: fourth, .. }) = handle.state().await else { panic!() };
+        let Some(Report::State { standing: false, stood_micros: third, .. }) = handle.state().await else {
+            panic!()
+        };
+        let Some(Report::State { standing: false, stood_micros: fourth, .. }) = handle.state().await else {
+            panic!()
+        };
         assert_eq!(third, fourth);
         spoken.let_go().await;
         spoken.assert_free();
@@ -243,13 +272,15 @@ mod debuggers {
         let order = order(target.pid(), folder.path(), StubKind::LldbServer, 300);
         let (mut control, theirs) = UnixStream::pair().unwrap();
         let (_dap, dap) = UnixStream::pair().unwrap();
-        let mut guard = Command::new(guard_program());
-        guard.arg("guard").stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(dap)).stderr(Stdio::null());
-        let mut guard = guard.spawn().unwrap();
+        let mut command = Command::new(guard_program());
+        command.arg("guard").stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(dap)).stderr(Stdio::null());
+        let mut guard = command.spawn().unwrap();
+        drop(command);
         control.write_all(&serde_json::to_vec(&order).unwrap()).unwrap();
         control.write_all(b"\n").unwrap();
         let socket = folder.path().join("gdb.sock");
-        let _debugger = wait::until("the relay's socket", Duration::from_secs(5), || UnixStream::connect(&socket));
+        let _debugger =
+            wait::until("the relay's socket", Duration::from_secs(5), || UnixStream::connect(&socket));
         wait::until("traced", Duration::from_secs(5), || match tracer(target.pid()) {
             Some(0) | None => Err("not yet"),
             Some(_) => Ok(()),

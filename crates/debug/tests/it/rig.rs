@@ -92,7 +92,12 @@ impl Rig {
         Rig::build(which, guard, &tools(), fixture, target, &[]).await
     }
 
-    pub(crate) async fn with_symbols(which: Which, fixture: Fixture, target: Running, folders: &[PathBuf]) -> Rig {
+    pub(crate) async fn with_symbols(
+        which: Which,
+        fixture: Fixture,
+        target: Running,
+        folders: &[PathBuf],
+    ) -> Rig {
         Rig::build(which, GuardChoice::On, &tools(), fixture, target, folders).await
     }
 
@@ -105,7 +110,8 @@ impl Rig {
         symbol_folders: &[PathBuf],
     ) -> Rig {
         let snapshot = Snapshot::take(target.pid());
-        let run_dir = Arc::new(tempfile::Builder::new().prefix("pepo-").tempdir().expect("a temporary folder"));
+        let run_dir =
+            Arc::new(tempfile::Builder::new().prefix("pepo-").tempdir().expect("a temporary folder"));
         let process = process(target.pid());
         let facts = runtime::detect(&process);
         let began = Instant::now();
@@ -152,13 +158,15 @@ impl Rig {
             lines: &lines,
             continue_after_attach: self.quirks.contains(&"continue-after-attach"),
         };
-        self.client.as_mut().expect("the client was not dropped yet").begin(&start).await.map_err(|error| {
-            let logs: Vec<_> = ["adapter.log", "stub.log", "guard.log"]
-                .iter()
-                .map(|log| fs::read_to_string(self.run_dir.path().join(log)).unwrap_or_default())
-                .collect();
-            format!("{error}\n{}\n{logs:#?}", self.target.state())
-        })?;
+        self.client.as_mut().expect("the client was not dropped yet").begin(&start).await.map_err(
+            |error| {
+                let logs: Vec<_> = ["adapter.log", "stub.log", "guard.log"]
+                    .iter()
+                    .map(|log| fs::read_to_string(self.run_dir.path().join(log)).unwrap_or_default())
+                    .collect();
+                format!("{error}\n{}\n{logs:#?}", self.target.state())
+            },
+        )?;
         Ok(self.began.elapsed())
     }
 
@@ -174,7 +182,11 @@ impl Rig {
         let begin = self.target.last_beat();
         wait::until("ticks with the breakpoint armed", Duration::from_secs(20), || {
             let now = self.target.last_beat();
-            if now.map(|beat| beat.ticks) > begin.map(|beat| beat.ticks + 5) { Ok(()) } else { Err(self.target.state()) }
+            if now.map(|beat| beat.ticks) > begin.map(|beat| beat.ticks + 5) {
+                Ok(())
+            } else {
+                Err(self.target.state())
+            }
         });
     }
 
@@ -241,13 +253,20 @@ pub(crate) fn kill(pid: u32) {
 pub(crate) fn gone(pids: &[u32]) -> Result<(), String> {
     wait::try_until(Duration::from_secs(10), || {
         let left: Vec<_> = pids.iter().filter(|&&pid| state(pid).is_some_and(|state| state != 'Z')).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("still there: {left:?} {:?}", left.iter().map(|pid| name(**pid)).collect::<Vec<_>>())) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("still there: {left:?} {:?}", left.iter().map(|pid| name(**pid)).collect::<Vec<_>>()))
+        }
     })
 }
 
 fn field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|text| text.trim().to_owned())
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(|text| text.trim().to_owned())
 }
 
 pub(crate) fn tracer(pid: u32) -> Option<u32> {

@@ -39,12 +39,14 @@ pub(super) fn without_stray_stops(answer: &[u8]) -> Vec<u8> {
 
 /// The same in the report of a stop, which holds that JSON as hexadecimal digits, and may name the wrong thread as its own.
 pub(super) fn without_stray_stops_in_report(report: &[u8]) -> Vec<u8> {
-    let pairs = || report.get(3..).unwrap_or_default().split(|&byte| byte == b';').filter(|pair| !pair.is_empty());
+    let pairs =
+        || report.get(3..).unwrap_or_default().split(|&byte| byte == b';').filter(|pair| !pair.is_empty());
     let Some(calmed) = pairs().find_map(|pair| calm(&from_hex(pair.strip_prefix(b"jstopinfo:")?))) else {
         return report.to_vec();
     };
     let named = pairs().find_map(|pair| pair.strip_prefix(b"thread:")).unwrap_or_default();
-    let process = named.split_inclusive(|&byte| byte == b'.').next().filter(|process| process.starts_with(b"p"));
+    let process =
+        named.split_inclusive(|&byte| byte == b'.').next().filter(|process| process.starts_with(b"p"));
     let tid = format!("{:x}", calmed.tid);
     let thread = [process.unwrap_or_default(), tid.as_bytes()].concat();
     let same = thread == named;
@@ -84,7 +86,9 @@ fn calm(json: &[u8]) -> Option<Calmed> {
     let mut threads: Vec<Value> = serde_json::from_slice(json).ok()?;
     let text = |thread: &Value, key: &str| thread.get(key).and_then(Value::as_str).map(str::to_owned);
     let number = |thread: &Value, key: &str| thread.get(key).and_then(Value::as_u64);
-    let stray = |thread: &Value| text(thread, "reason").as_deref() == Some("signal") && number(thread, "signal") == Some(SIGSTOP);
+    let stray = |thread: &Value| {
+        text(thread, "reason").as_deref() == Some("signal") && number(thread, "signal") == Some(SIGSTOP)
+    };
     if !threads.iter().any(stray) {
         return None;
     }
@@ -128,9 +132,12 @@ mod tests {
         let json = br#"[{"reason":"breakpoint","signal":5,"tid":1},{"reason":"signal","signal":19,"tid":2},{"reason":"signal","signal":11,"tid":3}]"#;
         let calmed = br#"[{"reason":"breakpoint","signal":5,"tid":1},{"tid":2},{"reason":"signal","signal":11,"tid":3}]"#;
         assert_eq!(without_stray_stops(&escape(json)), escape(calmed));
-        let report = |json: &[u8]| format!("T05thread:p9.1;jstopinfo:{};00:00;reason:breakpoint;", to_hex(json)).into_bytes();
+        let report = |json: &[u8]| {
+            format!("T05thread:p9.1;jstopinfo:{};00:00;reason:breakpoint;", to_hex(json)).into_bytes()
+        };
         assert_eq!(without_stray_stops_in_report(&report(json)), report(calmed));
-        let interrupted = br#"[{"reason":"signal","signal":19,"tid":1},{"reason":"signal","signal":19,"tid":2}]"#;
+        let interrupted =
+            br#"[{"reason":"signal","signal":19,"tid":1},{"reason":"signal","signal":19,"tid":2}]"#;
         assert_eq!(without_stray_stops(&escape(interrupted)), escape(interrupted));
         assert_eq!(without_stray_stops(b"E01"), b"E01");
     }
@@ -139,9 +146,12 @@ mod tests {
     fn a_report_names_the_thread_that_has_a_reason() {
         let json = br#"[{"reason":"signal","signal":19,"tid":16},{"reason":"watchpoint","signal":5,"tid":17,"description":"1 2"}]"#;
         let calmed = br#"[{"tid":16},{"reason":"watchpoint","signal":5,"tid":17,"description":"1 2"}]"#;
-        let report = format!("T13thread:p9.10;name:x;threads:10,11;jstopinfo:{};00:ff;reason:signal;", to_hex(json));
-        let told =
-            format!("T05thread:p9.11;threads:10,11;jstopinfo:{};reason:watchpoint;description:312032;", to_hex(calmed));
+        let report =
+            format!("T13thread:p9.10;name:x;threads:10,11;jstopinfo:{};00:ff;reason:signal;", to_hex(json));
+        let told = format!(
+            "T05thread:p9.11;threads:10,11;jstopinfo:{};reason:watchpoint;description:312032;",
+            to_hex(calmed)
+        );
         assert_eq!(String::from_utf8(without_stray_stops_in_report(report.as_bytes())).unwrap(), told);
     }
 

@@ -102,7 +102,11 @@ impl Peer {
     /// Takes what has come; `false` at the end of the stream.
     pub(super) fn take(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 << 10];
-        let count = if self.fresh { self.take_first(&mut buffer) } else { rustix::io::read(&self.socket, &mut buffer) };
+        let count = if self.fresh {
+            self.take_first(&mut buffer)
+        } else {
+            rustix::io::read(&self.socket, &mut buffer)
+        };
         match count {
             Ok(0) => Ok(false),
             Ok(count) => {
@@ -121,7 +125,8 @@ impl Peer {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(buffer)];
-        let received = rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let received =
+            rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
         self.fresh = false;
         let handed = ancillary.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
