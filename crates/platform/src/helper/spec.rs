@@ -49,9 +49,9 @@ fn host_config(located: &Located) -> HostConfig {
     let facts = &located.facts;
     let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     HostConfig {
-        pid_mode: Some(format!("container:{}", located.container_id)),
+        pid_mode: Some(pid_namespace(&facts.pid_mode, &located.container_id)),
         // A PID namespace can be joined from its own user namespace alone, and by its own runtime.
-        userns_mode: some(&facts.userns_mode),
+        userns_mode: user_namespace(&facts.userns_mode, &located.container_id),
         runtime: some(&facts.runtime).filter(|runtime| runtime != "oci"),
         // What it uses is counted where the target's operator meant it to be.
         cgroup_parent: some(&facts.cgroup_parent),
@@ -62,6 +62,20 @@ fn host_config(located: &Located) -> HostConfig {
         security_opt: Some(security(&facts.process_label)),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: Some(HashMap::new()) }),
         ..HostConfig::default()
+    }
+}
+
+/// The target's PID namespace. The machine's own is asked for by its name: a rootless engine may not join it.
+fn pid_namespace(mode: &str, container_id: &str) -> String {
+    if mode == "host" { mode.to_owned() } else { format!("container:{container_id}") }
+}
+
+/// The target's user namespace: the engine's usual one, the machine's, or (Podman's `keep-id`, `auto` and the like) one of its own.
+fn user_namespace(mode: &str, container_id: &str) -> Option<String> {
+    match mode {
+        "" => None,
+        "host" => Some("host".to_owned()),
+        _ => Some(format!("container:{container_id}")),
     }
 }
 
@@ -86,6 +100,13 @@ mod tests {
             security("system_u:system_r:container_t:s0:c12,c34"),
             ["no-new-privileges", "label=level:s0:c12,c34"]
         );
+    }
+
+    #[test]
+    fn a_helper_is_in_the_targets_user_namespace() {
+        assert_eq!(user_namespace("", "abc"), None);
+        assert_eq!(user_namespace("host", "abc").as_deref(), Some("host"));
+        assert_eq!(user_namespace("private", "abc").as_deref(), Some("container:abc"));
     }
 
     #[test]

@@ -577,3 +577,57 @@ async fn a_helper_goes_by_itself_when_its_client_is_gone() {
         container.assert_goes_on();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_joins_a_target_in_a_user_namespace_of_its_own() {
+    let engine = Engine::shared(Kind::PodmanRootless);
+    let at = At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File(pepo_testkit::pepo()));
+    // Something that runs, for its engine and image.
+    let other = run(&engine, "keeper", RunOptions::default());
+    let docker = bollard(&other);
+    let body = bollard::models::ContainerCreateBody {
+        image: Some(ticking().name().to_owned()),
+        host_config: Some(bollard::models::HostConfig {
+            userns_mode: Some("keep-id".to_owned()),
+            network_mode: Some("none".to_owned()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let none = None::<bollard::query_parameters::CreateContainerOptions>;
+    let id = docker.create_container(none, body).await.unwrap().id;
+    docker.start_container(&id, None).await.unwrap();
+    let found = at.platforms().locate(&at.name(&id)).await.unwrap();
+    let reached = found.reach().await.unwrap();
+    let agent = Agent::connect(reached.io).await.unwrap();
+    let request = StackRequest { target: Some(reached.target), thread: 0 };
+    let stack = agent.stack(request).await.unwrap();
+    assert_eq!(stack.process.map(|process| process.container_id), Some(id.clone()));
+    drop(agent);
+    reached.leave.leave().await.unwrap();
+    let force = bollard::query_parameters::RemoveContainerOptionsBuilder::default().force(true).build();
+    docker.remove_container(&id, Some(force)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_tells_containers_that_share_a_pid_namespace_apart() {
+    for kind in WITH_HELPERS {
+        let engine = Engine::shared(kind);
+        let at =
+            At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File(pepo_testkit::pepo()));
+        let first = run(&engine, "first", RunOptions::default());
+        for pid in [first.id(), "host"] {
+            let second = run(&engine, "second", RunOptions { pid: pid.to_owned(), ..RunOptions::default() });
+            for container in [&first, &second] {
+                let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+                let reached = found.reach().await.unwrap();
+                let agent = Agent::connect(reached.io).await.unwrap();
+                let processes = agent.list(Some(reached.target)).await.unwrap();
+                let [process] = processes.as_slice() else { panic!("{kind:?} {pid}: {processes:?}") };
+                assert_eq!(process.container_id, container.id(), "{kind:?} {pid}");
+                drop(agent);
+                reached.leave.leave().await.unwrap();
+            }
+        }
+    }
+}
