@@ -246,3 +246,62 @@ impl Files {
         Some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pepo_process::Process;
+
+    use super::*;
+
+    /// An address in a page of this very program's text that nothing else changes, and its byte.
+    fn place(process: &Process, memory: &Memory, page: u64) -> (u64, u8) {
+        let map = text_maps(process).unwrap().into_iter().max_by_key(Map::len).unwrap();
+        // The end of the last whole page: padding, or code of no test.
+        let address = map.start + (map.len() / 4096 - 1 - page) * 4096 + 4000;
+        let mut byte = [0];
+        memory.read_at(address, &mut byte).unwrap();
+        (address, byte[0])
+    }
+
+    #[test]
+    fn what_changed_since_is_put_back_and_what_was_changed_before_stays() {
+        let process = Process::own().unwrap();
+        let memory = process.memory().unwrap();
+        let (before_us, old) = place(&process, &memory, 0);
+        let (ours, own) = place(&process, &memory, 1);
+        memory.write_at(before_us, &[!old]).unwrap();
+        let noted = Noted::note(&process).unwrap();
+        memory.write_at(ours, &[!own]).unwrap();
+        let restored = noted.restore(&process).unwrap();
+        assert_eq!(restored.repair().as_deref(), Some("restored 1 text byte"));
+        assert_eq!(restored.left_behind(), Vec::<String>::new());
+        let mut byte = [0];
+        memory.read_at(ours, &mut byte).unwrap();
+        assert_eq!(byte[0], own);
+        memory.read_at(before_us, &mut byte).unwrap();
+        assert_eq!(byte[0], !old, "another tool's change");
+        memory.write_at(before_us, &[old]).unwrap();
+        assert_eq!(
+            noted.restore(&process).unwrap().bytes,
+            1,
+            "a change of a page that was changed before is a change"
+        );
+        memory.write_at(before_us, &[old]).unwrap();
+    }
+
+    #[test]
+    fn a_patch_that_somebody_else_wrote_over_is_left_alone() {
+        let process = Process::own().unwrap();
+        let memory = process.memory().unwrap();
+        let mut data = vec![1_u8, 2, 3];
+        let address = data.as_mut_ptr() as u64;
+        let mut patches = Patches::default();
+        assert_eq!(patches.note(&memory, address, &[Some(0xcc), Some(0xcc), None]).len(), 3);
+        memory.write_at(address, &[0xcc, 7, 9]).unwrap();
+        assert_eq!(patches.note(&memory, address, &[Some(0xcc)]), [], "what stood there first counts");
+        assert_eq!(patches.restore(&memory).bytes, 2);
+        assert_eq!(std::hint::black_box(&data), &[1, 7, 3]);
+        patches.forget(address, 3);
+        assert_eq!(patches.restore(&memory), Restored::default());
+    }
+}

@@ -24,8 +24,14 @@ use super::{
     watch::Adapter,
 };
 
+/// How long the target stood still.
+mod clock;
+/// What a stub says of a target in other namespaces.
 mod names;
+/// The adapter's connection.
 mod peer;
+
+use clock::Clock;
 pub(super) use peer::{Door, Peer};
 
 /// How long an adapter may take to end by itself after its streams are closed.
@@ -60,31 +66,6 @@ enum Interrupt {
     Asked,
     /// Something else stopped the target first: its stop is to be swallowed.
     Stale,
-}
-
-/// How long the target stood still.
-pub(super) struct Clock {
-    since: Option<Instant>,
-    before: Duration,
-}
-
-impl Clock {
-    pub(super) fn new() -> Clock {
-        Clock { since: None, before: Duration::ZERO }
-    }
-
-    pub(super) fn stand(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    pub(super) fn run(&mut self) {
-        self.before += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
-    }
-
-    pub(super) fn micros(&self) -> u64 {
-        let total = self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed());
-        u64::try_from(total.as_micros()).unwrap_or(u64::MAX)
-    }
 }
 
 /// The relay.
@@ -143,7 +124,7 @@ impl<'a> Relay<'a> {
             last_resume: Vec::new(),
             interrupt: Interrupt::None,
             elsewhere: false,
-            clock: Clock::new(),
+            clock: Clock::default(),
             last_beat: Instant::now(),
             unsettled: u8::MAX,
         };
@@ -263,7 +244,7 @@ impl<'a> Relay<'a> {
                 Tell::Beat => {}
                 Tell::Release => return Ok(Some("released".to_owned())),
                 Tell::State => self.control.report(&Report::State {
-                    standing: self.state.clock.since.is_some(),
+                    standing: self.state.clock.stands(),
                     stood_micros: self.state.clock.micros(),
                     points: u32::try_from(self.state.facts.points.len()).unwrap_or(u32::MAX),
                 }),

@@ -1,5 +1,7 @@
 //! Debuggers on real processes.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test tells by its panic, and its figures on stderr")]
+
 /// A small DAP client.
 mod dap;
 /// A debugger put on a fixture.

@@ -4,7 +4,7 @@ mod debuggers {
     use std::{
         io::{Read as _, Write as _},
         os::{fd::OwnedFd, unix::net::UnixStream},
-        process::{Command, Stdio},
+        process::Stdio,
         time::Duration,
     };
 
@@ -116,7 +116,7 @@ mod debuggers {
         /// Where the function `rare` is, which is never called.
         fn rare(&self) -> u64 {
             let exe = std::fs::read_link(format!("/proc/{}/exe", self.target.pid())).unwrap();
-            let names = Command::new("nm").arg(&exe).output().unwrap();
+            let names = pepo_testkit::command("nm").arg(&exe).output().unwrap();
             let names = String::from_utf8(names.stdout).unwrap();
             let line =
                 names.lines().find(|line| line.ends_with(" t rare") || line.ends_with(" T rare")).unwrap();
@@ -207,7 +207,7 @@ mod debuggers {
             let script =
                 format!("/bin/sleep 600 & echo bystander $!; exec {} 1000 worker", fixture.path.display());
             let target =
-                pepo_testkit::spawn_command(Command::new("setsid").args(["-w", "sh", "-c", &script]));
+                pepo_testkit::spawn_command(pepo_testkit::command("setsid").args(["-w", "sh", "-c", &script]));
             target.wait_started();
             let line = target.wait_for_line("bystander", Duration::from_secs(5));
             let bystander: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
@@ -272,7 +272,7 @@ mod debuggers {
         let order = order(target.pid(), folder.path(), StubKind::LldbServer, 300);
         let (mut control, theirs) = UnixStream::pair().unwrap();
         let (_dap, dap) = UnixStream::pair().unwrap();
-        let mut command = Command::new(guard_program());
+        let mut command = pepo_testkit::command(guard_program());
         command.arg("guard").stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(dap)).stderr(Stdio::null());
         let mut guard = command.spawn().unwrap();
         drop(command);
@@ -304,7 +304,7 @@ mod debuggers {
         let mut order = order(target.pid(), folder.path(), StubKind::LldbServer, 20_000);
         order.start_time += 1;
         let (mut control, theirs) = UnixStream::pair().unwrap();
-        let mut guard = Command::new(guard_program());
+        let mut guard = pepo_testkit::command(guard_program());
         guard.arg("guard").stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         let guard = guard.spawn().unwrap();
         control.write_all(&serde_json::to_vec(&order).unwrap()).unwrap();
