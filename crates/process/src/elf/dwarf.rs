@@ -12,8 +12,10 @@ use super::{Elf, SHF_COMPRESSED, SHT_NOBITS, Section, Source, c_string};
 
 /// Units that are looked at: the first ones may be the assembler's or the standard library's.
 const UNITS: usize = 24;
-/// Bytes of a unit that are read: its first entry is much smaller.
-const UNIT: u64 = 16 << 10;
+/// Bytes of a unit that are read: its first entry, and enough variables to judge by.
+const UNIT: u64 = 128 << 10;
+/// Most entries of a unit that are looked at.
+const ENTRIES: usize = 16 << 10;
 /// Most bytes of the abbreviations of one unit.
 const ABBREVIATIONS: u64 = 64 << 10;
 /// Most bytes of a section that are decompressed: what the first units name stands near the beginning.
@@ -28,6 +30,8 @@ pub struct Producer {
     pub optimised: Option<bool>,
     /// DW_AT_language; 0 when it is not given.
     pub language: u16,
+    /// Name of the source file, as the compiler was given it.
+    pub source: String,
 }
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -52,13 +56,14 @@ impl<S: Source> Elf<S> {
 }
 
 impl Producer {
-    /// Not the assembler, nor a library that came with the compiler.
+    /// Not the assembler, nor a library that came with the compiler or the C library.
     fn is_own(&self) -> bool {
         // DW_LANG_Mips_Assembler, which every assembler uses.
-        self.language != 0x8001 && !self.text.starts_with("GNU AS")
+        let is_assembler = self.language == 0x8001 || self.text.starts_with("GNU AS");
+        !is_assembler && !FOREIGN.iter().any(|part| self.source.contains(part))
     }
 
-    fn new(text: String, language: u16, inlines: bool) -> Producer {
+    fn new(text: String, source: String, language: u16, places: Places) -> Producer {
         let optimised = if text.starts_with("GNU ") {
             // GCC writes its flags: the last -O counts, none means -O0.
             let level = text.split(' ').rfind(|word| word.starts_with("-O"));
@@ -66,10 +71,46 @@ impl Producer {
         } else if text.starts_with("Go cmd/compile") {
             Some(!text.contains("-N"))
         } else {
-            // LLVM describes inlined code and call sites only when it optimises.
-            Some(inlines)
+            places.tell_optimised()
         };
-        Producer { text, optimised, language }
+        Producer { text, optimised, language, source }
+    }
+}
+
+/// Parts of the names of sources that others have compiled.
+const FOREIGN: &[&str] = &["/rustc/", "/rust/deps/", "/crt/", "csu/", "sysdeps/"];
+
+/// Where a unit's variables are. LLVM does not write its flags; but without optimisation every variable has one place in its
+/// function's frame, and with it hardly any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Places {
+    /// In the frame, all the time.
+    in_frame: usize,
+    /// In registers, or now here and now there.
+    elsewhere: usize,
+}
+
+impl Places {
+    fn count(&mut self, entry: &gimli::DebuggingInformationEntry<Slice<'_>>) {
+        if ![dw::DW_TAG_variable, dw::DW_TAG_formal_parameter].contains(&entry.tag()) {
+            return;
+        }
+        match entry.attr_value(dw::DW_AT_location) {
+            Some(AttributeValue::Exprloc(place)) => {
+                match place.0.first().map(|&operation| dw::DwOp(operation)) {
+                    Some(dw::DW_OP_fbreg) => self.in_frame += 1,
+                    // What is global has one place in any case.
+                    None | Some(dw::DW_OP_addr | dw::DW_OP_addrx) => {}
+                    Some(_) => self.elsewhere += 1,
+                }
+            }
+            Some(_) => self.elsewhere += 1,
+            None => {}
+        }
+    }
+
+    fn tell_optimised(self) -> Option<bool> {
+        (self != Places::default()).then_some(self.elsewhere > self.in_frame)
     }
 }
 
@@ -144,10 +185,14 @@ impl<'a, S: Source> Sections<'a, S> {
             Some(AttributeValue::Language(language)) => language.0,
             _ => 0,
         };
-        let tells = [dw::DW_TAG_inlined_subroutine, dw::DW_TAG_call_site, dw::DW_TAG_GNU_call_site];
-        let inlines =
-            (1..2048).map_while(|code| abbreviations.get(code)).any(|entry| tells.contains(&entry.tag()));
-        Some(Producer::new(text, language, inlines))
+        let source = entry.attr_value(dw::DW_AT_name).and_then(|name| self.text(&header, name, entry));
+        let mut places = Places::default();
+        for _ in 0..ENTRIES {
+            // A unit that was cut ends in the middle of an entry.
+            let Ok(Some(entry)) = entries.next_dfs() else { break };
+            places.count(entry);
+        }
+        Some(Producer::new(text, source.unwrap_or_default(), language, places))
     }
 
     /// A string attribute, wherever it stands.
@@ -226,17 +271,20 @@ mod tests {
 
     #[test]
     fn the_compilers_words_tell_whether_it_optimised() {
-        for (text, inlines, expected) in [
-            ("GNU C17 12.2.0 -mtune=generic -march=x86-64 -g -O2 -fPIE", false, Some(true)),
-            ("GNU C17 12.2.0 -mtune=generic -g", true, Some(false)),
-            ("GNU C++17 12.2.0 -O2 -g -O0", false, Some(false)),
-            ("GNU C17 12.2.0 -Og -g", false, Some(false)),
-            ("Go cmd/compile go1.26.8; -N -l; regabi", false, Some(false)),
-            ("Go cmd/compile go1.26.8; regabi", false, Some(true)),
-            ("clang LLVM (rustc version 1.95.0)", true, Some(true)),
-            ("Debian clang version 14.0.6", false, Some(false)),
+        let places = |in_frame, elsewhere| Places { in_frame, elsewhere };
+        for (text, places, expected) in [
+            ("GNU C17 12.2.0 -mtune=generic -march=x86-64 -g -O2 -fPIE", places(9, 0), Some(true)),
+            ("GNU C17 12.2.0 -mtune=generic -g", places(0, 9), Some(false)),
+            ("GNU C++17 12.2.0 -O2 -g -O0", places(0, 0), Some(false)),
+            ("GNU C17 12.2.0 -Og -g", places(0, 0), Some(false)),
+            ("Go cmd/compile go1.26.8; -N -l; regabi", places(0, 0), Some(false)),
+            ("Go cmd/compile go1.26.8; regabi", places(0, 0), Some(true)),
+            ("clang LLVM (rustc version 1.95.0)", places(20, 3), Some(false)),
+            ("clang LLVM (rustc version 1.95.0)", places(3, 20), Some(true)),
+            ("Debian clang version 14.0.6", places(0, 0), None),
         ] {
-            assert_eq!(Producer::new(text.into(), 0, inlines).optimised, expected, "{text}");
+            let producer = Producer::new(text.into(), String::new(), 0, places);
+            assert_eq!(producer.optimised, expected, "{text}");
         }
     }
 }

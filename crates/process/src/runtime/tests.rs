@@ -54,34 +54,20 @@ fn a_shell_is_a_shell() {
 
 #[test]
 fn every_python_here_is_recognised_with_its_exact_version() {
-    let mut interpreters: Vec<PathBuf> = Vec::new();
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".pyenv/versions");
-    for version in std::fs::read_dir(home).into_iter().flatten().flatten() {
-        interpreters.push(version.path().join("bin/python3"));
-    }
-    interpreters.extend((8..=14).map(|minor| PathBuf::from(format!("/usr/bin/python3.{minor}"))));
-    let mut seen = 0;
-    for path in interpreters.iter().filter(|path| path.exists()) {
-        let Ok(said) = pepo_testkit::command(path)
-            .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
-            .output()
-        else {
-            continue;
-        };
+    for python in pepo_testkit::pythons() {
+        let ask = ["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"];
+        let said = pepo_testkit::command(&python.path).args(ask).output().unwrap();
         let said = String::from_utf8(said.stdout).unwrap().trim().to_owned();
-        if !(8..=14).any(|minor| said.starts_with(&format!("3.{minor}."))) {
-            continue;
-        }
-        let running =
-            Running::start(path.to_str().unwrap(), &["-c", "import sys; sys.stdin.read()"]).unwrap();
+        let path = python.path.to_str().unwrap();
+        let running = Running::start(path, &["-c", "import sys; sys.stdin.read()"]).unwrap();
         let facts = running.facts(|facts| facts.python.is_some());
         assert_eq!(facts.language, Language::Python);
-        assert_eq!(facts.version.as_deref(), Some(said.as_str()), "{}", path.display());
-        let python = facts.python.unwrap();
-        assert!(python.runtime_address > 0 && !python.free_threaded, "{python:?}");
-        seen += 1;
+        assert_eq!(facts.version.as_deref(), Some(said.as_str()), "{path}");
+        let found = facts.python.unwrap();
+        assert_eq!((found.major, found.minor), python.version);
+        assert!(found.runtime_address > 0 && !found.free_threaded, "{found:?}");
+        eprintln!("{path}: {said}");
     }
-    assert!(seen > 0 || !std::path::Path::new("/usr/bin/python3").exists(), "no Python was looked at");
 }
 
 #[test]
@@ -133,4 +119,40 @@ fn java_waits(said: &str) {
     let facts = running.facts(|facts| facts.version.is_some());
     assert_eq!(facts.language, Language::Jvm);
     assert!(said.contains(&facts.version.unwrap()), "{said}");
+}
+
+#[test]
+fn go_programs_tell_their_version_and_how_they_were_built() {
+    use pepo_testkit::{Life as _, Symbols, Variant, fixtures};
+    let said = pepo_testkit::command("go").args(["env", "GOVERSION"]).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap().trim().trim_start_matches("go").to_owned();
+    for (variant, optimised, debug_info) in [
+        (Variant::debug(), false, DebugInfo::Present),
+        (Variant::release(), true, DebugInfo::Present),
+        (Variant::release().symbols(Symbols::Stripped), true, DebugInfo::Absent),
+    ] {
+        let running = pepo_testkit::spawn(&fixtures::go(variant), &["1000"]);
+        let facts = detect(&Process::open(AgentPid::new(running.pid()).unwrap()).unwrap());
+        assert_eq!((facts.language, facts.version.as_deref()), (Language::Go, Some(said.as_str())));
+        assert_eq!((facts.optimised, facts.debug_info), (Some(optimised), debug_info), "{variant:?}");
+    }
+}
+
+#[test]
+fn programs_of_each_compiler_tell_whether_they_are_optimised() {
+    use pepo_testkit::{Fixture, Life as _, Variant, fixtures};
+    for build in [fixtures::c, fixtures::cpp, fixtures::rust] as [fn(Variant) -> Fixture; 3] {
+        for (variant, optimised) in [
+            (Variant::debug(), false),
+            (Variant::release(), true),
+            (Variant::debug().linked_statically(), false),
+            (Variant::release().linked_statically(), true),
+        ] {
+            let fixture = build(variant);
+            let running = pepo_testkit::spawn(&fixture, &["1000"]);
+            let facts = detect(&Process::open(AgentPid::new(running.pid()).unwrap()).unwrap());
+            assert_eq!(facts.language, Language::Native);
+            assert_eq!(facts.optimised, Some(optimised), "{:?} {variant:?}", fixture.language);
+        }
+    }
 }
