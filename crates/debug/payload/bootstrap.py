@@ -154,6 +154,8 @@ class Before:
         self.builtins = dict(vars(builtins))
         self.hooks = {name: getattr(sys, name, None) for name in HOOKS}
         self.threading = dict(vars(threading))
+        # pydevd changes the code of functions there, to hide its threads.
+        self.codes = [(one, one.__code__) for one in vars(threading).values() if hasattr(one, "__code__")]
         self.active = set(threading._active)
         self.environ = set(os.environ)
         self.atexit = atexit
@@ -195,6 +197,9 @@ class Before:
                         del now[name]
                 elif now[name] is not before[name] and ours(now[name]):
                     now[name] = before[name]
+        for function, code in self.codes:
+            if function.__code__ is not code:
+                function.__code__ = code
         threading._trace_hook = self.threading.get("_trace_hook")
         for name in list(os.environ):
             if name not in self.environ and name.startswith(("PYDEV", "DEBUGPY")):
@@ -375,6 +380,14 @@ class Debugger:
         if pydevd_constants.PYDEVD_USE_SYS_MONITORING:
             from _pydevd_sys_monitoring import pydevd_sys_monitoring
 
+            monitoring = sys.monitoring
+            if monitoring.get_tool(monitoring.DEBUGGER_ID) == "pydevd":
+                for event in vars(monitoring.events).values():
+                    if isinstance(event, int) and event and event & (event - 1) == 0:
+                        try:
+                            monitoring.register_callback(monitoring.DEBUGGER_ID, event, None)
+                        except ValueError:  # not an event of its own
+                            pass
             pydevd_sys_monitoring.stop_monitoring(all_threads=True)
         pydev_monkey.undo_patch_thread_modules()
 
@@ -491,6 +504,8 @@ class Debugger:
                 drop_locals(module)
         if self.db is not None:
             drop_locals(self.db)
+        for clear in getattr(sys.modules.get("typing"), "_cleanups", ()):
+            clear()  # caches of `Optional[X]` and the like, which would keep classes of pydevd's alive
         for cache in (sys.path_importer_cache, zipimport._zip_directory_cache, linecache.cache):
             for name in list(cache):
                 if isinstance(name, str) and (name + "/").startswith(PATH[0]):

@@ -134,7 +134,8 @@ mod debuggers {
     fn a_traced_process_is_refused() {
         let python = pythons().remove(0);
         let target = Target::start(&python, Program::Busy);
-        let error = target.while_traced(|| place(target.process(), &Fault::default(), None).expect_err("is traced"));
+        let error =
+            target.while_traced(|| place(target.process(), &Fault::default(), None).expect_err("is traced"));
         assert!(error.to_string().contains("traces it"), "{error}");
     }
 
@@ -216,7 +217,8 @@ mod safety {
     fn injector() {
         let order = std::env::var(ORDER).expect("started by the tests below");
         let words: Vec<_> = order.split(' ').collect();
-        let process = Process::open(words[0].parse().ok().and_then(AgentPid::new).expect("a pid")).expect("it lives");
+        let process =
+            Process::open(words[0].parse().ok().and_then(AgentPid::new).expect("a pid")).expect("it lives");
         let point = POINTS.iter().find(|(name, _)| *name == words[1]).map(|(_, point)| *point);
         let fault = Fault::new(move |reached| {
             if Some(reached) == point {
@@ -251,9 +253,11 @@ mod safety {
         if target.trace_of_ours().iter().any(|one| one.contains("memfd:pepo-run-")) {
             assert!(Client::attach(target).detach().is_empty());
         }
-        wait::until(&format!("{what}: nothing is left"), Duration::from_secs(30), || match target.trace_of_ours() {
-            left if left.is_empty() => Ok(()),
-            left => Err(format!("{left:?}")),
+        wait::until(&format!("{what}: nothing is left"), Duration::from_secs(30), || {
+            match target.trace_of_ours() {
+                left if left.is_empty() => Ok(()),
+                left => Err(format!("{left:?}")),
+            }
         });
         target.assert_goes_on();
         assert_eq!(target.errors(), "", "{what} of {}", target.name());

@@ -81,7 +81,7 @@ def mine(o):
     module = getattr(t, '__module__', '')
     return isinstance(module, str) and module.startswith(('pydevd', '_pydev', 'pepo'))
 for line in sys.stdin:
-    gc.collect()
+    while gc.collect(): pass
     print('modules', sorted(m for m in sys.modules if 'pydev' in m or 'pepo' in m))
     print('path', sys.path, sorted(p for p in sys.path_importer_cache if 'proc' in p))
     print('threads', [(t.name, sorted(vars(t))) for t in threading.enumerate()], len(threading._active))
