@@ -146,8 +146,12 @@ impl ExeFacts {
 
     /// Who compiled it.
     pub(crate) fn producer(&self, process: &Process) -> Option<&Producer> {
-        let find = || Elf::parse(process.open_exe().ok()?).ok()?.producer();
-        self.producer.get_or_init(find).as_ref()
+        if self.producer.get().is_none() {
+            // A process that ends meanwhile must not settle it for the next one.
+            let elf = Elf::parse(process.open_exe().ok()?).ok()?;
+            return self.producer.get_or_init(|| elf.producer()).as_ref();
+        }
+        self.producer.get()?.as_ref()
     }
 
     /// Where the debug information is: in the file, or where gdb's manual ("Separate Debug Files") says it may be.
