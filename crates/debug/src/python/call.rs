@@ -89,22 +89,45 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Starts the first call; each frame starts the next, and the last one brings the thread back. rt_sigreturn(2) is always
+    /// left to the kernel: a seccomp filter runs after the tracer at a system call's entry, and one that finds the number -1
+    /// there answers for the thread or kills it (seccomp(2), "Seccomp-aware tracers").
     fn follow(&mut self, chain: &Chain, end: Instant) -> io::Result<Ran> {
-        for (entry, &back) in chain.entries.iter().zip(&chain.returns) {
-            self.tracee.set_registers(entry)?;
+        if let Some(first) = chain.entries.first() {
+            self.tracee.set_registers(first)?;
+        }
+        for &back in &chain.returns {
             self.fault.reach(Point::CallBegun);
             if !self.wait_return(back, end)? {
                 return Ok(Ran::GoesOn);
             }
             self.fault.reach(Point::CallReturned);
         }
-        // Vector state first: until the general registers are set, the frame still holds everything.
+        if !self.wait_back(end)? {
+            return Ok(Ran::GoesOn);
+        }
+        // The frame has brought everything back; ptrace's own copy is the same, and exact for what a frame leaves out.
         if !self.saved.extended.is_empty() {
             self.tracee.set_extended_state(&self.saved.extended)?;
         }
         self.tracee.set_registers(&self.saved.registers.as_resumed())?;
         self.fault.reach(Point::Restored);
         Ok(Ran::Done)
+    }
+
+    /// Waits until the last rt_sigreturn(2) is over: the kernel then says that the thread is in no system call.
+    fn wait_back(&mut self, end: Instant) -> io::Result<bool> {
+        loop {
+            self.tracee.resume()?;
+            match self.tracee.wait(end.saturating_duration_since(Instant::now()))? {
+                Stop::Syscall if self.tracee.registers()?.get(Register::OriginalAx) != RT_SIGRETURN => {
+                    return Ok(true);
+                }
+                Stop::Syscall | Stop::Signal(_) | Stop::Interrupted => {}
+                Stop::Late | Stop::Group => return Ok(false),
+                Stop::Gone => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            }
+        }
     }
 
     /// Waits until the function returns, seen by its entry into rt_sigreturn(2) with the right stack pointer.
