@@ -137,6 +137,14 @@ impl Points {
                 temporary.extend(known.point.temporary.then_some(known.point.number));
             }
         }
+        if numbers.is_empty() {
+            // A stop at nothing else is that of the only watched variable: adapters do not name those.
+            let mut data = self.list.iter_mut().filter(|known| matches!(known.place, Target::Data { .. }));
+            if let (Some(known), None) = (data.next(), data.next()) {
+                known.point.stops += 1;
+                numbers.push(known.point.number);
+            }
+        }
         (numbers, temporary)
     }
 }

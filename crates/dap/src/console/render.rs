@@ -122,11 +122,15 @@ fn budget(attached: &Attached) -> String {
 }
 
 fn attached_text(attached: &Attached, style: Style) -> String {
+    // Some debuggers stop the target only after this: nothing to tell yet.
+    let still = match attached.stood_still_micros {
+        0 => String::new(),
+        time => format!(" · stood still {}", micros(time)),
+    };
     let mut text = format!(
-        "{} · {} · stood still {} · {} · Ctrl-C pauses, `detach` lets go\n",
+        "{} · {}{still} · {} · Ctrl-C pauses, `detach` lets go\n",
         style.strong("attached"),
         attached.debugger,
-        micros(attached.stood_still_micros),
         budget(attached),
     );
     text +=

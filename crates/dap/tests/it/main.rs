@@ -9,4 +9,5 @@ mod debuggers;
 mod editor;
 mod fake;
 mod faults;
+mod random;
 mod schema;

@@ -6,7 +6,7 @@ use pepo_dap::{
     SourceMap,
     console::{Console, ConsoleOptions, output::Output, plain},
 };
-use pepo_testkit::{Fixture, Life as _};
+use pepo_testkit::{Fixture, Life as _, Running, Variant, fixtures};
 use pepo_wire::Failure;
 
 use crate::adapters::{Adapter, lives_on};
@@ -175,4 +175,54 @@ async fn lldb_takes_every_kind_of_breakpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_takes_every_kind_of_breakpoint() {
     every_kind_of_breakpoint(Adapter::Python).await;
+}
+
+/// Where the adapter can, the target stops when a variable changes: here the counter of the caller's loop.
+async fn a_data_breakpoint(adapter: Adapter, fixture: &Fixture, mut running: Running) {
+    let words = [
+        format!("tbreak {}:{}", fixture.source_name(), fixture.line("CALL")),
+        "continue".into(),
+        "watch -d n".into(),
+        "continue".into(),
+        "delete".into(),
+    ];
+    let (said, result) = script(adapter, fixture, running.pid(), &words).await;
+    let text = told(&said);
+    println!("{text}");
+    assert_eq!(result, Ok(()), "{text}");
+    let stops: Vec<_> = said
+        .iter()
+        .filter_map(|one| if let Output::Stopped(stop) = one { Some(stop) } else { None })
+        .collect();
+    assert_eq!(stops.len(), 2, "{text}");
+    assert_eq!(stops[1].breakpoints, [2], "{text}");
+    lives_on(&mut running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delve_stops_at_a_change() {
+    let Some((fixture, running)) = Adapter::Delve.target() else { return };
+    a_data_breakpoint(Adapter::Delve, &fixture, running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lldb_stops_at_a_change() {
+    if Adapter::Lldb.target().is_none() {
+        return;
+    }
+    let fixture = fixtures::c(Variant::debug());
+    let running = pepo_testkit::spawn(&fixture, &["1000"]);
+    a_data_breakpoint(Adapter::Lldb, &fixture, running).await;
+}
+
+/// What an adapter cannot do is said, and nothing is sent that it does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_says_that_it_cannot_stop_at_a_change() {
+    let Some((fixture, mut running)) = Adapter::Python.target() else { return };
+    let at = format!("tbreak {}:{}", fixture.source_name(), fixture.line("BREAK"));
+    let words = lines(&[&at, "continue", "watch -d answer"]);
+    let (said, result) = script(Adapter::Python, &fixture, running.pid(), &words).await;
+    let failure = result.expect_err("an adapter without data breakpoints");
+    assert_eq!(failure.code(), pepo_wire::Code::NotInDebugger, "{}", told(&said));
+    lives_on(&mut running);
 }
