@@ -36,6 +36,8 @@ pub(super) use peer::{Door, Peer};
 
 /// How long an adapter may take to end by itself after its streams are closed.
 const ADAPTER_ENDS: Duration = Duration::from_secs(3);
+/// How long an adapter whose client has gone may take to let go by itself.
+const ADAPTER_DETACHES: Duration = Duration::from_secs(2);
 /// How long a stub may take to end after it has let go.
 const STUB_ENDS: Duration = Duration::from_secs(2);
 /// How long LLDB gets at a time to take note of the first stop.
@@ -96,6 +98,8 @@ struct State {
     elsewhere: bool,
     clock: Clock,
     last_beat: Instant,
+    /// Since when the adapter's client has gone.
+    cut: Option<Instant>,
     /// How many answers to [`Request::Settled`] still take their time.
     unsettled: u8,
 }
@@ -126,6 +130,7 @@ impl<'a> Relay<'a> {
             elsewhere: false,
             clock: Clock::default(),
             last_beat: Instant::now(),
+            cut: None,
             unsettled: u8::MAX,
         };
         Relay {
@@ -165,6 +170,9 @@ impl<'a> Relay<'a> {
     /// Waits for one thing and deals with it; a reason when the session ends.
     fn turn(&mut self) -> io::Result<Option<String>> {
         let ready = self.wait()?;
+        if ready.cut {
+            self.state.cut = Some(Instant::now());
+        }
         if ready.stub
             && let Some(reason) = self.hear_stub()?
         {
@@ -177,6 +185,9 @@ impl<'a> Relay<'a> {
         }
         if self.state.last_beat.elapsed() > self.lease {
             return Ok(Some("lease lost".to_owned()));
+        }
+        if self.state.cut.is_some_and(|since| since.elapsed() > ADAPTER_DETACHES) {
+            return Ok(Some("the adapter's client has gone".to_owned()));
         }
         if ready.door {
             self.welcome()?;
@@ -206,14 +217,19 @@ impl<'a> Relay<'a> {
         if let Some(stub) = &state.stub {
             fds.push(PollFd::new(&stub.pidfd, PollFlags::IN));
         }
-        let left = self.lease.saturating_sub(state.last_beat.elapsed()) + Duration::from_millis(1);
-        stub::wait(&mut fds, left)?;
+        let stream = self.adapter.stream().filter(|_| state.cut.is_none());
+        fds.extend(stream.map(|stream| PollFd::new(stream, PollFlags::RDHUP)));
+        let left = self.lease.saturating_sub(state.last_beat.elapsed());
+        let left = state.cut.map_or(left, |since| left.min(ADAPTER_DETACHES.saturating_sub(since.elapsed())));
+        stub::wait(&mut fds, left + Duration::from_millis(1))?;
+        let cut = stream.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         let hit = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
             control: hit(0),
             adapter: hit(1),
             // Before the stub has its end, ours says nothing; after its death there may be last words to read.
             stub: state.stub.is_some() && (hit(2) || hit(4)),
+            cut,
             peer: state.peer.is_some() && hit(3),
             door: state.peer.is_none() && hit(3),
         })
@@ -590,6 +606,7 @@ impl<'a> Relay<'a> {
 
 /// What there is to do.
 struct Ready {
+    cut: bool,
     control: bool,
     adapter: bool,
     stub: bool,

@@ -40,10 +40,17 @@ pub(super) struct Adapter {
     pub(super) process: Watched,
     /// Its own end of the DAP stream: shutting it down is to the adapter as if its client had gone.
     dap: OwnedFd,
+    /// That stream is the one it uses.
+    on_stdio: bool,
     ends_on_sigterm: bool,
 }
 
 impl Adapter {
+    /// Its DAP stream, to see its other end go; `None` when it has dialled one of its own.
+    pub(super) fn stream(&self) -> Option<&OwnedFd> {
+        self.on_stdio.then_some(&self.dap)
+    }
+
     /// Closes its stream, whoever holds the other end, and waits; `false` when it does not go.
     pub(super) fn bow_out(&mut self, within: Duration) -> bool {
         let _ = rustix::net::shutdown(&self.dap, rustix::net::Shutdown::Both);
@@ -64,7 +71,7 @@ pub(super) fn start_adapter(program: &Program, dap: OwnedFd) -> io::Result<Adapt
         command.stdin(Stdio::null()).stdout(Stdio::null());
     }
     let process = child::start(command, Network::Private, &program.log, None)?;
-    Ok(Adapter { process, dap, ends_on_sigterm: program.ends_on_sigterm })
+    Ok(Adapter { process, dap, on_stdio: program.dap_on_stdio, ends_on_sigterm: program.ends_on_sigterm })
 }
 
 /// Until the adapter has ended; then puts back and reports.

@@ -1,6 +1,10 @@
 //! Debuggers on real processes.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test tells by its panic, and its figures on stderr")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test tells by its panic, and its figures on stderr"
+)]
 
 /// A small DAP client.
 mod dap;
@@ -11,7 +15,7 @@ mod rig;
 mod adapters;
 /// Whoever dies, the target goes on.
 mod guard;
-/// The relay, spoken to in gdb's own protocol.
-mod relay;
 /// Python.
 mod python;
+/// The relay, spoken to in gdb's own protocol.
+mod relay;

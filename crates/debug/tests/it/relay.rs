@@ -206,8 +206,9 @@ mod debuggers {
             let fixture = fixtures::c(Variant::debug());
             let script =
                 format!("/bin/sleep 600 & echo bystander $!; exec {} 1000 worker", fixture.path.display());
-            let target =
-                pepo_testkit::spawn_command(pepo_testkit::command("setsid").args(["-w", "sh", "-c", &script]));
+            let target = pepo_testkit::spawn_command(
+                pepo_testkit::command("setsid").args(["-w", "sh", "-c", &script]),
+            );
             target.wait_started();
             let line = target.wait_for_line("bystander", Duration::from_secs(5));
             let bystander: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();

@@ -178,7 +178,18 @@ impl Rig {
         }
         let line = serde_json::json!({"line": self.fixture.line("BREAK"), "condition": "factor == 3"});
         let points = serde_json::json!({"source": {"path": self.fixture.source}, "breakpoints": [line]});
-        self.client().ask("setBreakpoints", points).await.unwrap();
+        // gdb may not come to answer while it is busy with hits.
+        self.client().send("setBreakpoints", points).await.unwrap();
+        let mut stands = 0;
+        wait::until("hits", Duration::from_secs(20), || {
+            let states = process(self.target.pid()).threads().unwrap_or_default();
+            stands += usize::from(states.iter().any(|thread| thread.state.is_traced()));
+            if stands >= 5 {
+                Ok(())
+            } else {
+                Err(format!("{stands} times seen to stand: {}", self.target.state()))
+            }
+        });
         let begin = self.target.last_beat();
         wait::until("ticks with the breakpoint armed", Duration::from_secs(20), || {
             let now = self.target.last_beat();
