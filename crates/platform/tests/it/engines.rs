@@ -15,7 +15,10 @@ use pepo_platform::{
     ReachPolicy, State,
 };
 use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures};
-use pepo_wire::{Code, Failure, agent::StackRequest};
+use pepo_wire::{
+    Code, Failure,
+    agent::{Grant, OpenSession, Right, StackRequest},
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -629,5 +632,31 @@ async fn a_helper_tells_containers_that_share_a_pid_namespace_apart() {
                 reached.leave.leave().await.unwrap();
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debugger_that_needs_no_tools_works_in_a_helper() {
+    let image = Image::of(&fixtures::python(Variant::debug()));
+    for kind in WITH_HELPERS {
+        let engine = Engine::shared(kind);
+        let at =
+            At::engine(&engine).policy(ReachPolicy::Helper).binary(AgentBinary::File(pepo_testkit::pepo()));
+        let container = engine.run(&image, &RunOptions::restricted(""));
+        container.wait_started();
+        let found = at.platforms().locate(&at.name(container.id())).await.unwrap();
+        let reached = found.reach().await.unwrap();
+        let agent = Agent::connect(reached.io).await.unwrap();
+        let rights = [Right::Stop, Right::Modify].map(|right| right.into());
+        let grant = Grant { who: "a test".to_owned(), rights: rights.into(), ..Grant::default() };
+        let open = OpenSession { target: Some(reached.target), grant: Some(grant), ..OpenSession::default() };
+        let session = agent.session(open).await.unwrap_or_else(|failure| panic!("{kind:?}: {failure:?}"));
+        assert_eq!(session.opened.debugger, "python", "{kind:?}");
+        let closed = session.close().await.unwrap();
+        assert_eq!(closed.left_behind, [""; 0], "{kind:?}");
+        drop(agent);
+        reached.leave.leave().await.unwrap();
+        assert_eq!(helpers(&container).await, [""; 0], "{kind:?}");
+        container.assert_goes_on();
     }
 }
