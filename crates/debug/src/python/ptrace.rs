@@ -106,7 +106,11 @@ impl Tracee {
         if self.gone {
             return;
         }
-        if !self.stopped && self.interrupt(Duration::from_millis(500)).is_err() && !self.stopped {
+        if !self.stopped {
+            // A group stop is an error there, and a stop all the same.
+            let _ = self.interrupt(Duration::from_millis(500));
+        }
+        if !self.stopped {
             // What cannot be stopped is detached by the kernel when this thread of ours ends.
             return;
         }

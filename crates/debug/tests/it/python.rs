@@ -1,5 +1,7 @@
 //! Python: pydevd put into real interpreters, busy and idle, used over DAP, taken away again, and killed at every step.
 
+#![allow(clippy::disallowed_methods, reason = "targets and the injector to be killed are started here")]
+
 /// A tiny DAP client.
 mod client;
 /// Small Python programs as processes.
