@@ -7,8 +7,8 @@ use pepo_wire::{
     Code, Failure,
     agent::{
         CheckRequest, CheckResponse, HelloRequest, HelloResponse, ListProcessesRequest, ListSessionsRequest,
-        OpenSession, Process, ReadFileRequest, ReleaseRequest, Released, SessionInfo, StackRequest, StackResponse,
-        Target, agent_client::AgentClient,
+        OpenSession, Process, ReadFileRequest, ReleaseRequest, Released, SessionInfo, StackRequest,
+        StackResponse, Target, agent_client::AgentClient,
     },
     version,
 };

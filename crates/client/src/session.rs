@@ -66,7 +66,10 @@ impl SessionSender {
 }
 
 impl Session {
-    pub(crate) async fn open(mut service: AgentClient<Channel>, open: OpenSession) -> Result<Session, Failure> {
+    pub(crate) async fn open(
+        mut service: AgentClient<Channel>,
+        open: OpenSession,
+    ) -> Result<Session, Failure> {
         let (requests, outgoing) = mpsc::channel(WINDOW);
         let sender = SessionSender { requests };
         sender.send(session_request::Kind::Open(open)).await?;
@@ -109,7 +112,9 @@ impl Session {
         let event = message(&mut self.events).await?;
         match &event {
             Some(Event::Closed(_)) => self.closed = true,
-            None => return Err(Failure::new(Code::StreamBroken, "the agent ended the session without a word")),
+            None => {
+                return Err(Failure::new(Code::StreamBroken, "the agent ended the session without a word"));
+            }
             Some(_) => {}
         }
         Ok(event)

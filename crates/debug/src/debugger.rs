@@ -220,7 +220,11 @@ pub fn choose(
 /// Those to be asked, in order of preference.
 fn candidates(asked: &str, runtime: &RuntimeFacts) -> Result<Vec<&'static dyn Debugger>, Failure> {
     if asked.is_empty() {
-        return Ok(all().iter().copied().filter(|one| one.facts().languages.contains(&runtime.language)).collect());
+        return Ok(all()
+            .iter()
+            .copied()
+            .filter(|one| one.facts().languages.contains(&runtime.language))
+            .collect());
     }
     match all().iter().find(|one| one.facts().name == asked) {
         Some(one) => Ok(vec![*one]),

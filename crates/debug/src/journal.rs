@@ -105,10 +105,15 @@ impl Journal {
     /// The folder cannot be made, or it is not ours alone.
     pub fn open(run: &Path) -> Result<Journal, JournalError> {
         let folder = run.join("sessions");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io_error("create", &folder))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(io_error("create", &folder))?;
         for path in [run, &folder] {
             let meta = fs::symlink_metadata(path).map_err(io_error("look at", path))?;
-            if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+            if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0
+            {
                 return Err(JournalError::NotOurs { path: path.to_owned(), owner: meta.uid() });
             }
         }
@@ -123,7 +128,12 @@ impl Journal {
         let folder = self.folder.join(session);
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io_error("create", &folder))?;
         let path = folder.join(FILE);
-        let lock = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(io_error("create", &path))?;
+        let lock = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error("create", &path))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| io_error("lock", &path)(error.into()))?;
         Ok(Held { folder, _lock: lock })

@@ -3,18 +3,18 @@
 //! The engine stands between the client's stream and the adapter's. It is the only place that decides what a client may say
 //! to an adapter, and the place where a session ends for whatever reason: the target runs afterwards.
 
-/// What a client may say to an adapter.
-mod policy;
-/// How long the target stood still.
-mod clock;
 /// What the client has armed, so that it can be cleared.
 mod armed;
+/// How long the target stood still.
+mod clock;
 /// The loop that carries messages and ends the session.
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 /// From a target's name to a debugger in place.
 mod open;
+/// What a client may say to an adapter.
+mod policy;
 
 pub use clock::{PauseBudget, StillClock};
 pub use engine::{Engine, Release};

@@ -47,7 +47,11 @@ pub fn of(process: &Process, runtime: &RuntimeFacts) -> Vec<String> {
 fn compiled(exe: File) -> io::Result<BTreeSet<String>> {
     let cache = ReadCache::new(exe);
     let elf = object::File::parse(&cache).map_err(io::Error::other)?;
-    let size: u64 = elf.sections().filter(|one| one.name().is_ok_and(|name| name.starts_with(".debug_"))).map(|one| one.size()).sum();
+    let size: u64 = elf
+        .sections()
+        .filter(|one| one.name().is_ok_and(|name| name.starts_with(".debug_")))
+        .map(|one| one.size())
+        .sum();
     if size > MAX_DEBUG_INFO {
         return Ok(BTreeSet::new());
     }
@@ -71,7 +75,12 @@ fn compiled(exe: File) -> io::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-fn add_files(dwarf: &gimli::Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, header: &LineProgramHeader<Slice<'_>>, names: &mut BTreeSet<String>) {
+fn add_files(
+    dwarf: &gimli::Dwarf<Slice<'_>>,
+    unit: &Unit<Slice<'_>>,
+    header: &LineProgramHeader<Slice<'_>>,
+    names: &mut BTreeSet<String>,
+) {
     let text = |value| dwarf.attr_string(unit, value).ok().map(|text| text.to_string_lossy().into_owned());
     let base = unit.comp_dir.map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
     for file in header.file_names() {
@@ -90,13 +99,25 @@ fn add_files(dwarf: &gimli::Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, header: &L
 /// The script on the command line and the modules in its folder, read through the target's own root.
 fn scripts(process: &Process) -> BTreeSet<String> {
     let words = process.command_line().unwrap_or_default();
-    let Some(script) = words.iter().skip(1).find(|word| word.ends_with(".py")) else { return BTreeSet::new() };
+    let Some(script) = words.iter().skip(1).find(|word| word.ends_with(".py")) else {
+        return BTreeSet::new();
+    };
     let cwd = std::fs::read_link(process.proc_path().join("cwd")).unwrap_or_else(|_| "/".into());
     let script = cwd.join(script);
     let mut names = BTreeSet::from([script.to_string_lossy().into_owned()]);
     if let Some(folder) = script.parent().filter(|folder| folder.parent().is_some())
-        && let Ok(root) = rustix::fs::open(process.proc_path().join("root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-        && let Ok(opened) = rustix::fs::openat2(&root, folder, FOLDER, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        && let Ok(root) = rustix::fs::open(
+            process.proc_path().join("root"),
+            OFlags::PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        && let Ok(opened) = rustix::fs::openat2(
+            &root,
+            folder,
+            FOLDER,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
     {
         let mut left = MAX_ENTRIES;
         walk(opened, folder, DEPTH, &mut left, &mut names);
@@ -116,7 +137,8 @@ fn walk(opened: OwnedFd, folder: &Path, depth: usize, left: &mut usize, names: &
         let path = folder.join(name);
         match entry.file_type() {
             FileType::Directory if depth > 0 && name != "." && name != ".." => {
-                if let Ok(below) = rustix::fs::openat(&opened, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+                if let Ok(below) = rustix::fs::openat(&opened, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+                {
                     walk(below, &path, depth - 1, left, names);
                 }
             }
@@ -145,7 +167,13 @@ mod tests {
     #[test]
     fn the_source_of_every_language_is_named() {
         let debug = Variant::debug();
-        for fixture in [fixtures::c(debug), fixtures::cpp(debug), fixtures::rust(debug), fixtures::go(debug), fixtures::python(debug)] {
+        for fixture in [
+            fixtures::c(debug),
+            fixtures::cpp(debug),
+            fixtures::rust(debug),
+            fixtures::go(debug),
+            fixtures::python(debug),
+        ] {
             check(&fixture);
         }
     }

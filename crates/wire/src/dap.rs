@@ -157,7 +157,10 @@ impl Message {
     pub fn refusal(seq: i64, request: &Message, error: &str) -> Message {
         let mut message = Message::answer(seq, request, false);
         message.fields.insert("message".into(), error.into());
-        message.fields.insert("body".into(), serde_json::json!({"error": {"id": 1, "format": error, "showUser": true}}));
+        message.fields.insert(
+            "body".into(),
+            serde_json::json!({"error": {"id": 1, "format": error, "showUser": true}}),
+        );
         message
     }
 
@@ -289,9 +292,14 @@ mod tests {
 
     #[test]
     fn hostile_headers_are_refused_before_memory_is_taken() {
-        assert_eq!(decode(&[b"Content-Length: 99999999999\r\n\r\n"]), Err(FrameError::TooLong(99_999_999_999)));
+        assert_eq!(
+            decode(&[b"Content-Length: 99999999999\r\n\r\n"]),
+            Err(FrameError::TooLong(99_999_999_999))
+        );
         assert_eq!(decode(&[&[b'a'; MAX_HEADER]]), Err(FrameError::HeaderTooLong));
-        for header in ["Content-Length: -1\r\n\r\n", "Content-Length: x\r\n\r\n", "Other: 1\r\n\r\n", "\r\n\r\n"] {
+        for header in
+            ["Content-Length: -1\r\n\r\n", "Content-Length: x\r\n\r\n", "Other: 1\r\n\r\n", "\r\n\r\n"]
+        {
             assert!(matches!(decode(&[header.as_bytes()]), Err(FrameError::BadHeader(_))), "{header:?}");
         }
     }

@@ -50,7 +50,8 @@ impl FromStr for TargetName {
 
     fn from_str(text: &str) -> Result<TargetName, Failure> {
         let bad = |why: &str| {
-            Failure::new(Code::BadName, format!("`{text}` does not name a target")).because(why)
+            Failure::new(Code::BadName, format!("`{text}` does not name a target"))
+                .because(why)
                 .try_command("list the names that work", ["pepo", "ps"])
         };
         let (kind, name) = match text.split_once('/') {
@@ -66,7 +67,8 @@ impl FromStr for TargetName {
         if name.len() > 255 || name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/') {
             return Err(bad("a name has no spaces, no further slashes, and at most 255 bytes"));
         }
-        if kind == Some(Kind::Pid) && !name.parse::<u32>().is_ok_and(|pid| pid > 0 && pid <= i32::MAX as u32) {
+        if kind == Some(Kind::Pid) && !name.parse::<u32>().is_ok_and(|pid| pid > 0 && pid <= i32::MAX as u32)
+        {
             return Err(bad("a process id is a positive number"));
         }
         Ok(TargetName { kind, name: name.to_owned() })

@@ -50,7 +50,8 @@ impl Armed {
 
     /// The requests that clear all of it, as (command, arguments), and how many breakpoints that are. Forgets them.
     pub(crate) fn clear(&mut self) -> (Vec<(&'static str, Value)>, usize) {
-        let count = self.sources.values().map(|(_, count)| count).sum::<usize>() + self.lists.values().sum::<usize>();
+        let count =
+            self.sources.values().map(|(_, count)| count).sum::<usize>() + self.lists.values().sum::<usize>();
         let mut requests = Vec::new();
         for (source, _) in std::mem::take(&mut self.sources).into_values() {
             requests.push(("setBreakpoints", json!({"source": source, "breakpoints": [], "lines": []})));
@@ -81,7 +82,11 @@ mod tests {
     #[test]
     fn everything_armed_is_cleared_once() {
         let mut armed = Armed::default();
-        set(&mut armed, "setBreakpoints", json!({"source": {"path": "a"}, "breakpoints": [{"line": 1}, {"line": 2}]}));
+        set(
+            &mut armed,
+            "setBreakpoints",
+            json!({"source": {"path": "a"}, "breakpoints": [{"line": 1}, {"line": 2}]}),
+        );
         set(&mut armed, "setBreakpoints", json!({"source": {"path": "b"}, "breakpoints": [{"line": 1}]}));
         set(&mut armed, "setBreakpoints", json!({"source": {"path": "b"}, "breakpoints": []}));
         set(&mut armed, "setFunctionBreakpoints", json!({"breakpoints": [{"name": "f"}]}));

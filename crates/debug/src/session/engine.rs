@@ -13,7 +13,10 @@ use std::{
 use pepo_process::Process;
 use pepo_wire::{
     Code, Failure,
-    agent::{BudgetSpent, Closed, Notice, PauseReport, session_event::Kind as Event, session_request::Kind as Request},
+    agent::{
+        BudgetSpent, Closed, Notice, PauseReport, session_event::Kind as Event,
+        session_request::Kind as Request,
+    },
     dap::{FrameDecoder, Message, MessageKind, encode_frame},
 };
 use serde_json::{Value, json};
@@ -81,7 +84,12 @@ impl End {
 
 impl Engine {
     /// Runs until the session ends; the last event sent is [`Event::Closed`], which is also returned.
-    pub async fn run(self, mut requests: mpsc::Receiver<Request>, events: mpsc::Sender<Event>, release: Release) -> Closed {
+    pub async fn run(
+        self,
+        mut requests: mpsc::Receiver<Request>,
+        events: mpsc::Sender<Event>,
+        release: Release,
+    ) -> Closed {
         let (reader, writer) = tokio::io::split(self.io);
         let (to_adapter, frames) = mpsc::channel(ADAPTER_BACKLOG);
         let writing = tokio::spawn(write_all(writer, frames));
@@ -104,7 +112,8 @@ impl Engine {
         };
         let mut adapter = Adapter { reader, decoder: FrameDecoder::default(), buffer: vec![0; 64 << 10] };
         let end = state.carry(&mut adapter, &mut requests, &events, &release).await;
-        let answer = end.asked_by.as_ref().map(|request| Message::response(0, request, Value::Null).to_bytes());
+        let answer =
+            end.asked_by.as_ref().map(|request| Message::response(0, request, Value::Null).to_bytes());
         state.farewell(&mut adapter).await;
         // Closing both halves is what ends the adapter.
         drop(adapter);
@@ -112,7 +121,8 @@ impl Engine {
         writing.abort();
         let _ = writing.await;
         let closed = let_go(self.hold, &state.process, end, state.clock.total()).await;
-        let last = state.backlog.into_iter().chain(answer.map(Event::Dap)).chain([Event::Closed(closed.clone())]);
+        let last =
+            state.backlog.into_iter().chain(answer.map(Event::Dap)).chain([Event::Closed(closed.clone())]);
         let flush = async {
             for event in last {
                 if events.send(event).await.is_err() {
@@ -288,7 +298,8 @@ impl State {
         match event.event_name() {
             Some("stopped") => {
                 self.event_standing = true;
-                self.stopped_thread = event.body().get("threadId").and_then(Value::as_i64).or(self.stopped_thread);
+                self.stopped_thread =
+                    event.body().get("threadId").and_then(Value::as_i64).or(self.stopped_thread);
             }
             Some("continued" | "exited" | "terminated") => self.event_standing = false,
             _ => {}
@@ -299,7 +310,10 @@ impl State {
     fn tick(&mut self) -> Option<End> {
         let now = Instant::now();
         if now.saturating_duration_since(self.heard) > self.lease {
-            let failure = Failure::new(Code::LeaseLost, format!("no sign of life from the client for {:?}", self.lease));
+            let failure = Failure::new(
+                Code::LeaseLost,
+                format!("no sign of life from the client for {:?}", self.lease),
+            );
             return Some(End::failed("lease lost", failure));
         }
         let standing = self.standing();
@@ -312,8 +326,14 @@ impl State {
                 None
             }
             Some(by) if now > by => {
-                let failure = Failure::new(Code::BudgetSpent, "the pause budget is spent and the debugger did not let the target run");
-                Some(End::failed("budget spent", failure.hint("open the session with a longer `--pause-budget`")))
+                let failure = Failure::new(
+                    Code::BudgetSpent,
+                    "the pause budget is spent and the debugger did not let the target run",
+                );
+                Some(End::failed(
+                    "budget spent",
+                    failure.hint("open the session with a longer `--pause-budget`"),
+                ))
             }
             None if self.clock.spent() => self.spend(now),
             _ => None,
@@ -356,7 +376,11 @@ impl State {
             }
         }
         if let Some(thread) = self.stopped_thread {
-            let request = Message::request(self.own_seq(), "continue", json!({"threadId": thread, "singleThread": false}));
+            let request = Message::request(
+                self.own_seq(),
+                "continue",
+                json!({"threadId": thread, "singleThread": false}),
+            );
             if let Some(end) = self.send(&request) {
                 return Some(end);
             }
@@ -380,7 +404,8 @@ impl State {
     /// Sends `disconnect` and waits a short while for its answer or the stream's end.
     async fn farewell(&mut self, adapter: &mut Adapter) {
         let seq = self.own_seq();
-        let request = Message::request(seq, "disconnect", json!({"terminateDebuggee": false, "restart": false}));
+        let request =
+            Message::request(seq, "disconnect", json!({"terminateDebuggee": false, "restart": false}));
         if self.send(&request).is_some() {
             return;
         }
@@ -429,7 +454,9 @@ async fn let_go(hold: Box<dyn Hold>, process: &Process, end: End, stood_still: D
     let mut left_behind = match tokio::time::timeout(LETTING_GO, hold.let_go()).await {
         Ok(gone) => gone.left_behind,
         Err(_) => {
-            failure.get_or_insert_with(|| Failure::new(Code::TimedOut, format!("the debugger did not let go within {LETTING_GO:?}")));
+            failure.get_or_insert_with(|| {
+                Failure::new(Code::TimedOut, format!("the debugger did not let go within {LETTING_GO:?}"))
+            });
             vec!["a debugger that does not end".to_owned()]
         }
     };

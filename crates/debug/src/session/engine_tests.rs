@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use pepo_process::Process;
 use pepo_wire::{
     Code,
-    agent::{Closed, CloseSession, Heartbeat, session_event::Kind as Event, session_request::Kind as Request},
+    agent::{
+        CloseSession, Closed, Heartbeat, session_event::Kind as Event, session_request::Kind as Request,
+    },
     dap::{FrameDecoder, Message, encode_frame},
 };
 use serde_json::{Value, json};
@@ -181,7 +183,10 @@ async fn a_clients_disconnect_ends_the_session_without_ending_the_program() {
     let mut stage = Stage::set(None, LIMIT);
     stage.ask(3, "disconnect", json!({"terminateDebuggee": true})).await;
     let heard = stage.heard().await;
-    assert_eq!((heard.command(), &heard.arguments()["terminateDebuggee"]), (Some("disconnect"), &json!(false)));
+    assert_eq!(
+        (heard.command(), &heard.arguments()["terminateDebuggee"]),
+        (Some("disconnect"), &json!(false))
+    );
     stage.say(&Message::response(1, &heard, Value::Null)).await;
     let answer = stage.seen_dap().await;
     assert_eq!((answer.request_seq(), answer.success()), (3, true));
@@ -200,12 +205,21 @@ async fn an_adapters_own_requests_are_declined() {
 #[tokio::test]
 async fn a_spent_budget_clears_all_breakpoints_and_the_session_goes_on() {
     let mut stage = Stage::set(Some(Duration::from_millis(150)), LIMIT);
-    stage.ask(1, "setBreakpoints", json!({"source": {"path": "a.c"}, "breakpoints": [{"line": 1}, {"line": 2}]})).await;
+    stage
+        .ask(
+            1,
+            "setBreakpoints",
+            json!({"source": {"path": "a.c"}, "breakpoints": [{"line": 1}, {"line": 2}]}),
+        )
+        .await;
     stage.heard().await;
     stage.event("stopped", json!({"threadId": 5})).await;
     assert_eq!(stage.seen_dap().await.event_name(), Some("stopped"));
     let cleared = stage.heard().await;
-    assert_eq!((cleared.command(), &cleared.arguments()["breakpoints"]), (Some("setBreakpoints"), &json!([])));
+    assert_eq!(
+        (cleared.command(), &cleared.arguments()["breakpoints"]),
+        (Some("setBreakpoints"), &json!([]))
+    );
     let goes_on = stage.heard().await;
     assert_eq!((goes_on.command(), &goes_on.arguments()["threadId"]), (Some("continue"), &json!(5)));
     stage.say(&Message::response(1, &goes_on, Value::Null)).await;
@@ -213,7 +227,11 @@ async fn a_spent_budget_clears_all_breakpoints_and_the_session_goes_on() {
     assert_eq!(spent.breakpoints_cleared, 2);
     assert!(spent.stood_still_millis >= 150);
     stage.ask(2, "threads", Value::Null).await;
-    assert_eq!(stage.heard().await.command(), Some("threads"), "the session goes on, the agent's own answers are not passed on");
+    assert_eq!(
+        stage.heard().await.command(),
+        Some("threads"),
+        "the session goes on, the agent's own answers are not passed on"
+    );
     stage.closed().await;
 }
 

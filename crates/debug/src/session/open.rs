@@ -17,7 +17,7 @@ use super::{
     policy::Rights,
 };
 use crate::{
-    debugger::{AttachRequest, Attached, Debugger, GuardChoice, choose},
+    debugger::{AttachRequest, Attached, Debugger, GuardChoice, Stands, choose},
     sources,
     tools::Tools,
 };
@@ -42,17 +42,25 @@ pub struct OpenEnv {
 ///
 /// # Errors
 /// The failure that a user is told; nothing was left behind.
-pub async fn open(request: OpenSession, env: &OpenEnv, session: &str, folder: &Path) -> Result<(Opened, Engine), Failure> {
+pub async fn open(
+    request: OpenSession,
+    env: &OpenEnv,
+    session: &str,
+    folder: &Path,
+) -> Result<(Opened, Engine), Failure> {
     let grant = request.grant.clone().unwrap_or_default();
     let rights = Rights::of(&grant.rights);
     if !rights.stop {
         return Err(Failure::new(Code::NotGranted, "a debugger needs the right `stop`"));
     }
-    let target = request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
+    let target =
+        request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
     let found = tokio::task::spawn_blocking(move || examine(&target)).await;
-    let (process, facts, sources) = found.map_err(|error| Failure::new(Code::Internal, "the process could not be examined").because_of(&error))??;
+    let (process, facts, sources) = found.map_err(|error| {
+        Failure::new(Code::Internal, "the process could not be examined").because_of(&error)
+    })??;
     let (debugger, mut warnings) = choose(&request.debugger, &facts, &env.tools)?;
-    headroom(debugger)?;
+    headroom(debugger, &process)?;
     let folders: Vec<PathBuf> = request.symbol_folders.iter().map(PathBuf::from).collect();
     let attached = debugger
         .attach(&AttachRequest {
@@ -118,15 +126,26 @@ fn examine(target: &pepo_wire::agent::Target) -> Result<(Process, RuntimeFacts, 
     Ok((process, facts, sources))
 }
 
-/// An adapter that does not fit into the memory left in the agent's own cgroup could get the target killed.
-fn headroom(debugger: &dyn Debugger) -> Result<(), Failure> {
+/// A debugger that does not fit into the memory left where it would run could get the target killed: in the agent's own
+/// control group, or in the target's when it lives inside the process.
+fn headroom(debugger: &dyn Debugger, target: &Process) -> Result<(), Failure> {
     let facts = debugger.facts();
-    let left = Process::own().and_then(|own| Headroom::of(&own)).map_or(u64::MAX, |headroom| headroom.free);
+    let headroom = match facts.stands {
+        Stands::ByEvents => Headroom::of(target),
+        Stands::ByThreadState => Process::own().and_then(|own| Headroom::of(&own)),
+    };
+    let left = headroom.map_or(u64::MAX, |headroom| headroom.free);
     if left >= facts.memory {
         return Ok(());
     }
-    let what = format!("{} needs {} MiB and {} MiB are left where it would run", facts.name, facts.memory >> 20, left >> 20);
-    Err(Failure::new(Code::NoHeadroom, what).hint("raise the memory limit, or debug from outside the container"))
+    let what = format!(
+        "{} needs {} MiB and {} MiB are left where it would run",
+        facts.name,
+        facts.memory >> 20,
+        left >> 20
+    );
+    Err(Failure::new(Code::NoHeadroom, what)
+        .hint("raise the memory limit, or debug from outside the container"))
 }
 
 fn guard(guard: Guard) -> GuardChoice {
@@ -151,4 +170,3 @@ fn lease(seconds: u32) -> Duration {
         seconds => Duration::from_secs(u64::from(seconds.clamp(LEASE_BOUNDS.0, LEASE_BOUNDS.1))),
     }
 }
-

@@ -46,12 +46,37 @@ pub enum Decision {
 
 /// Requests that only look, or only stop and go on.
 const STOP: &[&str] = &[
-    "initialize", "configurationDone", "setExceptionBreakpoints", "setDataBreakpoints", "setInstructionBreakpoints",
-    "dataBreakpointInfo", "breakpointLocations", "continue", "next", "stepIn", "stepOut", "pause", "stackTrace",
-    "scopes", "variables", "source", "threads", "modules", "loadedSources", "exceptionInfo", "readMemory",
-    "disassemble", "locations", "stepInTargets", "gotoTargets", "cancel", "completions",
+    "initialize",
+    "configurationDone",
+    "setExceptionBreakpoints",
+    "setDataBreakpoints",
+    "setInstructionBreakpoints",
+    "dataBreakpointInfo",
+    "breakpointLocations",
+    "continue",
+    "next",
+    "stepIn",
+    "stepOut",
+    "pause",
+    "stackTrace",
+    "scopes",
+    "variables",
+    "source",
+    "threads",
+    "modules",
+    "loadedSources",
+    "exceptionInfo",
+    "readMemory",
+    "disassemble",
+    "locations",
+    "stepInTargets",
+    "gotoTargets",
+    "cancel",
+    "completions",
     // Of pydevd's own: these only tell.
-    "pydevdSystemInfo", "debugpySystemInfo", "setDebuggerProperty",
+    "pydevdSystemInfo",
+    "debugpySystemInfo",
+    "setDebuggerProperty",
 ];
 
 /// Requests that would start or end a program.
@@ -78,14 +103,18 @@ pub fn judge(message: &Message, rights: Rights, facts: &DebuggerFacts) -> Decisi
         "disconnect" => Decision::Disconnect,
         "evaluate" => evaluate(message.arguments(), rights, facts),
         "setBreakpoints" | "setFunctionBreakpoints" => breakpoints(message.arguments(), rights, facts),
-        _ if STOP.contains(&command) => need(rights.stop, "stop", command).unwrap_or_else(|| expressions(message, rights, facts)),
+        _ if STOP.contains(&command) => {
+            need(rights.stop, "stop", command).unwrap_or_else(|| expressions(message, rights, facts))
+        }
         _ => need(rights.modify, "modify", command).unwrap_or_else(|| expressions(message, rights, facts)),
     }
 }
 
 /// A refusal unless the right is there.
 fn need(granted: bool, right: &str, what: &str) -> Option<Decision> {
-    (!granted).then(|| Decision::Refuse(format!("`{what}` needs the right `{right}`, which this session was not granted")))
+    (!granted).then(|| {
+        Decision::Refuse(format!("`{what}` needs the right `{right}`, which this session was not granted"))
+    })
 }
 
 fn evaluate(arguments: &Value, rights: Rights, facts: &DebuggerFacts) -> Decision {
@@ -110,7 +139,8 @@ fn breakpoints(arguments: &Value, rights: Rights, facts: &DebuggerFacts) -> Deci
     let list = arguments.get("breakpoints").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for breakpoint in list {
         for field in ["condition", "hitCondition", "logMessage"] {
-            let Some(text) = breakpoint.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()) else {
+            let Some(text) = breakpoint.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
+            else {
                 continue;
             };
             let harmless = match field {
@@ -212,7 +242,11 @@ mod tests {
 
     #[test]
     fn plain_breakpoints_counts_and_messages_need_only_stop() {
-        for breakpoint in [json!({"line": 1}), json!({"line": 1, "hitCondition": ">= 10"}), json!({"line": 1, "logMessage": "here"})] {
+        for breakpoint in [
+            json!({"line": 1}),
+            json!({"line": 1, "hitCondition": ">= 10"}),
+            json!({"line": 1, "logMessage": "here"}),
+        ] {
             check("setBreakpoints", json!({"breakpoints": [breakpoint]}), STOPS, true);
         }
     }
@@ -245,6 +279,9 @@ mod tests {
     #[test]
     fn attach_and_disconnect_are_the_agents_own() {
         assert_eq!(judge(&Message::request(1, "attach", json!({"pid": 1})), NONE, &FACTS), Decision::Attach);
-        assert_eq!(judge(&Message::request(1, "disconnect", Value::Null), NONE, &FACTS), Decision::Disconnect);
+        assert_eq!(
+            judge(&Message::request(1, "disconnect", Value::Null), NONE, &FACTS),
+            Decision::Disconnect
+        );
     }
 }

@@ -67,7 +67,10 @@ impl Scene {
     async fn break_at(&self, debuggee: &mut Debuggee, mark: &str) {
         let source = json!({"path": self.fixture.source, "name": self.fixture.source_name()});
         let breakpoints = json!([{"line": self.fixture.line(mark)}]);
-        debuggee.request("setBreakpoints", json!({"source": source, "breakpoints": breakpoints})).await.unwrap();
+        debuggee
+            .request("setBreakpoints", json!({"source": source, "breakpoints": breakpoints}))
+            .await
+            .unwrap();
     }
 
     /// After everything the target is as it was and goes on.
@@ -119,7 +122,8 @@ async fn variable(debuggee: &mut Debuggee, frame: i64, name: &str) -> (i64, Stri
     let scopes = debuggee.request("scopes", json!({"frameId": frame})).await.unwrap();
     for scope in scopes["scopes"].as_array().unwrap() {
         let reference = scope["variablesReference"].as_i64().unwrap();
-        let variables = debuggee.request("variables", json!({"variablesReference": reference})).await.unwrap();
+        let variables =
+            debuggee.request("variables", json!({"variablesReference": reference})).await.unwrap();
         for one in variables["variables"].as_array().unwrap() {
             if one["name"] == name {
                 return (reference, one["value"].as_str().unwrap().to_owned());
@@ -162,7 +166,9 @@ async fn a_spent_budget_lets_the_target_run_and_the_session_goes_on() {
         let (mut debuggee, _) = scene.open(request).await;
         scene.break_at(&mut debuggee, "BREAK").await;
         stop(&mut debuggee).await;
-        let spent = next(&mut debuggee, "spent budget", |happening| matches!(happening, Happening::BudgetSpent(_))).await;
+        let spent =
+            next(&mut debuggee, "spent budget", |happening| matches!(happening, Happening::BudgetSpent(_)))
+                .await;
         let Happening::BudgetSpent(spent) = spent else { unreachable!() };
         assert!(spent.breakpoints_cleared >= 1, "{debugger}: {spent:?}");
         scene.target.assert_goes_on();
@@ -210,7 +216,9 @@ async fn known_ways_out_of_an_evaluate_are_closed() {
             let source = json!({"path": scene.fixture.source});
             let breakpoints = json!([{"line": scene.fixture.line("BREAK"), "condition": condition}]);
             // Refused, or taken and never true; it must not run.
-            let _ = debuggee.request("setBreakpoints", json!({"source": source, "breakpoints": breakpoints})).await;
+            let _ = debuggee
+                .request("setBreakpoints", json!({"source": source, "breakpoints": breakpoints}))
+                .await;
             assert!(!mark.exists(), "{debugger}: {condition} ran");
         }
         debuggee.detach().await.unwrap();
@@ -249,7 +257,10 @@ async fn a_second_debugger_is_told_who_holds_the_process() {
         let second = scene.client.session(scene.request(debugger)).await.unwrap_err();
         assert_eq!(second.code(), Code::AlreadyTraced, "{debugger}: {second}");
         let sessions = scene.client.sessions().await.unwrap();
-        assert!(sessions.iter().any(|session| session.debugger == debugger && session.state == "live"), "{sessions:?}");
+        assert!(
+            sessions.iter().any(|session| session.debugger == debugger && session.state == "live"),
+            "{sessions:?}"
+        );
         debuggee.detach().await.unwrap();
         scene.strike().await;
     }

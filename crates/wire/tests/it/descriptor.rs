@@ -64,14 +64,20 @@ fn lost<'a>(old: &'a BTreeSet<String>, new: &'a BTreeSet<String>) -> Vec<&'a Str
 #[test]
 fn the_service_changes_only_by_addition() {
     let new = FileDescriptorSet::decode(pepo_wire::DESCRIPTOR).unwrap();
-    let old = fs::read(committed()).map(|bytes| FileDescriptorSet::decode(bytes.as_slice()).unwrap()).unwrap_or_default();
+    let old = fs::read(committed())
+        .map(|bytes| FileDescriptorSet::decode(bytes.as_slice()).unwrap())
+        .unwrap_or_default();
     assert_eq!(lost(&promises(&old), &promises(&new)), Vec::<&String>::new(), "an old peer relies on these");
     if std::env::var_os("UPDATE_DESCRIPTOR").is_some() {
         fs::write(committed(), pepo_wire::DESCRIPTOR).unwrap();
         return;
     }
     assert!(promises(&old).len() > 100, "the committed descriptor is there");
-    assert_eq!(lost(&promises(&new), &promises(&old)), Vec::<&String>::new(), "added, but not yet committed: see the head of this file");
+    assert_eq!(
+        lost(&promises(&new), &promises(&old)),
+        Vec::<&String>::new(),
+        "added, but not yet committed: see the head of this file"
+    );
 }
 
 #[test]
