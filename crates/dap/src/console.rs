@@ -123,7 +123,7 @@ impl Console {
         options: ConsoleOptions,
         show: Show<'_>,
     ) -> Result<Console, Failure> {
-        let mut debuggee = Debuggee::new(link);
+        let mut debuggee = Debuggee::new(crate::paced::paced(link, opened));
         if let Err(error) = debuggee.begin(opened, options.stop_on_entry).await {
             // The target is let go whatever went wrong; the first reason is the one to tell.
             let _ = debuggee.detach().await;

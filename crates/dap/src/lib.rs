@@ -8,6 +8,9 @@
 /// A debugger session as seen from here, whatever carries it.
 pub mod link;
 
+/// gdb is given a moment after it was told to go on.
+mod paced;
+
 /// What can go wrong on this side.
 pub mod error;
 

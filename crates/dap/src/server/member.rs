@@ -88,7 +88,7 @@ impl Member {
         client: &Value,
     ) -> Result<Member, Failure> {
         let target = shared.opener.open(arguments).await?;
-        let mut debuggee = Debuggee::new(target.link);
+        let mut debuggee = Debuggee::new(crate::paced::paced(target.link, &target.opened));
         if let Err(error) =
             debuggee.initialize(client, &json_object(&target.opened.initialize_arguments)).await
         {
