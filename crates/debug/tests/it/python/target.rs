@@ -348,7 +348,12 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended by itself. `unshare --kill-child` alone does not reach a process that has changed its user.
+        if let Some(process) = AgentPid::new(self.pid).and_then(|pid| Process::open(pid).ok())
+            && let Some(pidfd) = process.pidfd()
+        {
+            let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
