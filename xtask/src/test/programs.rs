@@ -122,7 +122,12 @@ struct Tally {
     in_list: bool,
     /// The last line, for a program that hangs.
     last: String,
+    /// When a test last ended: what tests that run one by one took.
+    before: Option<Instant>,
 }
+
+/// A test that takes longer is named.
+const SLOW: Duration = Duration::from_secs(20);
 
 impl Tally {
     /// Counts one line, and shows it unless it only says that all is well.
@@ -142,6 +147,12 @@ impl Tally {
         }
         let dull = line.is_empty() || line.starts_with("running ") || line.starts_with("test result: ok");
         let passed = line.starts_with("test ") && line.ends_with(" ok");
+        if line.starts_with("running ") || line.starts_with("test ") {
+            let took = self.before.replace(Instant::now()).map(|before| before.elapsed()).unwrap_or_default();
+            if passed && took > SLOW {
+                println!("{line}, after {:.0} s", took.as_secs_f32());
+            }
+        }
         if !dull && !passed {
             println!("{line}");
         }
