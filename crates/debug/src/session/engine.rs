@@ -212,11 +212,11 @@ impl State {
                     Err(_) => Some(End::because("client gone")),
                 },
                 request = requests.recv() => match request {
-                    Some(request) => self.from_client(request),
+                    Some(request) => self.hear_client(request),
                     None => Some(End::because("client gone")),
                 },
                 messages = adapter.read(), if self.backlog.len() < BACKLOG => match messages {
-                    Ok(Some(messages)) => { messages.into_iter().for_each(|message| self.from_adapter(message)); None }
+                    Ok(Some(messages)) => { messages.into_iter().for_each(|message| self.hear_adapter(message)); None }
                     Ok(None) => Some(self.adapter_ended()),
                     Err(failure) => Some(End::failed("adapter confused", failure)),
                 },
@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    fn from_client(&mut self, request: Request) -> Option<End> {
+    fn hear_client(&mut self, request: Request) -> Option<End> {
         self.heard = Instant::now();
         match request {
             Request::Dap(bytes) => match Message::parse(&bytes) {
@@ -279,7 +279,7 @@ impl State {
         }
     }
 
-    fn from_adapter(&mut self, message: Message) {
+    fn hear_adapter(&mut self, message: Message) {
         match message.kind() {
             Some(MessageKind::Response) if message.request_seq() >= OWN => return,
             Some(MessageKind::Request) => {
@@ -416,7 +416,7 @@ impl State {
                         return;
                     }
                     if self.backlog.len() < BACKLOG {
-                        self.from_adapter(message);
+                        self.hear_adapter(message);
                     }
                 }
             }
