@@ -23,7 +23,9 @@ pub(crate) struct Opened {
 /// Opens a regular file below the target's root.
 pub(crate) fn open(process: &Process, path: &str, limit: u64) -> Result<Opened, Failure> {
     let file = process.open_in_root(Path::new(path)).map_err(|error| error.failure())?;
-    let cannot = |error: std::io::Error| Failure::new(Code::FileDenied, format!("cannot read {path}")).because_of(&error);
+    let cannot = |error: std::io::Error| {
+        Failure::new(Code::FileDenied, format!("cannot read {path}")).because_of(&error)
+    };
     let size = file.metadata().map_err(cannot)?.len();
     let limit = if limit == 0 { LIMIT } else { limit.min(LIMIT) };
     if size > limit {
@@ -42,7 +44,9 @@ pub(crate) fn chunks(opened: Opened) -> BoxStream<'static, Result<FileChunk, Sta
             let size = if first { opened.size } else { 0 };
             let chunk = read(&mut file, size);
             let more = chunk.as_ref().is_ok_and(|chunk| !chunk.data.is_empty());
-            if (more || first || chunk.is_err()) && sender.blocking_send(chunk.map_err(Failure::into_status)).is_err() {
+            if (more || first || chunk.is_err())
+                && sender.blocking_send(chunk.map_err(Failure::into_status)).is_err()
+            {
                 return;
             }
             if !more {

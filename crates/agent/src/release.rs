@@ -89,17 +89,29 @@ pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Resul
 
 async fn resolve(target: Target) -> Result<Process, Failure> {
     let joined = tokio::task::spawn_blocking(move || find::resolve(&target)).await;
-    joined.map_err(|error| Failure::new(Code::Internal, "the process could not be looked up").because_of(&error))?
+    joined.map_err(|error| {
+        Failure::new(Code::Internal, "the process could not be looked up").because_of(&error)
+    })?
 }
 
 async fn release_one(journal: &Journal, found: &Found) -> Released {
-    let what = format!("session {} ({} on {})", found.entry.session, found.entry.debugger, found.entry.target_name);
+    let what =
+        format!("session {} ({} on {})", found.entry.session, found.entry.debugger, found.entry.target_name);
     if found.live {
         return match tokio::time::timeout(LETTING_GO, ask(&found.folder.join(CONTROL))).await {
             Ok(Ok(answer)) if answer == "released" => Released { what, ..Released::default() },
-            Ok(Ok(answer)) => failed(what, Failure::new(Code::NotNow, "the session did not let go of everything").because(answer)),
-            Ok(Err(error)) => failed(what, Failure::new(Code::NotNow, "the session could not be asked to let go").because_of(&error)),
-            Err(_) => failed(what, Failure::new(Code::TimedOut, format!("the session did not let go within {LETTING_GO:?}"))),
+            Ok(Ok(answer)) => failed(
+                what,
+                Failure::new(Code::NotNow, "the session did not let go of everything").because(answer),
+            ),
+            Ok(Err(error)) => failed(
+                what,
+                Failure::new(Code::NotNow, "the session could not be asked to let go").because_of(&error),
+            ),
+            Err(_) => failed(
+                what,
+                Failure::new(Code::TimedOut, format!("the session did not let go within {LETTING_GO:?}")),
+            ),
         };
     }
     let Some(process) = process_of(&found.entry) else {
@@ -144,7 +156,8 @@ async fn wait_for_no_tracer(process: &Process) -> Option<Failure> {
             return None;
         }
         if tokio::time::Instant::now() >= end {
-            let text = format!("process {} is held by process {tracer} ({})", process.pid().get(), name_of(tracer));
+            let text =
+                format!("process {} is held by process {tracer} ({})", process.pid().get(), name_of(tracer));
             return Some(
                 Failure::new(Code::AlreadyTraced, text)
                     .because("that debugger is not Pepo's; ending it while a breakpoint is armed can kill the target")

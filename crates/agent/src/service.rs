@@ -121,7 +121,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<Response<T>, Status> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map(Response::new).map_err(Failure::into_status),
-        Err(error) => Err(Failure::new(Code::Internal, "the call failed inside the agent").because_of(&error).into_status()),
+        Err(error) => Err(Failure::new(Code::Internal, "the call failed inside the agent")
+            .because_of(&error)
+            .into_status()),
     }
 }
 
@@ -132,7 +134,8 @@ impl Agent for Service {
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         let client = request.into_inner();
-        version::meet((client.protocol, client.protocol_min), self.config.speaks).map_err(Failure::into_status)?;
+        version::meet((client.protocol, client.protocol_min), self.config.speaks)
+            .map_err(Failure::into_status)?;
         Ok(Response::new(HelloResponse {
             protocol: self.config.speaks.0,
             protocol_min: self.config.speaks.1,
@@ -170,7 +173,8 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let stream = Arc::clone(&self.sessions).start(request.into_inner()).await.map_err(Failure::into_status)?;
+        let stream =
+            Arc::clone(&self.sessions).start(request.into_inner()).await.map_err(Failure::into_status)?;
         Ok(Response::new(stream))
     }
 
@@ -184,11 +188,15 @@ impl Agent for Service {
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         let request = request.into_inner();
-        let released = release::release(self.sessions.journal(), request).await.map_err(Failure::into_status)?;
+        let released =
+            release::release(self.sessions.journal(), request).await.map_err(Failure::into_status)?;
         Ok(Response::new(ReleaseResponse { released }))
     }
 
-    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
         let request = request.into_inner();
         let (path, limit) = (request.path, request.max_bytes);
         let opened = blocking(move || {
@@ -203,7 +211,9 @@ impl Agent for Service {
 fn list_processes(target: Option<&Target>) -> Result<ListProcessesResponse, Failure> {
     let mut processes = match target {
         None => list::all(),
-        Some(target) => find::members(target)?.iter().filter_map(|process| list::describe(process).ok()).collect(),
+        Some(target) => {
+            find::members(target)?.iter().filter_map(|process| list::describe(process).ok()).collect()
+        }
     };
     for runtime in processes.iter_mut().filter_map(|process| process.runtime.as_mut()) {
         runtime.debugger = debugger::usual_for(&runtime.language).unwrap_or_default().to_owned();

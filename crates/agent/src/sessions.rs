@@ -72,7 +72,8 @@ impl Sessions {
         let sessions = Arc::clone(&self);
         self.running.spawn(async move {
             if let Err(failure) = sessions.run(request, incoming, &events).await {
-                let closed = Closed { reason: "failed".to_owned(), failure: Some(failure), ..Closed::default() };
+                let closed =
+                    Closed { reason: "failed".to_owned(), failure: Some(failure), ..Closed::default() };
                 let _ = events.send(Event::Closed(closed)).await;
             }
         });
@@ -102,7 +103,12 @@ impl Sessions {
         let pump = tokio::spawn(pump(incoming, to_engine));
         let closed = engine.run(requests, events.clone(), release).await;
         pump.abort();
-        tracing::info!(session = id, reason = closed.reason, millis = closed.stood_still_millis, "session closed");
+        tracing::info!(
+            session = id,
+            reason = closed.reason,
+            millis = closed.stood_still_millis,
+            "session closed"
+        );
         let _ = ended.send(Some(closed));
         let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
         Ok(())
@@ -147,8 +153,9 @@ async fn pump(mut incoming: Streaming<SessionRequest>, to_engine: mpsc::Sender<R
 }
 
 fn bind(held: &Held) -> Result<UnixListener, Failure> {
-    UnixListener::bind(held.folder.join(CONTROL))
-        .map_err(|error| Failure::new(Code::FileDenied, "the session's control socket cannot be made").because_of(&error))
+    UnixListener::bind(held.folder.join(CONTROL)).map_err(|error| {
+        Failure::new(Code::FileDenied, "the session's control socket cannot be made").because_of(&error)
+    })
 }
 
 /// Waits for a release, asks the engine, and answers with how it ended. The folder is open to its owner alone.
@@ -184,6 +191,7 @@ async fn asks_for_release(stream: UnixStream) -> Option<UnixStream> {
 
 async fn answer(mut stream: UnixStream, closed: Option<&Closed>) {
     let left: &[String] = closed.map(|closed| closed.left_behind.as_slice()).unwrap_or_default();
-    let line = if left.is_empty() { "released\n".to_owned() } else { format!("left behind: {}\n", left.join("; ")) };
+    let line =
+        if left.is_empty() { "released\n".to_owned() } else { format!("left behind: {}\n", left.join("; ")) };
     let _ = stream.write_all(line.as_bytes()).await;
 }

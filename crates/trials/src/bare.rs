@@ -38,15 +38,17 @@ impl Bare {
     /// The adapter does not start.
     pub async fn start(debugger: &str, pid: u32) -> Result<(Bare, Box<dyn Link>)> {
         match debugger {
-            "lldb" => on_stdio(&mut Command::new(tool("lldb", "lldb-dap", "lldb-dap-19")), lldb(pid)),
+            "lldb" => {
+                on_stdio(&mut pepo_testkit::command(tool("lldb", "lldb-dap", "lldb-dap-19")), lldb(pid))
+            }
             "gdb" => {
-                let mut command = Command::new(tool("gdb", "gdb", "gdb"));
+                let mut command = pepo_testkit::command(tool("gdb", "gdb", "gdb"));
                 command.args(["-nx", "-q", "-i=dap", "-iex", &format!("set sysroot /proc/{pid}/root")]);
                 on_stdio(&mut command, gdb(pid))
             }
-            "delve" => dials(&mut Command::new(tool("delve", "dlv", "dlv")), delve(pid)).await,
+            "delve" => dials(&mut pepo_testkit::command(tool("delve", "dlv", "dlv")), delve(pid)).await,
             "python" => {
-                let mut command = Command::new(Python::of_the_system().path);
+                let mut command = pepo_testkit::command(Python::of_the_system().path);
                 command.args(["-m", "debugpy.adapter"]).env("PYTHONPATH", debugpy()?);
                 on_stdio(&mut command, python(pid))
             }
@@ -142,7 +144,7 @@ fn debugpy() -> Result<PathBuf> {
     let wheel = home.join(".cache/pepo/wheels/debugpy-1.8.22-py2.py3-none-any.whl");
     let folder = home.join(".cache/pepo/debugpy-1.8.22");
     if !folder.join("debugpy/adapter").is_dir() {
-        let mut unzip = Command::new(Python::of_the_system().path);
+        let mut unzip = pepo_testkit::command(Python::of_the_system().path);
         let status = unzip.args(["-m", "zipfile", "-e"]).args([&wheel, &folder]).status()?;
         anyhow::ensure!(status.success(), "{} cannot be unpacked: run `cargo xtask setup`", wheel.display());
     }

@@ -4,12 +4,7 @@
 //! (by a condition that is never true, so that the target goes on by itself) or never, and one thing that dies. `cargo xtask
 //! test` runs each cell a few times, `cargo xtask safety` often enough for figures.
 
-use std::{
-    fmt,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fmt, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use pepo_client::Agent;
@@ -233,7 +228,7 @@ impl Cell {
         moment: Duration,
     ) -> Result<()> {
         let guard = if self.by == By::Guarded { "on" } else { "off" };
-        let mut child = Command::new(pepo())
+        let mut child = pepo_testkit::command(pepo())
             .args(["attach", &format!("pid/{}", target.pid()), "--debugger", self.debugger, "--guard", guard])
             .args(["--pause-budget", "0", "-ex", &self.breakpoint(fixture), "-ex", "continue"])
             .env("PEPO_RUN", run_dir(run))

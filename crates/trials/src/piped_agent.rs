@@ -3,7 +3,7 @@
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -25,7 +25,7 @@ impl PipedAgent {
     pub fn start(folder: &Path) -> Result<(PipedAgent, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let output = theirs.try_clone()?;
-        let child = Command::new(pepo())
+        let child = pepo_testkit::command(pepo())
             .args(["agent", "--stdio"])
             .env("PEPO_RUN", run_dir(folder))
             .stdin(Stdio::from(OwnedFd::from(theirs)))

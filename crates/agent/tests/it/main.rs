@@ -1,4 +1,5 @@
 //! The agent's service over a stream, on real processes of this machine.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod calls;
 mod life;

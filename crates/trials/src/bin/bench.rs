@@ -126,8 +126,11 @@ fn row(debugger: &str, by: By, times: Times, bare: Times) -> String {
 /// `pepo ps` over a thousand processes, beside ps(1).
 fn list(rounds: usize) -> Result<String> {
     let crowd = Crowd::gather(MANY)?;
-    let ours = time(rounds, Command::new(pepo()).args(["ps", "--on", "host", "--all", "--output", "json"]))?;
-    let theirs = time(rounds, Command::new("ps").args(["-eo", "pid,ppid,user,stat,args"]))?;
+    let ours = time(
+        rounds,
+        pepo_testkit::command(pepo()).args(["ps", "--on", "host", "--all", "--output", "json"]),
+    )?;
+    let theirs = time(rounds, pepo_testkit::command("ps").args(["-eo", "pid,ppid,user,stat,args"]))?;
     drop(crowd);
     let mut out = String::new();
     let _ = write!(
@@ -158,7 +161,7 @@ impl Crowd {
     fn gather(count: usize) -> Result<Crowd> {
         let mut crowd = Crowd(Vec::new());
         for _ in 0..count {
-            crowd.0.push(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn()?);
+            crowd.0.push(pepo_testkit::command("sleep").arg("600").stdin(Stdio::null()).spawn()?);
         }
         Ok(crowd)
     }

@@ -7,7 +7,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -119,7 +119,7 @@ impl Stage {
             .collect();
         self.say("");
         self.say(&format!("$ pepo {}", shown.join(" ")));
-        let output = Command::new(pepo())
+        let output = pepo_testkit::command(pepo())
             .args(arguments)
             .env("DOCKER_HOST", format!("unix://{}", self.engine.socket().display()))
             .env("PEPO_RUN", self.run.path().join("run"))
