@@ -74,7 +74,7 @@ pub(crate) static GROUPS: &[Group] = &[
             outside: &["engines::", "safety::"],
             one_by_one: true,
             examples: false,
-            limit: 15,
+            limit: 25,
         },
     ),
     tests(
@@ -85,13 +85,13 @@ pub(crate) static GROUPS: &[Group] = &[
             outside: &["safety::"],
             one_by_one: true,
             examples: false,
-            limit: 20,
+            limit: 25,
         },
     ),
     tests(
         "safety",
         "whoever dies, the target lives",
-        Cut { within: Some("safety::"), outside: &[], one_by_one: true, examples: false, limit: 20 },
+        Cut { within: Some("safety::"), outside: &[], one_by_one: true, examples: false, limit: 25 },
     ),
 ];
 
