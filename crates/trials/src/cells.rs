@@ -210,9 +210,18 @@ impl Cell {
             Death::Silence => pipe.freeze(),
             _ => pipe.cut(),
         }
-        // The client knows nothing of it and stays; only the silent one must not be dropped before the lease is over.
+        // The client knows nothing of it and stays: the lease alone must end the session.
         if self.death == Death::Silence {
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            let ended = async {
+                while is_attached(run) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), ended)
+                .await
+                .context("the session outlives its lease")?;
+            // Without a session it only waits for its own heartbeat to be missed.
+            agent.kill();
         }
         drop(debuggee);
         drop(client);
