@@ -106,7 +106,8 @@ impl Debugger for PythonDebugger {
     }
 
     async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
-        let warnings = judge(request.runtime)?;
+        let mut warnings = judge(request.runtime)?;
+        warnings.extend(lacks_cplusplus(request.process, request.runtime));
         let process = Process::open_started(request.process.pid(), request.process.start_time())
             .map_err(|error| error.failure())?;
         let (tell, told) = oneshot::channel();
@@ -164,6 +165,32 @@ fn judge(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
         );
     }
     Ok(warnings)
+}
+
+/// Up to 3.11 a library of pydevd's sets trace functions in threads that already run, and it is written in C++.
+fn lacks_cplusplus(process: &Process, runtime: &RuntimeFacts) -> Option<Failure> {
+    const NAME: &str = "libstdc++.so.6";
+    const FOLDERS: [&str; 6] = [
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib64",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/local/lib",
+    ];
+    let version = major_and_minor(runtime.version.as_deref().unwrap_or_default())?;
+    if version >= (3, 12) || runtime.libc == Libc::Musl {
+        return None;
+    }
+    let mapped = process.maps().unwrap_or_default().iter().any(|map| map.file_name() == Some(NAME));
+    let there = || FOLDERS.iter().any(|folder| process.open_in_root(format!("{folder}/{NAME}")).is_ok());
+    (!mapped && !there()).then(|| {
+        Failure::new(Code::NotInDebugger, "threads that already run stop at no breakpoint")
+            .because(format!(
+                "the image has no {NAME}, which the library that sets trace functions in them needs"
+            ))
+            .hint("threads that start from now on do; Python 3.12 and later need no such library")
+    })
 }
 
 fn major_and_minor(version: &str) -> Option<(u32, u32)> {

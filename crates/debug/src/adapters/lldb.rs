@@ -58,6 +58,8 @@ impl Debugger for Lldb {
             "program": format!("/proc/{pid}/exe"),
             "initCommands": settings(pid, request),
             "stopOnEntry": false,
+            // The interrupt that lets a breakpoint be set in a running target is a SIGSTOP; it is nobody's business.
+            "postRunCommands": ["?process handle SIGSTOP -s false -p false -n false"],
         });
         let mut files = Vec::new();
         let protect = match &stub {
