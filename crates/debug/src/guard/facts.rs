@@ -17,6 +17,9 @@ use crate::text::Patches;
 /// How long threads may take to run again after the detach.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How often in a row, a millisecond apart, threads must be seen to run.
+const LOOKS: u32 = 3;
+
 /// What was changed in the target.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -112,6 +115,9 @@ impl Facts {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the stub does not let go"));
         }
         self.detached = true;
+        if !self.was_stopped {
+            flush_stops(process);
+        }
         Ok(())
     }
 
@@ -133,10 +139,23 @@ impl Facts {
     }
 }
 
+/// Takes back a SIGSTOP with which a stub stopped a thread that had stopped already: it would be delivered after the detach, and
+/// between its delivery and the stop of all threads nothing in `/proc` tells of it. SIGCONT discards it (signal(7)), and means
+/// nothing else to a process that does not catch it; one that does is watched in [`settle`].
+fn flush_stops(process: &Process) {
+    if process.status().is_ok_and(|status| !status.catches(libc::SIGCONT)) {
+        let _ = process.resume();
+    }
+}
+
 /// Waits until no thread is traced and none stopped by us.
 pub(super) fn settle(process: &Process, was_stopped: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let until = Instant::now() + SETTLE;
+    if !was_stopped {
+        flush_stops(process);
+    }
+    let mut looks = 0;
     loop {
         let Ok(threads) = process.threads() else { return outcome };
         let traced = threads.iter().filter(|thread| thread.tracer != 0 && !thread.state.is_zombie()).count();
@@ -147,8 +166,14 @@ pub(super) fn settle(process: &Process, was_stopped: bool) -> Outcome {
             && process.resume().is_ok()
         {
             outcome.repairs.push(format!("resumed {stopped} threads"));
+            looks = 0;
         } else if traced == 0 && (stopped == 0 || was_stopped) {
-            return outcome;
+            looks += 1;
+            if looks >= LOOKS {
+                return outcome;
+            }
+        } else {
+            looks = 0;
         }
         if Instant::now() > until {
             outcome.left_behind.push(format!("{traced} traced and {stopped} stopped threads"));
