@@ -17,10 +17,10 @@ const MOST_PACKAGES: usize = 300;
 const UNFINISHED: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
 
-/// How a test is ignored, and how that may go on: such a "test" is a process which real tests start.
+/// How a test is ignored, and how that may go on: it is a process that real tests start, or it promises
+/// nothing and only measures.
 const IGNORE: &str = concat!("#[", "ignore");
-const HELPER: &str = " = \"the process that";
-const IGNORED: &str = "one that others start is ignored as \"the process that ...\"";
+const NO_TESTS: [&str; 2] = [" = \"the process that", " = \"measures "];
 
 /// Every breach in every file.
 pub(crate) fn check() -> Result<Vec<String>> {
@@ -70,8 +70,9 @@ fn rust(name: &str, text: &str) -> Vec<String> {
     if code > LONGEST && !in_tests {
         troubles.push(format!("{code} lines without its tests, more than {LONGEST}"));
     }
-    if text.split(IGNORE).skip(1).any(|rest| !rest.starts_with(HELPER)) {
-        troubles.push(format!("ignores a test; one that may be skipped calls testkit's skip, {IGNORED}"));
+    let unsaid = |rest: &str| !NO_TESTS.iter().any(|reason| rest.starts_with(reason));
+    if text.split(IGNORE).skip(1).any(unsaid) {
+        troubles.push("ignores a test; one that may be skipped calls testkit's skip".to_owned());
     }
     troubles
 }
