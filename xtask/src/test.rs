@@ -47,7 +47,9 @@ impl Outcome {
         if let Some(trouble) = &trouble {
             eprintln!("{name}: {trouble}");
         }
-        Outcome { name, took: start.elapsed(), counts, trouble }
+        let took = start.elapsed();
+        println!("{name}: {:.0} s", took.as_secs_f32());
+        Outcome { name, took, counts, trouble }
     }
 
     fn failed(&self) -> bool {
