@@ -101,7 +101,8 @@ impl Client {
         self.ask("initialize", initialize).await?;
         let attach = self.send("attach", start.attach.clone()).await?;
         self.event("initialized").await?;
-        let lines: Vec<_> = start.lines.iter().map(|line| json!({"line": line})).collect();
+        let lines: Vec<_> =
+            start.lines.iter().map(|line| json!({"line": line, "condition": start.condition})).collect();
         let source = json!({"source": {"path": start.source}, "breakpoints": lines});
         let points = self.send("setBreakpoints", source).await?;
         let done = self.send("configurationDone", Value::Null).await?;
@@ -184,5 +185,7 @@ pub(crate) struct Start<'a> {
     pub(crate) attach: Value,
     pub(crate) source: &'a str,
     pub(crate) lines: &'a [u32],
+    /// When they are to stop; empty for always.
+    pub(crate) condition: &'a str,
     pub(crate) continue_after_attach: bool,
 }
