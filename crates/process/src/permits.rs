@@ -241,6 +241,3 @@ fn judge(process: &Process, ask: impl Fn(&Judge, &Credentials) -> Verdict) -> Ve
 pub fn recorded(folder: &Path) -> Roots {
     Roots { proc: folder.join("proc"), sys: folder.join("sys") }
 }
-
-#[cfg(test)]
-mod tests;

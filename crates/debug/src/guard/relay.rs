@@ -19,7 +19,7 @@ use super::{
     facts::{Facts, Outcome},
     keeper::Journal,
     packet::Item,
-    request::{Request, Stop, stop_of, written},
+    request::{Stop, stop_of},
     stub::{self, Link},
     watch::Adapter,
 };
@@ -30,6 +30,8 @@ mod clock;
 mod names;
 /// The adapter's connection.
 mod peer;
+/// What an adapter asks for.
+mod requests;
 
 use clock::Clock;
 pub(super) use peer::{Door, Peer};
@@ -441,120 +443,6 @@ impl<'a> Relay<'a> {
     fn interrupt(&mut self) -> io::Result<()> {
         self.state.interrupt = Interrupt::Asked;
         self.link.interrupt(self.process)
-    }
-
-    /// A request of the adapter on its way to the stub.
-    fn request(&mut self, packet: &[u8]) -> io::Result<Option<String>> {
-        let target = u64::from(self.process.pid().get());
-        let request = Request::of(packet);
-        if self.state.facts.detached {
-            let late = if matches!(request, Request::Detach(_)) { "OK" } else { "E01" };
-            self.tell_peer(late.as_bytes());
-            return Ok(None);
-        }
-        match request {
-            Request::Refused(answer) => self.tell_peer(answer.as_bytes()),
-            Request::NoAck => {
-                self.tell_peer(b"OK");
-                self.state.peer.iter_mut().for_each(Peer::no_more_acks);
-            }
-            Request::Kill { answer } => {
-                self.leave()?;
-                if let Some(answer) = answer {
-                    self.tell_peer(answer.as_bytes());
-                }
-            }
-            Request::Detach(process) if process.is_none_or(|process| process == target) => {
-                self.leave()?;
-                self.tell_peer(b"OK");
-            }
-            Request::ExecutableFile => {
-                let path = names::executable(self.process);
-                self.tell_peer(format!("l{path}").as_bytes());
-            }
-            Request::Settled => {
-                if self.state.unsettled > 0 {
-                    self.state.unsettled -= 1;
-                    std::thread::sleep(SETTLES);
-                }
-                self.tell_peer(b"OK");
-            }
-            Request::Interrupt => {
-                self.interrupt()?;
-                self.tell_peer(b"OK");
-            }
-            Request::NonStop(on) if self.stub_order.kind == StubKind::LldbServer => {
-                self.tell_peer(if on { &b"E01"[..] } else { &b"OK"[..] });
-            }
-            Request::Resume(resume) if self.state.facts.non_stop => {
-                if resume.windows(2).any(|two| matches!(two, b";c" | b";C" | b";s" | b";S" | b";r")) {
-                    self.state.clock.run();
-                }
-                self.state.pending.push_back(Pending::Plain);
-                self.link.send(&resume)?;
-            }
-            Request::Resume(resume) => {
-                self.state.running = true;
-                self.state.clock.run();
-                self.link.send(&resume)?;
-                self.state.last_resume = resume;
-            }
-            other => {
-                if other == Request::Threads {
-                    self.state.unsettled = self.state.unsettled.min(1);
-                }
-                if let Request::Select(process) = other {
-                    self.state.elsewhere = process.is_some_and(|process| process != target && process != 0);
-                }
-                let pending = self.expect(other, packet);
-                self.state.pending.push_back(pending);
-                self.link.send(packet)?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Notes what a request is going to change, before it is passed on.
-    fn expect(&mut self, request: Request, packet: &[u8]) -> Pending {
-        match request {
-            Request::Insert(point) if !self.state.elsewhere => {
-                // What a breakpoint looks like is known for one architecture; on others any change counts.
-                let code = if cfg!(target_arch = "x86_64") { Some(0xcc) } else { None };
-                self.note(point.address, &vec![code; point.text_length()]);
-                self.journal.insert(point);
-                Pending::Insert(point, self.state.facts.points.insert(point))
-            }
-            Request::Remove(point) if !self.state.elsewhere => Pending::Remove(point),
-            Request::Write { address, .. } if self.is_text(address) => {
-                let bytes: Vec<_> = written(packet).into_iter().map(Some).collect();
-                self.note(address, &bytes);
-                Pending::Plain
-            }
-            Request::Allocate => Pending::Allocate,
-            Request::Free(address) => Pending::Free(address),
-            Request::SaveRegisters => {
-                let suffix = packet.iter().position(|&byte| byte == b';').and_then(|at| packet.get(at..));
-                Pending::SaveRegisters(suffix.unwrap_or_default().to_vec())
-            }
-            Request::RestoreRegisters(state) => Pending::RestoreRegisters(state),
-            Request::NonStop(true) => Pending::NonStop,
-            Request::Threads => Pending::Threads,
-            Request::ProcessInfo => Pending::ProcessInfo,
-            Request::Supported => Pending::Supported(contains(packet, b"multiprocess+")),
-            _ => Pending::Plain,
-        }
-    }
-
-    fn note(&mut self, address: u64, written: &[Option<u8>]) {
-        if let Some(memory) = &self.state.memory {
-            for (address, patch) in self.state.facts.patches.note(memory, address, written) {
-                self.journal.patch(address, patch);
-            }
-        }
-    }
-
-    fn is_text(&self, address: u64) -> bool {
-        crate::text::text_maps(self.process).is_ok_and(|maps| maps.iter().any(|map| map.contains(address)))
     }
 
     /// The adapter wants to leave: everything is undone first, whatever it forgot.
