@@ -47,7 +47,12 @@ fn arguments() -> Result<Arguments> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = arguments()?;
-    let mut page = String::from(include_str!("bench_head.md"));
+    let build = if cfg!(debug_assertions) {
+        "a debug build, slower than what is shipped"
+    } else {
+        "the release build"
+    };
+    let mut page = format!("{}\nMeasured with {build}.\n", include_str!("bench_head.md"));
     for what in &arguments.what {
         page += &match what.as_str() {
             "attach" => attach(arguments.rounds).await?,
