@@ -70,7 +70,7 @@ impl Voice {
 
     fn text(&self, saying: &Output) -> String {
         let style = Style { colour: self.printer.paint.0 };
-        match saying {
+        let text = match saying {
             Output::Program { category, .. } if self.beginning && category == "console" => String::new(),
             Output::Failed(_) if self.script => String::new(),
             Output::Closed { reason, stood_still_millis, left_behind, failure: Some(_) } if self.script => {
@@ -79,8 +79,34 @@ impl Voice {
                     .to_text(style)
             }
             saying => saying.to_text(style),
-        }
+        };
+        clean(&text, style.colour)
     }
+}
+
+/// Values, names and output are the target's own and may hold anything: nothing of it steers the terminal but a colour.
+fn clean(text: &str, colour: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = if colour { colour_change(rest) } else { None }.unwrap_or(c.len_utf8());
+        let (part, after) = rest.split_at(length);
+        match c {
+            c if c.is_control() && length == c.len_utf8() && !matches!(c, '\n' | '\t') => {
+                out.push('\u{fffd}')
+            }
+            _ => out.push_str(part),
+        }
+        rest = after;
+    }
+    out
+}
+
+/// The length of a change of colour (ECMA-48, SGR) at the beginning of the text.
+fn colour_change(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';').filter(|end| *end <= 8)?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
 }
 
 /// The code in a saying; one of a newer side's counts as internal.
@@ -270,5 +296,25 @@ impl Speaker {
         let mut show = |saying: Output| voice.say(&saying);
         self.console.detach(&mut show).await.map_err(|error| error.failure())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_steers_no_terminal() {
+        for (text, colour, expected) in [
+            ("a\tb\n", true, "a\tb\n"),
+            ("\x1b[31mred\x1b[0m", true, "\x1b[31mred\x1b[0m"),
+            ("\x1b[31mred", false, "\u{fffd}[31mred"),
+            ("\x1b[2J\x1b]0;title\x07", true, "\u{fffd}[2J\u{fffd}]0;title\u{fffd}"),
+            ("\x1b[999999999m", true, "\u{fffd}[999999999m"),
+            ("\x1b[", true, "\u{fffd}["),
+            ("\r\u{9b}2J\u{1f383}", true, "\u{fffd}\u{fffd}2J\u{1f383}"),
+        ] {
+            assert_eq!(clean(text, colour), expected, "{text:?}");
+        }
     }
 }
