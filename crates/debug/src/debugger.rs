@@ -151,7 +151,7 @@ pub struct Attached {
     pub version: String,
     /// How long the target stood still so far.
     pub stood_still: Duration,
-    /// What the user should know before going on.
+    /// What the user should know before going on, beyond what [`Debugger::fits`] has told.
     pub warnings: Vec<Failure>,
     /// What a client does differently with this adapter, by name.
     pub quirks: Vec<&'static str>,

@@ -106,8 +106,9 @@ impl Debugger for PythonDebugger {
     }
 
     async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
-        let mut warnings = judge(request.runtime)?;
-        warnings.extend(lacks_cplusplus(request.process, request.runtime));
+        // Its warnings were told by `fits`; here it is only the judgement that counts.
+        judge(request.runtime)?;
+        let warnings = lacks_cplusplus(request.process, request.runtime).into_iter().collect();
         let process = Process::open_started(request.process.pid(), request.process.start_time())
             .map_err(|error| error.failure())?;
         let (tell, told) = oneshot::channel();

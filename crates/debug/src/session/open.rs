@@ -73,8 +73,7 @@ pub async fn open(
             self_exe: &env.self_exe,
         })
         .await?;
-    warnings
-        .extend(attached.warnings.iter().filter(|one| !warnings.contains(one)).cloned().collect::<Vec<_>>());
+    warnings.extend_from_slice(&attached.warnings);
     let (budget, source) = budget(grant.pause_budget_millis);
     let lease = lease(grant.lease_seconds);
     let opened = Opened {
