@@ -184,7 +184,11 @@ fn targets_there(wanted: &[&str]) -> bool {
     list.is_ok_and(|list| wanted.iter().all(|target| list.lines().any(|line| line == *target)))
 }
 
+/// One rustup at a time: two that add targets side by side each forget what the other added.
+static RUSTUP: Mutex<()> = Mutex::new(());
+
 fn add_targets(targets: &[&str]) -> Result<()> {
+    let _alone = RUSTUP.lock().unwrap_or_else(PoisonError::into_inner);
     cmd("rustup").args(["target", "add"]).args(targets).dir(&paths::root()).logged(&paths::log("rustup"))
 }
 
