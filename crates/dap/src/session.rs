@@ -236,10 +236,14 @@ impl Debuggee {
         Ok(())
     }
 
-    /// Did the target stop within `limit`? The event stays among the happenings.
+    /// Did the target stop within `limit`? The event stays among the happenings. A session that ends meanwhile is an error.
     async fn wait_stop(&mut self, limit: Duration) -> Result<bool, DapError> {
         let end = Instant::now() + limit;
         while self.stopped.is_none() {
+            // A link that is over answers at once, for ever.
+            if self.closed.is_some() {
+                return Err(self.ended("pause"));
+            }
             match tokio::time::timeout_at(end, self.pump()).await {
                 Ok(more) => more?,
                 Err(_) => return Ok(false),

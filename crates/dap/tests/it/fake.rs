@@ -102,6 +102,7 @@ pub(crate) fn event(name: &str, body: Value) -> LinkEvent {
 struct FakeLink {
     fake: Fake,
     events: mpsc::Receiver<LinkEvent>,
+    over: bool,
 }
 
 #[async_trait]
@@ -110,8 +111,14 @@ impl Link for FakeLink {
         Arc::new(self.fake.clone())
     }
 
+    /// After the last word there is nothing to wait for, as on a real stream.
     async fn next(&mut self) -> Option<LinkEvent> {
-        self.events.recv().await
+        if self.over {
+            return None;
+        }
+        let event = self.events.recv().await;
+        self.over = matches!(event, Some(LinkEvent::Closed(_)) | None);
+        event
     }
 }
 
@@ -137,7 +144,7 @@ impl Fake {
     /// The session itself; once.
     pub(crate) fn link(&self) -> Box<dyn Link> {
         let events = self.taken.lock().expect("no test panics with it").take().expect("one session a fake");
-        Box::new(FakeLink { fake: self.clone(), events })
+        Box::new(FakeLink { fake: self.clone(), events, over: false })
     }
 
     /// As an opener for a server.

@@ -386,3 +386,20 @@ async fn a_session_that_breaks_ends_with_the_agents_failure() {
     assert_eq!(console.run_script(&lines, &mut |output| said.push(output)).await, Err(failure));
     assert!(console.over());
 }
+
+#[tokio::test]
+async fn a_session_that_ends_before_its_first_stop_is_an_error() {
+    let failure = Failure::new(Code::ToolDied, "the debugger died");
+    let last = Closed { failure: Some(failure.clone()), ..Closed::default() };
+    let mut fake = Fake::new(json!({}), move |request| match request.command() {
+        Some("attach") => vec![
+            event("initialized", Value::Null),
+            yes(request, Value::Null),
+            LinkEvent::Closed(last.clone()),
+        ],
+        _ => Vec::new(),
+    });
+    fake.opened.quirks = vec!["continue-after-attach".to_owned()];
+    let started = Console::start(fake.link(), &fake.opened, ConsoleOptions::default(), &mut |_| {}).await;
+    assert_eq!(started.err(), Some(failure));
+}
