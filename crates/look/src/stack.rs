@@ -96,8 +96,12 @@ impl Reader<'_> {
     }
 
     fn running(&mut self, thread: &pepo_process::threads::Thread) -> Vec<Frame> {
-        // Held by somebody else or a zombie: there is nothing to be read.
-        if thread.tracer != 0 || thread.state.is_zombie() {
+        if thread.state.is_zombie() {
+            return Vec::new();
+        }
+        if thread.tracer != 0 {
+            let note = format!("thread {}: process {} traces it", thread.container_tid, thread.tracer);
+            self.modules.notes.push(note);
             return Vec::new();
         }
         match sample(thread.tid, self.memory) {
