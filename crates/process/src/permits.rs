@@ -1,7 +1,7 @@
 //! May we look at a process, may we stop it; and if not, what exactly forbids it.
 //!
 //! Follows ptrace(2), "Ptrace access mode checking", step by step and in its order, from facts alone: nothing is tried on
-//! the target. The folders of procfs and sysfs are parameters, so that a machine which is not at hand (with Yama, AppArmor,
+//! the target. Memory is read and written through `/proc/PID/mem`, whose owner and mode are asked besides. The folders of procfs and sysfs are parameters, so that a machine which is not at hand (with Yama, AppArmor,
 //! SELinux) can be judged from a recording.
 
 /// The machine: Yama, security modules, kernel.
@@ -24,6 +24,10 @@ pub use credentials::{Credentials, Dumpable, Namespace};
 pub use denial::Denial;
 pub use system::{Roots, System};
 
+/// Number of CAP_DAC_OVERRIDE.
+pub const DAC_OVERRIDE: u32 = 1;
+/// Number of CAP_DAC_READ_SEARCH.
+pub const DAC_READ_SEARCH: u32 = 2;
 /// Number of CAP_SYS_PTRACE.
 pub const SYS_PTRACE: u32 = 19;
 /// Number of CAP_SYS_ADMIN.
@@ -132,6 +136,7 @@ impl Judge {
             // 1. A thread of the same process may always look; it cannot stop itself.
             .or_else(|| (theirs.pid == self.own.pid).then_some(Denial::Itself).filter(|_| act == Act::Stop))
             .or_else(|| if theirs.pid == self.own.pid { None } else { self.deny_access(theirs, act) })
+            .or_else(|| self.deny_files(theirs, act))
             .or_else(|| if act == Act::Stop { self.deny_attach(theirs) } else { None })
     }
 
@@ -175,6 +180,17 @@ impl Judge {
             Some(scope @ 3..) => Some(Denial::Yama { scope }),
             _ => self.system.deny_by_label(self.own.label.as_deref(), theirs.label.as_deref()),
         }
+    }
+
+    /// `/proc/PID/mem` has the mode 0600. To open it is a matter of files, path_resolution(7), whatever may be traced. Who stops a
+    /// process also writes to it: what a dead debugger left in it has to be put back.
+    fn deny_files(&self, theirs: &Credentials, act: Act) -> Option<Denial> {
+        let opens = self.own.has(DAC_OVERRIDE) || (act == Act::Look && self.own.has(DAC_READ_SEARCH));
+        if opens || self.own.uid[3] == theirs.owner {
+            return None;
+        }
+        let capability = if act == Act::Look { DAC_READ_SEARCH } else { DAC_OVERRIDE };
+        Some(Denial::NeedsFiles { pid: theirs.pid, owner: theirs.owner, capability })
     }
 
     /// What only ptrace itself asks.

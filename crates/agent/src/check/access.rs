@@ -52,9 +52,10 @@ pub(super) fn user(facts: &Facts) -> Vec<Said> {
     })
 }
 
-/// CAP_SYS_PTRACE?
+/// CAP_SYS_PTRACE, and what opens the files of `/proc`?
 pub(super) fn capabilities(facts: &Facts) -> Vec<Said> {
-    let missing = |denial: &Denial| matches!(denial, Denial::NeedsCapability { .. });
+    let missing =
+        |denial: &Denial| matches!(denial, Denial::NeedsCapability { .. } | Denial::NeedsFiles { .. });
     step(facts, missing, || {
         let has = facts.judge.own.has_in(SYS_PTRACE, &facts.theirs.user_namespace, true);
         vec![Said::ok(ALL, if has { "CAP_SYS_PTRACE is there" } else { "no capability is needed" })]

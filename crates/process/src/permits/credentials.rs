@@ -74,6 +74,8 @@ pub struct Credentials {
     users: Option<String>,
     /// May its memory be dumped?
     pub dumpable: Dumpable,
+    /// Whose its files below `/proc` are.
+    pub owner: u32,
     /// Its label, if a security module gives one.
     pub label: Option<String>,
     /// What traces it; 0 for nothing.
@@ -109,6 +111,7 @@ impl Credentials {
         let tracer_name =
             if status.tracer == 0 { None } else { text(&proc.join(status.tracer.to_string()).join("comm")) };
         let namespace = inode(folder);
+        let owner = owner(folder, status);
         Credentials {
             pid: status.process,
             parent: status.parent,
@@ -121,7 +124,8 @@ impl Credentials {
             user_namespace: relation(own, namespace, folder),
             users: own.users.clone(),
             namespace,
-            dumpable: dumpable(folder, status),
+            dumpable: if owner == status.uid[1] { Dumpable::Yes } else { Dumpable::No },
+            owner,
             label: None,
             tracer: status.tracer,
             tracer_name: tracer_name.unwrap_or_default(),
@@ -166,11 +170,11 @@ pub(super) fn ancestors(proc: &Path, parent: u32) -> Vec<u32> {
 
 /// Files below `/proc/PID` belong to the process's effective user, or to root when it is not dumpable
 /// (proc_pid(5)). Of root's own processes it cannot be told; they count as dumpable.
-fn dumpable(folder: &Path, status: &Status) -> Dumpable {
+fn owner(folder: &Path, status: &Status) -> u32 {
     let is_recording = !folder.starts_with("/proc");
     match fs::metadata(folder.join("stat")) {
-        Ok(metadata) if !is_recording && status.has_memory && metadata.uid() != status.uid[1] => Dumpable::No,
-        _ => Dumpable::Yes,
+        Ok(metadata) if !is_recording && status.has_memory => metadata.uid(),
+        _ => status.uid[1],
     }
 }
 

@@ -48,6 +48,15 @@ pub enum Denial {
         /// Its number.
         pid: u32,
     },
+    /// Its files below `/proc` are its user's alone, and we lack the capability that would not mind.
+    NeedsFiles {
+        /// Its number.
+        pid: u32,
+        /// Whose they are.
+        owner: u32,
+        /// What would open them: CAP_DAC_READ_SEARCH to read, CAP_DAC_OVERRIDE to write.
+        capability: u32,
+    },
     /// Yama restricts ptrace.
     Yama {
         /// Value of `kernel.yama.ptrace_scope`.
@@ -87,6 +96,7 @@ impl Denial {
             | Denial::OtherUser { pid, .. }
             | Denial::NeedsCapability { pid, .. }
             | Denial::NotDumpable { pid }
+            | Denial::NeedsFiles { pid, .. }
             | Denial::AlreadyTraced { pid, .. } => Some(pid),
             _ => None,
         }
@@ -97,7 +107,7 @@ impl Denial {
             Denial::Ended { .. } => Code::ProcessGone,
             Denial::KernelThread { .. } | Denial::Itself => Code::NoDebugger,
             Denial::OtherUser { .. } => Code::OtherUser,
-            Denial::NeedsCapability { .. } => Code::NeedsCapability,
+            Denial::NeedsCapability { .. } | Denial::NeedsFiles { .. } => Code::NeedsCapability,
             Denial::NotDumpable { .. } => Code::NotDumpable,
             Denial::Yama { .. } => Code::Yama,
             Denial::SecurityModule { .. } => Code::SecurityModule,
@@ -117,6 +127,11 @@ impl Denial {
             Denial::NeedsCapability { other_namespace: true, .. } => "it is in another user namespace".into(),
             Denial::NeedsCapability { missing, .. } if *missing != 1 << super::SYS_PTRACE => {
                 format!("the process has {}, which Pepo has not", capability_names(*missing))
+            }
+            Denial::NeedsFiles { pid, owner, .. } => {
+                format!(
+                    "/proc/{pid}/mem is open to its owner alone, uid {owner}, and CAP_SYS_PTRACE does not open files"
+                )
             }
             Denial::Yama { scope: 1 } => "kernel.yama.ptrace_scope=1 lets only parents trace".into(),
             Denial::Yama { scope: 2 } => "kernel.yama.ptrace_scope=2 lets only CAP_SYS_PTRACE trace".into(),
@@ -145,6 +160,9 @@ impl Denial {
             Denial::OtherUser { .. } | Denial::NeedsCapability { .. } | Denial::NotDumpable { .. } => failure
                 .try_command("run Pepo with CAP_SYS_PTRACE, as root has it", check(&["sudo"]))
                 .hint("in a helper container: --cap-add SYS_PTRACE"),
+            Denial::NeedsFiles { .. } => failure
+                .try_command("run Pepo with CAP_DAC_OVERRIDE, as root has it", check(&["sudo"]))
+                .hint("in a helper container: --cap-add DAC_OVERRIDE"),
             Denial::Yama { scope: 1 | 2 } => failure
                 .hint("run Pepo with CAP_SYS_PTRACE (as root; for a helper container: --cap-add SYS_PTRACE)")
                 .try_command("allow it to every user of this machine", ["sudo", "sysctl", "kernel.yama.ptrace_scope=0"]),
@@ -182,6 +200,9 @@ impl fmt::Display for Denial {
                 write!(f, "CAP_SYS_PTRACE is missing to touch process {pid}")
             }
             Denial::NotDumpable { pid } => write!(f, "process {pid} made itself untouchable (not dumpable)"),
+            Denial::NeedsFiles { pid, capability, .. } => {
+                write!(f, "{} is missing to touch process {pid}", capability_names(1 << capability))
+            }
             Denial::Yama { .. } => f.write_str("Yama forbids ptrace"),
             Denial::SecurityModule { module, .. } => write!(f, "{} forbids ptrace", module.name()),
             Denial::Seccomp { call } => write!(f, "a seccomp filter forbids Pepo the call {call}"),

@@ -221,14 +221,14 @@ fn really_look(folder: &std::path::Path) -> &'static str {
     if std::fs::File::open(folder.join("mem")).is_ok() { "yes" } else { "no" }
 }
 
-/// Tries it, and lets go at once.
-pub(crate) fn really_stop(pid: u32) -> &'static str {
-    if seize(pid) {
+/// Tries it, and lets go at once. Who stops a process writes to it too.
+fn really_stop(pid: u32) -> &'static str {
+    let writes = std::fs::File::options().write(true).open(format!("/proc/{pid}/mem")).is_ok();
+    let traces = seize(pid);
+    if traces {
         release(pid);
-        "yes"
-    } else {
-        "no"
     }
+    if writes && traces { "yes" } else { "no" }
 }
 
 /// Becomes the tracer of a process, without stopping it. Only the calling thread can let it go.

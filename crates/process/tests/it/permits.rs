@@ -1,6 +1,6 @@
 //! Verdicts, against what the kernel really says: every prediction stands beside an attempt by the same process.
 
-use pepo_process::permits::{self, Denial, SYS_PTRACE};
+use pepo_process::permits::{self, DAC_OVERRIDE, DAC_READ_SEARCH, Denial, SYS_PTRACE};
 
 use crate::helper::{self, Helper, NOBODY, With};
 
@@ -49,6 +49,20 @@ fn root_without_the_capability_is_refused_by_what_others_have_more() {
     check(less, &Helper::waiting(With::default()), "NeedsCapability", "NeedsCapability");
     check(less, &Helper::waiting(With::user(NOBODY)), "NeedsCapability", "NeedsCapability");
     check(less, &Helper::waiting(less), "yes", "yes");
+}
+
+#[test]
+fn the_right_to_trace_alone_does_not_open_the_files_of_another_user() {
+    needs_root!();
+    let nobodys = Helper::waiting(With::user(NOBODY));
+    let traces = With { dropped: &[DAC_OVERRIDE, DAC_READ_SEARCH], ..With::default() };
+    check(traces, &nobodys, "NeedsCapability", "NeedsCapability");
+    check(traces, &Helper::waiting(With::default()), "yes", "yes");
+    // To read is not to write.
+    let reads = With { dropped: &[DAC_OVERRIDE], ..With::default() };
+    check(reads, &nobodys, "yes", "NeedsCapability");
+    let writes = With { dropped: &[DAC_READ_SEARCH], ..With::default() };
+    check(writes, &nobodys, "yes", "yes");
 }
 
 #[test]

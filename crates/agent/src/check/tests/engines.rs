@@ -1,5 +1,7 @@
 //! The same rules with real containers.
 
+use std::{fs, os::unix::fs::MetadataExt as _};
+
 use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Symbols, Variant, fixtures};
 use pepo_wire::agent::{ContainerTarget, target};
 
@@ -73,4 +75,17 @@ fn a_rootless_container_is_in_a_user_namespace_below() {
     assert!(lines.iter().all(|line| !line.starts_with("No ")), "{lines:?}");
     let other = troubles_for(With { user: Some(NOBODY - 1), ..With::default() }, container.pid());
     assert_eq!(other, ["No user [stack attach dap] OtherUser"]);
+}
+
+#[test]
+fn who_made_a_user_namespace_may_trace_its_other_users_and_yet_not_read_their_memory() {
+    let image = Image::of(&fixtures::c(Variant::debug()));
+    let root_inside = run(Kind::PodmanRootless, image.clone(), RunOptions::named("check-rootless-root"));
+    let other_inside = run(Kind::PodmanRootless, image, RunOptions::restricted("check-rootless-other"));
+    // Root inside is whoever started the engine.
+    let maker = fs::metadata(format!("/proc/{}", root_inside.pid())).unwrap().uid();
+    let maker = With { user: Some(maker), ..With::default() };
+    assert!(!troubles_for(maker, root_inside.pid()).iter().any(|line| line.contains(" [stack ")));
+    let found = troubles_for(maker, other_inside.pid());
+    assert_eq!(found, ["No capabilities [stack attach dap] NeedsCapability"]);
 }
