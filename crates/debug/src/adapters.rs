@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use pepo_process::runtime::{DebugInfo, Language, RuntimeFacts};
+use pepo_process::runtime::RuntimeFacts;
 use pepo_wire::{Code, Failure};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -33,6 +33,7 @@ use crate::{
         control::{Order, Program, Protect, Stub, StubKind},
         handle::{self, Handle},
     },
+    sight::{self, Sight},
     tools::{Tool, Tools, entry},
 };
 
@@ -177,53 +178,24 @@ fn program(name: &str, tools: &Tools) -> Result<Tool, Failure> {
     }
 }
 
-/// What native debuggers ask of a program: debug information, and no optimisation.
+/// What native debuggers ask of a program.
 fn fits_native(name: &str, runtime: &RuntimeFacts, tools: &Tools) -> Fit {
-    if let Err(failure) = program(name, tools) {
-        return Fit::No(failure);
-    }
-    match fits_debug_info(runtime) {
+    match program(name, tools).and_then(|_| fits_sight(runtime)) {
         Ok(warnings) => Fit::Yes(warnings),
         Err(failure) => Fit::No(failure),
     }
 }
 
-/// Warnings, or why it cannot be.
-fn fits_debug_info(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
-    let mut warnings = Vec::new();
-    match &runtime.debug_info {
-        DebugInfo::Present | DebugInfo::Split(_) | DebugInfo::Unknown => {}
-        DebugInfo::Elsewhere(name) => warnings.push(
-            Failure::new(
-                Code::NoDebugInfo,
-                "the debug information is in a file of its own that is not in the target",
-            )
-            .because(match name {
-                Some(name) => format!("it is called {name}"),
-                None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or("unknown")),
-            })
-            .hint("give its folder with --symbols DIR"),
-        ),
-        DebugInfo::Absent => return Err(no_debug_info(runtime)),
-    }
-    if runtime.optimised == Some(true) {
-        warnings.push(
-            Failure::new(Code::NoDebugInfo, "the program was compiled with optimisation")
-                .because("some variables have no place, and steps jump between lines")
-                .hint(match runtime.language {
-                    Language::Go => "for full sight build with -gcflags='all=-N -l'",
-                    _ => "for full sight build with -O0",
-                }),
-        );
-    }
-    Ok(warnings)
-}
-
-fn no_debug_info(runtime: &RuntimeFacts) -> Failure {
-    let how = match runtime.language {
-        Language::Go => "build it without -ldflags=-w and without -ldflags=-s",
-        _ => "build it with -g, or give the folder of its split debug file with --symbols DIR",
-    };
-    Failure::new(Code::NoDebugInfo, format!("{} has no debug information", runtime.executable.display()))
-        .hint(how)
+/// What would be seen less of, or why there is nothing to be seen.
+fn fits_sight(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
+    let sights = [sight::debug_info(runtime), sight::optimisation(runtime)];
+    sights
+        .into_iter()
+        .flatten()
+        .filter_map(|sight| match sight {
+            Sight::Full(_) => None,
+            Sight::Less(failure) => Some(Ok(failure)),
+            Sight::None(failure) => Some(Err(failure)),
+        })
+        .collect()
 }

@@ -6,6 +6,9 @@
 /// What every debugger offers, and the list of them.
 pub mod debugger;
 
+/// How much of a program a debugger would see.
+pub mod sight;
+
 /// Who is attached to what on this machine.
 pub mod journal;
 

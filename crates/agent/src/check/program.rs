@@ -1,6 +1,7 @@
 //! Rules about the program and its debugger.
 
-use pepo_process::runtime::{DebugInfo, Language};
+use pepo_debug::sight::{self, Sight};
+use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 
 use super::{ALL, STOPPING, Said, facts::Facts};
@@ -43,61 +44,24 @@ pub(super) fn architecture(facts: &Facts) -> Vec<Said> {
 
 /// Do native debuggers find types and lines?
 pub(super) fn debug_info(facts: &Facts) -> Vec<Said> {
-    if !reads_debug_info(facts) {
-        return Vec::new();
-    }
-    let runtime = &facts.runtime;
-    match &runtime.debug_info {
-        DebugInfo::Present => vec![Said::ok(STOPPING, "the binary has debug information")],
-        DebugInfo::Split(path) => {
-            vec![Said::ok(STOPPING, format!("the debug information is in {}", path.display()))]
-        }
-        DebugInfo::Elsewhere(name) => {
-            let failure = Failure::new(
-                Code::NoDebugInfo,
-                "the debug information is in a file that is not in the target",
-            )
-            .because(match name {
-                Some(name) => format!("it is called {name}"),
-                None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or_default()),
-            })
-            .hint("give its folder with --symbols DIR");
-            vec![Said::lost(STOPPING, failure)]
-        }
-        DebugInfo::Absent => vec![Said::no(STOPPING, no_debug_info(facts))],
-        DebugInfo::Unknown => Vec::new(),
-    }
-}
-
-fn no_debug_info(facts: &Facts) -> Failure {
-    let failure = Failure::new(Code::NoDebugInfo, "the binary has no debug information");
-    match (facts.runtime.language, facts.runtime.stripped) {
-        (Language::Go, _) => failure.hint(
-            "build without -ldflags=-w and -s, or give the unstripped binary's folder with --symbols DIR",
-        ),
-        (_, true) => failure
-            .because("it was stripped")
-            .hint("give the folder of its debug file with --symbols DIR, or do not strip it"),
-        (_, false) => failure.hint("build with -g"),
-    }
+    seen(facts, sight::debug_info)
 }
 
 /// Does what the compiler moved about get in the way?
 pub(super) fn optimised(facts: &Facts) -> Vec<Said> {
-    if !reads_debug_info(facts) || !facts.runtime.debug_info.is_there() {
+    seen(facts, sight::optimisation)
+}
+
+fn seen(facts: &Facts, judge: fn(&RuntimeFacts) -> Option<Sight>) -> Vec<Said> {
+    if !reads_debug_info(facts) {
         return Vec::new();
     }
-    match facts.runtime.optimised {
-        Some(true) => {
-            let how = if facts.runtime.language == Language::Go { "-gcflags='all=-N -l'" } else { "-O0" };
-            let failure = Failure::new(Code::NoDebugInfo, "the binary is optimised")
-                .because("some variables have no value and steps jump between lines")
-                .hint(format!("for full sight build with {how}"));
-            vec![Said::lost(STOPPING, failure)]
-        }
-        Some(false) => vec![Said::ok(STOPPING, "the binary is not optimised")],
-        None => Vec::new(),
-    }
+    let said = judge(&facts.runtime).map(|sight| match sight {
+        Sight::Full(what) => Said::ok(STOPPING, what),
+        Sight::Less(failure) => Said::lost(STOPPING, failure),
+        Sight::None(failure) => Said::no(STOPPING, failure),
+    });
+    said.into_iter().collect()
 }
 
 /// Languages whose debuggers read DWARF.

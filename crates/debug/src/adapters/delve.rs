@@ -11,7 +11,7 @@ use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 use serde_json::json;
 
-use super::{Dap, Launch, fits_debug_info, launch, listen, program, protection, relay};
+use super::{Dap, Launch, fits_sight, launch, listen, program, protection, relay};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::{
@@ -50,7 +50,7 @@ impl Debugger for Delve {
         }
         let checked = program("dlv", tools).and_then(|tool| {
             let mut warnings = fits_go(&tool, runtime.version.as_deref())?;
-            warnings.extend(fits_debug_info(runtime)?);
+            warnings.extend(fits_sight(runtime)?);
             Ok(warnings)
         });
         match checked {
