@@ -74,11 +74,12 @@ impl Tracee {
     /// ESRCH; [`io::ErrorKind::TimedOut`] when it stays in an uninterruptible sleep; [`io::ErrorKind::Interrupted`] when
     /// a group stop is on.
     pub(super) fn interrupt(&mut self, limit: Duration) -> io::Result<()> {
-        request(PTRACE_INTERRUPT, self.tid, 0, 0)?;
+        let end = Instant::now() + limit;
         loop {
-            match self.wait(limit)? {
+            request(PTRACE_INTERRUPT, self.tid, 0, 0)?;
+            match self.wait(end.saturating_duration_since(Instant::now()))? {
                 Stop::Interrupted => return Ok(()),
-                // The interruption stays pending: hand the signal on and wait again.
+                // Any other stop takes the interruption with it (kernel/signal.c, ptrace_stop): it is asked for again.
                 Stop::Signal(_) | Stop::Syscall => self.resume()?,
                 Stop::Group => return Err(io::ErrorKind::Interrupted.into()),
                 Stop::Gone => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -106,9 +107,9 @@ impl Tracee {
         if self.gone {
             return;
         }
-        if !self.stopped {
-            // A group stop is an error there, and a stop all the same.
-            let _ = self.interrupt(Duration::from_millis(500));
+        if !self.stopped && request(PTRACE_INTERRUPT, self.tid, 0, 0).is_ok() {
+            // Whichever stop comes first will do.
+            let _ = self.wait(Duration::from_millis(500));
         }
         if !self.stopped {
             // What cannot be stopped is detached by the kernel when this thread of ours ends.
@@ -238,4 +239,42 @@ fn request(what: i32, tid: i32, address: usize, data: usize) -> io::Result<()> {
     // for the call and of the right size.
     let result = unsafe { libc::syscall(libc::SYS_ptrace, i64::from(what), i64::from(tid), address, data) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Stdio, sync::mpsc, thread};
+
+    use super::*;
+
+    /// Seizes, stops, lets go; gives what is wrong afterwards.
+    fn visit(pid: u32) -> Result<(), String> {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut tracee = Tracee::seize(AgentTid::new(pid).expect("a thread")).expect("it is ours");
+            for _ in 0..2 {
+                tracee.interrupt(Duration::from_secs(10)).expect("it stops");
+                tracee.resume().expect("it goes on to its next call");
+            }
+            drop(tracee);
+            let _ = tell.send(());
+        });
+        told.recv_timeout(Duration::from_secs(30)).map_err(|_| "still traced".to_owned())?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        if status.contains("TracerPid:\t0\n") { Ok(()) } else { Err(status) }
+    }
+
+    /// Each system call is a stop, and each stop takes an interruption that is due with it.
+    #[test]
+    fn a_thread_that_calls_the_kernel_without_a_pause_is_stopped_and_let_go() {
+        let mut busy = pepo_testkit::command("cat")
+            .arg("/dev/zero")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("cat is on every machine");
+        let visits = (0..200).try_for_each(|_| visit(busy.id()));
+        busy.kill().expect("it is ours");
+        busy.wait().expect("it was started");
+        assert_eq!(visits, Ok(()));
+    }
 }
