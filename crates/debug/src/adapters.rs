@@ -30,7 +30,8 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::{
     debugger::{AdapterIo, AttachRequest, Fit, GuardChoice, GuardKind},
     guard::{
-        control::{Order, Program, Protect, Stub, StubKind},
+        control::{Needs, Order, Program, Protect, Stub, StubKind},
+        files,
         handle::{self, Handle},
     },
     sight::{self, Sight},
@@ -57,6 +58,7 @@ struct Launch {
     env: Vec<(String, String)>,
     dap: Dap,
     ends_on_sigterm: bool,
+    needs: Needs,
     protect: Protect,
     /// Removed when all has ended.
     files: Vec<PathBuf>,
@@ -71,8 +73,7 @@ async fn launch(
         |error: std::io::Error| Failure::new(Code::Internal, "no socket for the adapter").because_of(&error);
     let (ours, theirs) = StdStream::pair().map_err(internal)?;
     let log = request.run_dir.join("adapter.log");
-    // Debuggers keep histories and settings at home: theirs is in the session's folder.
-    let home = request.run_dir.join("home");
+    let home = home(request.run_dir);
     std::fs::create_dir_all(&home).map_err(internal)?;
     let homes = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"]
         .map(|name| (name.to_owned(), home.display().to_string()));
@@ -87,6 +88,7 @@ async fn launch(
             log: log.clone(),
             dap_on_stdio: matches!(launch.dap, Dap::Stdio),
             ends_on_sigterm: launch.ends_on_sigterm,
+            needs: Needs { raw: request.raw, ..launch.needs },
         },
         lease_millis: u64::try_from(AGENT_LEASE.as_millis()).unwrap_or(u64::MAX),
     };
@@ -121,6 +123,20 @@ fn listen(path: &Path) -> Result<UnixListener, Failure> {
     listen().map_err(|error: std::io::Error| {
         Failure::new(Code::Internal, format!("cannot listen on {}", path.display())).because_of(&error)
     })
+}
+
+/// Paths of the target's executable and of its root, as an adapter sees them: one behind the relay may not look into `/proc/PID`.
+fn target_files(request: &AttachRequest<'_>, relayed: bool) -> (String, String) {
+    if relayed {
+        return (files::EXE.to_owned(), files::ROOT.to_owned());
+    }
+    let folder = request.process.proc_path();
+    (folder.join("exe").display().to_string(), folder.join("root").display().to_string())
+}
+
+/// Debuggers keep histories and settings at home: theirs is in the session's folder.
+fn home(run_dir: &Path) -> PathBuf {
+    run_dir.join("home")
 }
 
 fn stub_log(run_dir: &Path) -> PathBuf {

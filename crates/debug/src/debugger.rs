@@ -128,6 +128,8 @@ pub struct AttachRequest<'a> {
     pub tools: &'a Tools,
     /// Guarded or not.
     pub guard: GuardChoice,
+    /// Its user has the debugger's own commands, whatever these do.
+    pub raw: bool,
     /// Folders with split debug files, on the agent's machine.
     pub symbol_folders: &'a [PathBuf],
     /// A private folder of this session (mode 0700) for sockets; emptied afterwards by the session.

@@ -21,7 +21,9 @@
 //!
 //! No async runtime here: the guard is small, and forks.
 
-/// Starting adapters and stubs with as little as they need.
+/// As little privilege as an adapter can do with.
+mod cage;
+/// Starting adapters and stubs.
 mod child;
 /// What the guard is told to do and what it reports.
 pub mod control;
@@ -29,6 +31,8 @@ pub mod control;
 pub mod door;
 /// What was changed in the target, and putting it back.
 mod facts;
+/// The target's files, opened for an adapter.
+pub mod files;
 /// The agent's side: starts a guard and talks to it.
 pub mod handle;
 /// Waits for the relay's death.

@@ -1,21 +1,21 @@
 //! delve, for Go.
 //!
 //! Guarded, its lldb backend speaks to `lldb-server` through the relay. That backend starts the stub by itself and dials a
-//! port of 127.0.0.1, one second after the first try; the stand-in in its PATH ([`crate::guard::door`]) is what it finds, in a
-//! network namespace of its own where we may make one. Its own backend is faster and owns ptrace: there the text guard watches.
+//! port of 127.0.0.1, once at once and then each second: its first call is held until the stand-in in its PATH
+//! ([`crate::guard::door`]), which is what it finds, listens. Its own backend owns ptrace: there the text guard watches.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 use serde_json::json;
 
-use super::{Dap, Launch, fits_sight, launch, listen, program, protection, relay};
+use super::{Dap, Launch, fits_sight, home, launch, listen, program, protection, relay};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::{
-        control::{Protect, StubKind},
+        control::{Needs, Protect, StubKind},
         door,
     },
     tools::{Tool, Tools},
@@ -64,15 +64,20 @@ impl Debugger for Delve {
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let dap = request.run_dir.join("dap.sock");
         let mut env = Vec::new();
+        let mut needs = Needs { sockets: vec![dap.clone()], ..Needs::default() };
         let mut files = vec![dap.clone()];
         let protect = match &stub {
             Some(stub) => {
                 let (protect, socket) = relay(request, StubKind::LldbServer, stub);
                 let bin = request.run_dir.join("bin");
-                door::install(&bin, request.self_exe).map_err(|error| {
+                let stand_in = door::install(&bin, request.self_exe).map_err(|error| {
                     Failure::new(Code::Internal, "the stand-in for lldb-server could not be written")
                         .because_of(&error)
                 })?;
+                // The stand-in connects to the relay, delve to the stand-in.
+                needs.program = Some(stand_in);
+                needs.sockets.push(socket.clone());
+                needs.dials_stub = true;
                 env.push(("PATH".to_owned(), bin.display().to_string()));
                 env.push((door::SOCKET.to_owned(), socket.display().to_string()));
                 files.extend([bin, socket]);
@@ -82,6 +87,7 @@ impl Debugger for Delve {
             None => Protect::Off,
         };
         let backend = if guard == GuardKind::Relay { "lldb" } else { "native" };
+        no_telemetry(request.run_dir);
         let version = tool.version_text();
         let args = vec![
             "dap".to_owned(),
@@ -89,7 +95,7 @@ impl Debugger for Delve {
             format!("--client-addr=unix:{}", dap.display()),
         ];
         let dap = Dap::Dials(listen(&dap)?);
-        let started = Launch { tool, args, env, dap, ends_on_sigterm: true, protect, files };
+        let started = Launch { tool, args, env, dap, ends_on_sigterm: true, needs, protect, files };
         let (io, handle) = launch(request, started).await?;
         Ok(Attached {
             io,
@@ -108,6 +114,15 @@ impl Debugger for Delve {
             quirks: Vec::new(),
             hold: Box::new(handle),
         })
+    }
+}
+
+/// A program built of Go's tools counts its own use, and starts itself once more for that.
+fn no_telemetry(run_dir: &Path) {
+    let folder = home(run_dir).join("go/telemetry");
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("mode"), "off"));
+    if let Err(error) = written {
+        tracing::debug!(%error, "delve's telemetry stays on");
     }
 }
 

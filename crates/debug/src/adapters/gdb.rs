@@ -1,8 +1,8 @@
 //! gdb 14 and newer, which speaks DAP itself.
 //!
-//! Guarded, it attaches through the relay to `gdbserver`; unguarded it owns ptrace. The executable is named by
-//! `/proc/PID/exe`, libraries are found below `/proc/PID/root`: through the stub (`target:`) gdb 16 finds no symbols of a
-//! process in another mount namespace.
+//! Guarded, it attaches through the relay to `gdbserver`; unguarded it owns ptrace. Executable and root of the target are handed
+//! to it ([`crate::guard::files`]) or named below `/proc/PID`: through the stub (`target:`) gdb 16 finds no symbols of a process in another
+//! mount namespace.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::Failure;
 use serde_json::{Value, json};
 
-use super::{Dap, Launch, fits_native, launch, program, protection, relay};
+use super::{Dap, Launch, fits_native, launch, program, protection, relay, target_files};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
-    guard::control::{Protect, StubKind},
+    guard::control::{Needs, Protect, StubKind},
     tools::Tools,
 };
 
@@ -48,12 +48,14 @@ impl Debugger for Gdb {
         let tool = program("gdb", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "gdbserver", request.tools)?;
         let pid = request.process.pid().get();
-        let exe = format!("/proc/{pid}/exe");
+        let (exe, root) = target_files(request, stub.is_some());
+        let mut needs = Needs::default();
         let mut files = Vec::new();
         let (protect, attach): (Protect, Value) = match &stub {
             Some(stub) => {
                 let (protect, socket) = relay(request, StubKind::Gdbserver, stub);
                 let target = json!({"target": socket, "program": exe});
+                needs.sockets.push(socket.clone());
                 files.push(socket);
                 (protect, target)
             }
@@ -61,9 +63,16 @@ impl Debugger for Gdb {
             None => (Protect::Off, json!({"pid": pid, "program": exe})),
         };
         let version = tool.version_text();
-        let args = arguments(pid, request);
-        let started =
-            Launch { tool, args, env: Vec::new(), dap: Dap::Stdio, ends_on_sigterm: false, protect, files };
+        let started = Launch {
+            tool,
+            args: arguments(&root, request),
+            env: Vec::new(),
+            dap: Dap::Stdio,
+            ends_on_sigterm: false,
+            needs,
+            protect,
+            files,
+        };
         let (io, handle) = launch(request, started).await?;
         Ok(Attached {
             io,
@@ -83,7 +92,7 @@ impl Debugger for Gdb {
 ///
 /// Through a stub gdb could set no breakpoint while the target runs, but for the protocol's non-stop mode. It must not step
 /// copies of instructions at another place: a thread that is let go there would run into what is not its own text.
-fn arguments(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
+fn arguments(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
     let mut settings = vec![
         "set debuginfod enabled off".to_owned(),
         "set auto-load off".to_owned(),
@@ -91,13 +100,12 @@ fn arguments(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
         "set startup-with-shell off".to_owned(),
         "maint set target-non-stop on".to_owned(),
         "set displaced-stepping off".to_owned(),
-        format!("set sysroot /proc/{pid}/root"),
+        format!("set sysroot {root}"),
     ];
     if !request.symbol_folders.is_empty() {
         let folders: Vec<_> =
             request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
-        settings
-            .push(format!("set debug-file-directory {}:/proc/{pid}/root/usr/lib/debug", folders.join(":")));
+        settings.push(format!("set debug-file-directory {}:{root}/usr/lib/debug", folders.join(":")));
     }
     let settings = settings.into_iter().flat_map(|setting| ["-iex".to_owned(), setting]);
     ["-nx", "-q", "-i=dap"].map(str::to_owned).into_iter().chain(settings).collect()

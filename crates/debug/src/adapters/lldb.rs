@@ -1,27 +1,31 @@
 //! LLDB's lldb-dap, for C, C++ and Rust.
 //!
-//! Guarded, it connects through the relay to `lldb-server`; unguarded LLDB starts that stub itself, and its death is the
-//! target's. The executable is named by `/proc/PID/exe`, libraries are found below `/proc/PID/root`.
+//! Guarded, it connects through the relay to `lldb-server`, and executable and root of the target are handed to it
+//! ([`crate::guard::files`]); unguarded LLDB starts that stub itself, whose death is the target's, and finds them below
+//! `/proc/PID`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::Failure;
 use serde_json::json;
 
-use super::{Dap, Launch, fits_native, launch, program, protection, relay};
+use super::{Dap, Launch, fits_native, launch, program, protection, relay, target_files};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::{
-        control::{Protect, StubKind},
+        control::{Needs, Protect, StubKind},
         request::SETTLED,
     },
-    tools::Tools,
+    tools::{Tool, Tools},
 };
 
 /// How often at most LLDB waits a moment for its own thread; see [`SETTLED`].
 const SETTLES: usize = 30;
+
+/// Names LLDB's own stub in its environment.
+const OWN_STUB: &str = "LLDB_DEBUGSERVER_PATH";
 
 static FACTS: DebuggerFacts = DebuggerFacts {
     name: "lldb",
@@ -53,14 +57,16 @@ impl Debugger for Lldb {
     async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
         let tool = program("lldb-dap", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
-        let pid = request.process.pid().get();
+        let (exe, root) = target_files(request, stub.is_some());
         let mut attach = json!({
-            "program": format!("/proc/{pid}/exe"),
-            "initCommands": settings(pid, request),
+            "program": exe,
+            "initCommands": settings(&root, request),
             "stopOnEntry": false,
             // The interrupt that lets a breakpoint be set in a running target is a SIGSTOP; it is nobody's business.
             "postRunCommands": ["?process handle SIGSTOP -s false -p false -n false"],
         });
+        let mut needs = Needs::default();
+        let mut env = Vec::new();
         let mut files = Vec::new();
         let protect = match &stub {
             Some(stub) => {
@@ -71,11 +77,16 @@ impl Debugger for Lldb {
                 let settled = format!("?process plugin packet send {SETTLED}");
                 let commands: Vec<_> = [connect].into_iter().chain(vec![settled; SETTLES]).collect();
                 attach["attachCommands"] = json!(commands);
+                needs.sockets.push(socket.clone());
                 files.push(socket);
                 protect
             }
             None => {
-                attach["pid"] = json!(pid);
+                attach["pid"] = json!(request.process.pid().get());
+                if let Some(own) = own_stub(&tool, request.tools) {
+                    env.push((OWN_STUB.to_owned(), own.display().to_string()));
+                    needs.program = Some(own);
+                }
                 if guard == GuardKind::Text { Protect::Text } else { Protect::Off }
             }
         };
@@ -83,9 +94,10 @@ impl Debugger for Lldb {
         let started = Launch {
             tool,
             args: Vec::new(),
-            env: Vec::new(),
+            env,
             dap: Dap::Stdio,
             ends_on_sigterm: false,
+            needs,
             protect,
             files,
         };
@@ -104,12 +116,18 @@ impl Debugger for Lldb {
     }
 }
 
+/// The stub that LLDB starts by itself: the one we know, else the one beside it.
+fn own_stub(adapter: &Tool, tools: &Tools) -> Option<PathBuf> {
+    let beside = || Some(std::fs::canonicalize(&adapter.path).ok()?.with_file_name("lldb-server"));
+    tools.find("lldb-server").map(|tool| tool.path).or_else(beside)
+}
+
 /// Settings before the target is made: nobody's start files, nothing from the network, libraries of the target's own root.
-fn settings(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
+fn settings(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
     let mut settings = vec![
         "settings set symbols.enable-external-lookup false".to_owned(),
         "settings set target.load-cwd-lldbinit false".to_owned(),
-        format!("settings set target.exec-search-paths {}", library_folders(pid).join(" ")),
+        format!("settings set target.exec-search-paths {}", library_folders(root).join(" ")),
     ];
     if !request.symbol_folders.is_empty() {
         let folders: Vec<_> =
@@ -120,7 +138,7 @@ fn settings(pid: u32, request: &AttachRequest<'_>) -> Vec<String> {
 }
 
 /// Where a target's libraries usually are, as this side sees them.
-fn library_folders(pid: u32) -> Vec<String> {
+fn library_folders(root: &str) -> Vec<String> {
     [
         "lib",
         "lib64",
@@ -131,6 +149,6 @@ fn library_folders(pid: u32) -> Vec<String> {
         "usr/lib/x86_64-linux-gnu",
     ]
     .iter()
-    .map(|folder| format!("/proc/{pid}/root/{folder}"))
+    .map(|folder| format!("{root}/{folder}"))
     .collect()
 }

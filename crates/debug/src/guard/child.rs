@@ -1,4 +1,5 @@
-//! Starting adapters and stubs with as little as they need: their own session, no descriptor but their own, no network.
+//! Starting adapters and stubs: in a session of their own, without a descriptor of ours, adapters without network, and each in
+//! its [`Cage`].
 
 #![allow(unsafe_code)] // `pre_exec`, `fork` and the ioctl that brings a loopback interface up have no safe form.
 
@@ -15,20 +16,18 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags};
 
+use super::cage::{self, Cage, Inmate, Warden};
+
 /// A child with a descriptor that becomes readable when it ends.
 #[derive(Debug)]
 pub(super) struct Watched {
     child: Child,
     pub(super) pidfd: OwnedFd,
+    /// Decides its calls, if there are any to decide.
+    pub(super) warden: Option<Warden>,
 }
 
 impl Watched {
-    fn new(child: Child) -> io::Result<Watched> {
-        let pid = Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Watched { child, pidfd })
-    }
-
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -44,6 +43,13 @@ impl Watched {
         self.ended()
     }
 
+    /// Answers a call that waits. Where that fails nobody is asked any more, and such calls fail.
+    pub(super) fn answer(&mut self, stub_listens: bool) {
+        if self.warden.as_mut().is_some_and(|warden| warden.answer(stub_listens).is_err()) {
+            self.warden = None;
+        }
+    }
+
     /// Ends it the hard way. Only for one that owns no target.
     pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -51,41 +57,43 @@ impl Watched {
     }
 }
 
-/// What a child may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Network {
-    /// None but a loopback interface of its own, if we may make one.
-    Private,
-    /// Ours: it asks processes of the network namespace.
-    Shared,
-}
-
-/// Starts a child. `inherit` stays open in it under its own number.
+/// Starts a child; each of `files` is open in it under the number given.
 pub(super) fn start(
     mut command: Command,
-    network: Network,
+    inmate: Inmate<'_>,
     log: &Path,
-    inherit: Option<RawFd>,
+    files: Vec<(RawFd, RawFd)>,
 ) -> io::Result<Watched> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+    let wrapped = cage::is_wrapped(&command);
+    let (mut cage, listener) = Cage::build(inmate, &command)?;
+    let own_network = matches!(inmate, Inmate::Adapter { .. });
     // SAFETY: between fork and exec the closure makes only system calls; it takes no lock and no memory.
     unsafe {
         command.pre_exec(move || {
             let _ = rustix::process::setsid();
             reset_signals();
             first_to_go();
-            if network == Network::Private {
-                own_network();
+            if own_network {
+                make_own_network();
             }
-            let _ = rustix::thread::set_no_new_privs(true);
-            if let Some(fd) = inherit {
-                keep_open(fd);
+            for &(from, to) in &files {
+                keep_open(from, to);
             }
-            Ok(())
+            Err(cage.enter())
         });
     }
-    Watched::new(command.spawn()?)
+    let child = command.spawn()?;
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let mut warden = match inmate {
+        Inmate::Stub => None,
+        Inmate::Adapter { needs, .. } => cage::warden(&listener, needs),
+    };
+    if let Some(warden) = warden.as_mut().filter(|_| wrapped) {
+        warden.unwrap(child.id())?;
+    }
+    Ok(Watched { child, pidfd, warden })
 }
 
 /// A child must not inherit what the guard ignores.
@@ -105,7 +113,7 @@ fn first_to_go() {
 }
 
 /// A network namespace of its own whose loopback interface is up (netdevice(7)). Where that is refused it keeps ours.
-fn own_network() {
+fn make_own_network() {
     // SAFETY: plain system calls with a structure of this frame; the child has one thread and shares no memory.
     unsafe {
         if libc::unshare(libc::CLONE_NEWNET) != 0 {
@@ -124,9 +132,15 @@ fn own_network() {
     }
 }
 
-fn keep_open(fd: RawFd) {
-    // SAFETY: changes a flag of a descriptor that the parent keeps open across the fork.
-    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+fn keep_open(from: RawFd, to: RawFd) {
+    // SAFETY: both act on descriptors that the parent keeps open across the fork.
+    unsafe {
+        if from == to {
+            libc::fcntl(from, libc::F_SETFD, 0);
+        } else {
+            libc::dup2(from, to);
+        }
+    }
 }
 
 /// Whatever the agent had open by mistake closes in our children.

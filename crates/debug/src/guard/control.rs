@@ -80,6 +80,21 @@ pub struct Program {
     pub dap_on_stdio: bool,
     /// SIGTERM makes it detach and end; others it would leave hanging or kill the target.
     pub ends_on_sigterm: bool,
+    /// What it may do.
+    pub needs: Needs,
+}
+
+/// What an adapter needs beside its streams and the target's files; all else that reaches out of it is refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Needs {
+    /// The one program it starts by itself, once, by this very path.
+    pub program: Option<PathBuf>,
+    /// The sockets of this machine that it connects to, each once.
+    pub sockets: Vec<PathBuf>,
+    /// It dials its stub by TCP, once.
+    pub dials_stub: bool,
+    /// Its user may have it do whatever they may do themselves.
+    pub raw: bool,
 }
 
 /// What the agent says later.

@@ -22,8 +22,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 pub(super) const NAME: &str = "lldb-server";
 /// Names the relay's socket in the adapter's environment.
 pub const SOCKET: &str = "PEPO_GUARD_SOCKET";
-/// How long delve may take to dial.
-const DIALS: Duration = Duration::from_secs(15);
+/// How long delve may take to dial: longer than a stub may take to attach.
+const DIALS: Duration = Duration::from_secs(40);
 
 /// Puts the stand-in into a folder that will be first in the adapter's PATH.
 ///
@@ -52,13 +52,14 @@ pub(super) fn run(args: &[OsString]) -> io::Result<()> {
     let port = port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on"))?;
     let socket = std::env::var_os(SOCKET).ok_or(io::ErrorKind::NotFound)?;
     let listener = TcpListener::bind(("127.0.0.1", port))?;
+    // Before delve has dialled: the relay holds its call until it hears of us, and has the stub attach meanwhile.
+    let mut relay = UnixStream::connect(socket)?;
     if !super::stub::readable(&listener, DIALS)? {
         return Err(io::ErrorKind::TimedOut.into());
     }
     let (connection, _) = listener.accept()?;
     drop(listener);
     connection.set_nodelay(true)?;
-    let mut relay = UnixStream::connect(socket)?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = [connection.as_fd()];

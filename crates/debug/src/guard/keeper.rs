@@ -16,6 +16,7 @@ use super::{
     child::{self, Fork},
     control::{Control, Order, Protect, Report},
     facts::{Facts, Outcome},
+    files::Opened,
     packet::hex,
     relay::{Door, Relay},
     request::Point,
@@ -159,7 +160,10 @@ fn work(
         Protect::Relay { socket, .. } => Some(Door::open(socket)?),
         Protect::Text | Protect::Off => None,
     };
-    let adapter = watch::start_adapter(&order.adapter, dap)?;
+    let owns_target = door.is_none();
+    let files = if owns_target { Opened::none() } else { Opened::of(process) };
+    let adapter = watch::start_adapter(&order.adapter, owns_target, dap, &files)?;
+    drop(files);
     let id = adapter.process.id();
     journal.adapter(id);
     control.report(&Report::Started { adapter: id });

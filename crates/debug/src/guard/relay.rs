@@ -14,6 +14,7 @@ use pepo_process::{Memory, Process};
 use rustix::event::{PollFd, PollFlags};
 
 use super::{
+    cage::Warden,
     child::Watched,
     control::{Control, Report, Stub, StubKind, Tell},
     facts::{Facts, Outcome},
@@ -172,6 +173,9 @@ impl<'a> Relay<'a> {
     /// Waits for one thing and deals with it; a reason when the session ends.
     fn turn(&mut self) -> io::Result<Option<String>> {
         let ready = self.wait()?;
+        if ready.asked {
+            self.adapter.process.answer(self.state.peer.is_some());
+        }
         if ready.cut {
             self.state.cut = Some(Instant::now());
         }
@@ -199,6 +203,9 @@ impl<'a> Relay<'a> {
         {
             return Ok(Some(reason));
         }
+        if let Some(warden) = &mut self.adapter.process.warden {
+            warden.release(self.state.peer.is_some());
+        }
         if ready.adapter && self.adapter.process.ended() {
             return Ok(Some(if self.state.facts.detached { "detached" } else { "adapter died" }.to_owned()));
         }
@@ -219,19 +226,24 @@ impl<'a> Relay<'a> {
         if let Some(stub) = &state.stub {
             fds.push(PollFd::new(&stub.pidfd, PollFlags::IN));
         }
+        let warden = self.adapter.process.warden.as_ref();
+        let asked = fds.len();
+        fds.extend(warden.map(|warden| PollFd::new(warden, PollFlags::IN)));
+        let cut = fds.len();
         let stream = self.adapter.stream().filter(|_| state.cut.is_none());
         fds.extend(stream.map(|stream| PollFd::new(stream, PollFlags::RDHUP)));
         let left = self.lease.saturating_sub(state.last_beat.elapsed());
         let left = state.cut.map_or(left, |since| left.min(ADAPTER_DETACHES.saturating_sub(since.elapsed())));
+        let left = warden.and_then(Warden::deadline).map_or(left, |deadline| left.min(deadline));
         stub::wait(&mut fds, left + Duration::from_millis(1))?;
-        let cut = stream.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         let hit = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
             control: hit(0),
             adapter: hit(1),
             // Before the stub has its end, ours says nothing; after its death there may be last words to read.
             stub: state.stub.is_some() && (hit(2) || hit(4)),
-            cut,
+            asked: warden.is_some() && hit(asked),
+            cut: stream.is_some() && hit(cut),
             peer: state.peer.is_some() && hit(3),
             door: state.peer.is_none() && hit(3),
         })
@@ -242,6 +254,9 @@ impl<'a> Relay<'a> {
         let Some(peer) = self.door.accept()? else { return Ok(()) };
         self.state.peer = Some(peer);
         let Some(theirs) = self.theirs.take() else { return Ok(()) };
+        if let Some(warden) = &mut self.adapter.process.warden {
+            warden.release(true);
+        }
         self.state.clock.stand();
         let stub = stub::start(self.stub_order, self.process.pid().get(), theirs)?;
         self.journal.stub(stub.id());
@@ -339,7 +354,7 @@ impl<'a> Relay<'a> {
                 return Ok(None);
             }
             Pending::ProcessInfo => {
-                let info = names::with_executable(&packet, self.process);
+                let info = names::with_executable(&packet);
                 self.tell_peer(&info);
                 return Ok(None);
             }
@@ -463,6 +478,8 @@ impl<'a> Relay<'a> {
     /// However it ended: the target runs afterwards as it did before.
     fn let_go(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
+        // Whatever the adapter waits for fails now: it must be able to go.
+        self.adapter.process.warden = None;
         let state = &mut self.state;
         if state.stub.is_some() && !state.facts.detached && self.process.alive() {
             // An answer that is still on its way must not be taken for one to us.
@@ -494,6 +511,7 @@ impl<'a> Relay<'a> {
 
 /// What there is to do.
 struct Ready {
+    asked: bool,
     cut: bool,
     control: bool,
     adapter: bool,

@@ -13,7 +13,8 @@ use pepo_process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    child::{self, Network, Watched},
+    cage::Inmate,
+    child::{self, Watched},
     control::{Stub, StubKind},
     packet::{Decoder, Item, encode},
     request::{Stop, stop_of},
@@ -182,13 +183,13 @@ pub(super) fn start(stub: &Stub, pid: u32, theirs: UnixStream) -> io::Result<Wat
             let fd = theirs.as_raw_fd();
             command.args(["gdbserver", "--fd", &fd.to_string(), "--attach", &pid.to_string()]);
             command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-            child::start(command, Network::Shared, &stub.log, Some(fd))
+            child::start(command, Inmate::Stub, &stub.log, vec![(fd, fd)])
         }
         StubKind::Gdbserver => {
             command.args(["--once", "-", "--attach", &pid.to_string()]);
             let copy = theirs.try_clone()?;
             command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(std::os::fd::OwnedFd::from(copy));
-            child::start(command, Network::Shared, &stub.log, None)
+            child::start(command, Inmate::Stub, &stub.log, Vec::new())
         }
     }
 }

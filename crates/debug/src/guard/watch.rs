@@ -13,9 +13,11 @@ use pepo_process::Process;
 use rustix::event::{PollFd, PollFlags};
 
 use super::{
-    child::{self, Network, Watched},
+    cage::Inmate,
+    child::{self, Watched},
     control::{Control, Program, Protect, Report, Tell},
     facts::{Outcome, settle},
+    files::Opened,
     stub,
 };
 
@@ -61,8 +63,13 @@ impl Adapter {
     }
 }
 
-/// Starts the adapter in a session and a network of its own.
-pub(super) fn start_adapter(program: &Program, dap: OwnedFd) -> io::Result<Adapter> {
+/// Starts the adapter in its cage, with the target's files where it needs them.
+pub(super) fn start_adapter(
+    program: &Program,
+    owns_target: bool,
+    dap: OwnedFd,
+    files: &Opened,
+) -> io::Result<Adapter> {
     let mut command = super::command(&program.program);
     command.args(&program.args).envs(program.env.iter().cloned()).current_dir("/");
     if program.dap_on_stdio {
@@ -70,7 +77,8 @@ pub(super) fn start_adapter(program: &Program, dap: OwnedFd) -> io::Result<Adapt
     } else {
         command.stdin(Stdio::null()).stdout(Stdio::null());
     }
-    let process = child::start(command, Network::Private, &program.log, None)?;
+    let inmate = Inmate::Adapter { needs: &program.needs, owns_target };
+    let process = child::start(command, inmate, &program.log, files.numbers())?;
     Ok(Adapter { process, dap, on_stdio: program.dap_on_stdio, ends_on_sigterm: program.ends_on_sigterm })
 }
 
@@ -82,7 +90,8 @@ pub(super) fn run(
     lease: Duration,
     noted: &Noted,
 ) -> io::Result<()> {
-    let reason = wait(control, &adapter.process, lease)?;
+    let reason = wait(control, &mut adapter.process, lease)?;
+    adapter.process.warden = None;
     if reason != ADAPTER_ENDED && !adapter.bow_out(DETACHES) {
         // It has lost its stream and does not go. As long as it lives the target is its hostage.
         adapter.process.kill();
@@ -99,17 +108,22 @@ pub(super) fn run(
 
 const ADAPTER_ENDED: &str = "the adapter ended";
 
-fn wait(control: &mut Control, adapter: &Watched, lease: Duration) -> io::Result<&'static str> {
+fn wait(control: &mut Control, adapter: &mut Watched, lease: Duration) -> io::Result<&'static str> {
     let mut last_beat = Instant::now();
     loop {
         let mut fds =
-            [PollFd::new(&adapter.pidfd, PollFlags::IN), PollFd::new(control.socket(), PollFlags::IN)];
+            vec![PollFd::new(&adapter.pidfd, PollFlags::IN), PollFd::new(control.socket(), PollFlags::IN)];
+        fds.extend(adapter.warden.iter().map(|warden| PollFd::new(warden, PollFlags::IN)));
         stub::wait(&mut fds, lease.saturating_sub(last_beat.elapsed()) + Duration::from_millis(1))?;
-        if !fds[0].revents().is_empty() {
+        let [ended, told, asked] = [0, 1, 2].map(|at| fds.get(at).is_some_and(|fd| !fd.revents().is_empty()));
+        if ended {
             return Ok(ADAPTER_ENDED);
         }
-        if !fds[1].revents().is_empty() {
+        if told {
             control.read()?;
+        }
+        if asked {
+            adapter.answer(false);
         }
         while let Some(tell) = control.next::<Tell>()? {
             last_beat = Instant::now();

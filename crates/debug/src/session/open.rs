@@ -68,6 +68,7 @@ pub async fn open(
             runtime: &facts,
             tools: &env.tools,
             guard: guard(request.guard()),
+            raw: rights.raw,
             symbol_folders: &folders,
             run_dir: folder,
             self_exe: &env.self_exe,

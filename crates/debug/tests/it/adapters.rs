@@ -151,10 +151,21 @@ mod debuggers {
                     pid as i32
                 );
             }
-            for pid in [parties.adapter, parties.stub] {
+            // CAP_DAC_READ_SEARCH; and CAP_DAC_OVERRIDE, CAP_KILL, CAP_SYS_PTRACE.
+            let (reads, owns) = (1 << 2, 1 << 1 | 1 << 2 | 1 << 5 | 1 << 19);
+            for (pid, may_have) in [(parties.adapter, reads), (parties.stub, owns)] {
                 let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-                assert!(status.contains("NoNewPrivs:\t1"), "{which:?} {pid}");
+                let of = |name: &str| {
+                    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+                    u64::from_str_radix(line.unwrap(), 16).unwrap()
+                };
+                assert_eq!((of("NoNewPrivs"), of("Seccomp")), (1, 2), "{which:?} {pid}");
+                for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                    assert_eq!(of(set) & !may_have, 0, "{which:?} {pid}: {set}");
+                }
             }
+            let status = std::fs::read_to_string(format!("/proc/{}/status", rig.target.pid())).unwrap();
+            assert!(status.contains("NoNewPrivs:\t0") && status.contains("Seccomp:\t0"), "{status}");
             rig.client().disconnect().await.unwrap();
             rig.let_go().await;
             rig.goes_on().unwrap();

@@ -13,6 +13,8 @@ mod rig;
 
 /// Each adapter on its own.
 mod adapters;
+/// What an adapter can't do.
+mod cage;
 /// Whoever dies, the target goes on.
 mod guard;
 /// Python.

@@ -11,7 +11,7 @@ mod debuggers {
     use pepo_debug::{
         debugger::{Hold as _, LetGo},
         guard::{
-            control::{Order, Program, Protect, Report, Stub, StubKind},
+            control::{Needs, Order, Program, Protect, Report, Stub, StubKind},
             handle::{self, Handle},
             packet::{Decoder, Item, encode},
         },
@@ -50,6 +50,7 @@ mod debuggers {
                 log: folder.join("adapter.log"),
                 dap_on_stdio: true,
                 ends_on_sigterm: true,
+                needs: Needs::default(),
             },
             lease_millis,
         }

@@ -82,14 +82,21 @@ impl Rig {
         Rig::on(which, guard, fixture, target).await
     }
 
+    /// With the debugger's own commands granted.
+    pub(crate) async fn raw(which: Which) -> Rig {
+        let fixture = which.fixture(Variant::debug());
+        let target = pepo_testkit::spawn(&fixture, &["1000", "worker"]);
+        Rig::build(which, GuardChoice::On, true, &tools(), fixture, target, &[]).await
+    }
+
     pub(crate) async fn with_tools(which: Which, guard: GuardChoice, tools: &Tools) -> Rig {
         let fixture = which.fixture(Variant::debug());
         let target = pepo_testkit::spawn(&fixture, &["1000", "worker"]);
-        Rig::build(which, guard, tools, fixture, target, &[]).await
+        Rig::build(which, guard, false, tools, fixture, target, &[]).await
     }
 
     pub(crate) async fn on(which: Which, guard: GuardChoice, fixture: Fixture, target: Running) -> Rig {
-        Rig::build(which, guard, &tools(), fixture, target, &[]).await
+        Rig::build(which, guard, false, &tools(), fixture, target, &[]).await
     }
 
     pub(crate) async fn with_symbols(
@@ -98,12 +105,13 @@ impl Rig {
         target: Running,
         folders: &[PathBuf],
     ) -> Rig {
-        Rig::build(which, GuardChoice::On, &tools(), fixture, target, folders).await
+        Rig::build(which, GuardChoice::On, false, &tools(), fixture, target, folders).await
     }
 
     async fn build(
         which: Which,
         guard: GuardChoice,
+        raw: bool,
         tools: &Tools,
         fixture: Fixture,
         target: Running,
@@ -122,6 +130,7 @@ impl Rig {
                 runtime: &facts,
                 tools,
                 guard,
+                raw,
                 symbol_folders,
                 run_dir: run_dir.path(),
                 self_exe: &guard_program(),
@@ -299,7 +308,7 @@ fn state(pid: u32) -> Option<char> {
     field(pid, "State")?.chars().next()
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }

@@ -1,9 +1,9 @@
 //! What a stub says of a target in other namespaces, as a debugger on this side must hear it.
 
-use pepo_process::Process;
 use serde_json::Value;
 
 use super::super::{
+    files::EXE,
     packet::hex,
     request::{from_hex, unescape},
 };
@@ -11,18 +11,13 @@ use super::super::{
 /// SIGSTOP in Linux' numbering, which `lldb-server` uses.
 const SIGSTOP: u64 = 19;
 
-/// The executable by a path that is right on this side. The path that a stub tells is the target's own: here there would be no
-/// file of that name, or another.
-pub(super) fn executable(process: &Process) -> String {
-    format!("{}/exe", process.proc_path().display())
-}
-
-/// The same in an answer of `key:value;` pairs, whose `name` is hexadecimal.
-pub(super) fn with_executable(answer: &[u8], process: &Process) -> Vec<u8> {
+/// The executable in an answer of `key:value;` pairs, whose `name` is hexadecimal. The path that a stub tells is the target's own:
+/// here there would be no file of that name, or another.
+pub(super) fn with_executable(answer: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for pair in answer.split_inclusive(|&byte| byte == b';') {
         if pair.starts_with(b"name:") {
-            out.extend_from_slice(format!("name:{};", to_hex(executable(process).as_bytes())).as_bytes());
+            out.extend_from_slice(format!("name:{};", to_hex(EXE.as_bytes())).as_bytes());
         } else {
             out.extend_from_slice(pair);
         }
@@ -157,9 +152,8 @@ mod tests {
 
     #[test]
     fn the_executable_has_a_name_of_this_side() {
-        let process = Process::own().unwrap();
-        let answer = with_executable(b"pid:1;name:2f6170702f6c6f6f70;arch:x;", &process);
-        let name = to_hex(format!("/proc/{}/exe", process.pid()).as_bytes());
+        let answer = with_executable(b"pid:1;name:2f6170702f6c6f6f70;arch:x;");
+        let name = to_hex(EXE.as_bytes());
         assert_eq!(answer, format!("pid:1;name:{name};arch:x;").into_bytes());
     }
 }

@@ -167,6 +167,11 @@ impl Peer {
         Ok(self.items.pop_front())
     }
 
+    /// Lets the stand-in end. delve waits for that after a detach, and may not end it by a signal.
+    pub(super) fn dismiss(&mut self) {
+        self.handed_by = None;
+    }
+
     pub(super) fn no_more_acks(&mut self) {
         self.acks = false;
     }

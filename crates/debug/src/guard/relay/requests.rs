@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::{Peer, Pending, Relay, SETTLES, contains, names};
+use super::{Peer, Pending, Relay, SETTLES, contains};
 use crate::guard::{
     control::StubKind,
+    files::EXE,
     request::{Request, written},
 };
 
@@ -26,17 +27,18 @@ impl Relay<'_> {
             }
             Request::Kill { answer } => {
                 self.leave()?;
+                self.state.peer.iter_mut().for_each(Peer::dismiss);
                 if let Some(answer) = answer {
                     self.tell_peer(answer.as_bytes());
                 }
             }
             Request::Detach(process) if process.is_none_or(|process| process == target) => {
                 self.leave()?;
+                self.state.peer.iter_mut().for_each(Peer::dismiss);
                 self.tell_peer(b"OK");
             }
             Request::ExecutableFile => {
-                let path = names::executable(self.process);
-                self.tell_peer(format!("l{path}").as_bytes());
+                self.tell_peer(format!("l{EXE}").as_bytes());
             }
             Request::Settled => {
                 if self.state.unsettled > 0 {
