@@ -37,13 +37,42 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
 fn build(target: &str) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(zig_home().join("bin")).chain(std::env::split_paths(&path));
-    cmd("cargo")
+    let cargo = cmd("cargo")
         .args(["zigbuild", "--release", "--locked", "--package", "pepo", "--target", target])
         .env("PATH", std::env::join_paths(folders)?)
         .env("PYTHONPATH", zig_home())
         .without_env("CARGO_BUILD_TARGET")
-        .dir(&paths::root())
-        .run()
+        .dir(&paths::root());
+    match target.contains("apple") {
+        true => cargo.env("RUSTFLAGS", format!("-Clink-arg=-F{}", frameworks()?.display())).run(),
+        false => cargo.run(),
+    }
+}
+
+/// What the user's side calls of Apple's frameworks (chrono asks for the name of the time zone).
+const CORE_FOUNDATION: &[&str] = &[
+    "_CFRelease",
+    "_CFStringGetBytes",
+    "_CFStringGetCStringPtr",
+    "_CFStringGetLength",
+    "_CFTimeZoneCopySystem",
+    "_CFTimeZoneGetName",
+    "_CFTimeZoneResetSystem",
+];
+
+/// A folder with a text stub of that framework (TBD, version 4): all a linker wants to know of it, in place of the SDK.
+fn frameworks() -> Result<PathBuf> {
+    let folder = paths::target_dir().join("frameworks");
+    let framework = folder.join("CoreFoundation.framework");
+    fs::create_dir_all(&framework)?;
+    let stub = format!(
+        "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\n\
+         install-name: '/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation'\n\
+         exports:\n  - targets: [ arm64-macos, x86_64-macos ]\n    symbols: [ {} ]\n...\n",
+        CORE_FOUNDATION.join(", ")
+    );
+    fs::write(framework.join("CoreFoundation.tbd"), stub)?;
+    Ok(folder)
 }
 
 /// Copies the binary under a name that says what it is for.

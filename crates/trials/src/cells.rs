@@ -4,18 +4,30 @@
 //! (by a condition that is never true, so that the target goes on by itself) or never, and one thing that dies. `cargo xtask
 //! test` runs each cell a few times, `cargo xtask safety` often enough for figures.
 
-use std::{fmt, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use pepo_client::Agent;
 use pepo_dap::{AgentLink, session::Debuggee};
-use pepo_testkit::{Fixture, Life, Running, Variant, clean::Snapshot, fixtures, pepo, spawn};
+use pepo_testkit::{Fixture, Life as _, Running, Variant, clean::Snapshot, fixtures, pepo, spawn};
 use pepo_wire::agent::Guard;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
     bare::Bare,
+    fate::{self, Fate},
     pipe::Pipe,
     piped_agent::{PipedAgent, open_request, run_dir},
 };
@@ -45,6 +57,8 @@ pub enum Load {
 pub enum Death {
     /// SIGKILL of the adapter.
     Adapter,
+    /// SIGKILL of the stub behind the guard: `lldb-server`, `gdbserver`.
+    Stub,
     /// SIGKILL of the agent.
     Agent,
     /// SIGKILL of `pepo attach`: client and agent in one process.
@@ -69,15 +83,34 @@ pub struct Cell {
 }
 
 /// What became of the targets of a cell.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Targets that go on, as they were.
     pub lived: u32,
     /// Rounds that were run.
     pub rounds: u32,
-    /// What became of the others.
-    pub others: Vec<String>,
+    /// What became of the others: how many of each.
+    pub lost: BTreeMap<Fate, u32>,
+    /// What was seen of each that was lost, for people.
+    pub details: Vec<String>,
 }
+
+impl Outcome {
+    fn add(&mut self, fate: Option<(Fate, String)>) {
+        self.rounds += 1;
+        match fate {
+            None => self.lived += 1,
+            Some((fate, detail)) => {
+                *self.lost.entry(fate).or_default() += 1;
+                self.details.push(format!("{fate}: {detail}"));
+            }
+        }
+    }
+}
+
+/// All that can die, in the order of the table's columns.
+pub const DEATHS: [Death; 6] =
+    [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence, Death::Stub];
 
 /// All debuggers of the table.
 pub const DEBUGGERS: [&str; 4] = ["lldb", "gdb", "delve", "python"];
@@ -90,7 +123,7 @@ impl Cell {
         for debugger in DEBUGGERS {
             for by in [By::Guarded, By::Unguarded, By::Bare] {
                 for load in [Load::Hot, Load::Rare] {
-                    for death in [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence] {
+                    for death in DEATHS {
                         let cell = Cell { debugger, by, load, death };
                         if cell.makes_sense() {
                             cells.push(cell);
@@ -106,17 +139,25 @@ impl Cell {
         match (self.debugger, self.by) {
             // debugpy attaches with gdb and pays seconds; its adapter's death is the one case that compares.
             (_, By::Bare) => matches!(self.death, Death::Adapter | Death::Cut),
-            ("python", By::Guarded) => self.death != Death::Adapter,
+            ("python", By::Guarded) => !matches!(self.death, Death::Adapter | Death::Stub),
             // Nothing to leave out: the debugger lives in the process.
             ("python", By::Unguarded) => false,
+            // There is a stub only behind the guard.
+            (_, By::Unguarded) => self.death != Death::Stub,
             _ => true,
         }
+    }
+
+    /// Must every target live? The stub owns the target; what its death costs is counted, not promised.
+    #[must_use]
+    pub fn is_promised(self) -> bool {
+        self.by == By::Guarded && self.death != Death::Stub
     }
 
     /// Is it a SIGKILL, of which more rounds are run?
     #[must_use]
     pub fn is_kill(self) -> bool {
-        matches!(self.death, Death::Adapter | Death::Agent | Death::Command)
+        matches!(self.death, Death::Adapter | Death::Agent | Death::Command | Death::Stub)
     }
 
     /// The program the debugger is for.
@@ -129,25 +170,40 @@ impl Cell {
         }
     }
 
-    /// Runs the cell; an attach that fails is tried again and is no round.
+    /// Runs the cell, `jobs` rounds at once; an attach that fails is tried again and is no round. `None` when `stop` was set
+    /// before all rounds were done.
     ///
     /// # Errors
     /// The debugger could not be attached several times in a row.
-    pub async fn run(self, rounds: u32) -> Result<Outcome> {
+    pub fn run(self, rounds: u32, jobs: u32, stop: &AtomicBool) -> Result<Option<Outcome>> {
         let fixture = self.fixture();
-        let mut outcome = Outcome::default();
-        for round in 0..rounds {
-            let fate = self.round_with_patience(&fixture, round).await.with_context(|| self.to_string())?;
-            outcome.rounds += 1;
-            match fate {
-                None => outcome.lived += 1,
-                Some(fate) => outcome.others.push(fate),
+        let next = AtomicU32::new(0);
+        let outcome = Mutex::new(Outcome::default());
+        let work = || -> Result<()> {
+            // Its own runtime: much of a round blocks.
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            loop {
+                let round = next.fetch_add(1, Ordering::Relaxed);
+                if round >= rounds || stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let fate = runtime.block_on(self.round_with_patience(&fixture, round));
+                let fate = fate.with_context(|| self.to_string())?;
+                outcome.lock().unwrap_or_else(PoisonError::into_inner).add(fate);
             }
-        }
-        Ok(outcome)
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs.clamp(1, rounds.max(1))).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker.join().unwrap_or_else(|_| Err(anyhow!("{self}: a round panicked")))
+            })
+        })?;
+        let outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((outcome.rounds == rounds).then_some(outcome))
     }
 
-    async fn round_with_patience(self, fixture: &Fixture, round: u32) -> Result<Option<String>> {
+    async fn round_with_patience(self, fixture: &Fixture, round: u32) -> Result<Option<(Fate, String)>> {
         let mut last = anyhow!("not tried");
         for _ in 0..4 {
             match self.round(fixture, round).await {
@@ -159,7 +215,7 @@ impl Cell {
     }
 
     /// One target from its start to its fate: `None` when it goes on as it was.
-    async fn round(self, fixture: &Fixture, round: u32) -> Result<Option<String>> {
+    async fn round(self, fixture: &Fixture, round: u32) -> Result<Option<(Fate, String)>> {
         let target = spawn(fixture, &["1000"]);
         let before = Snapshot::take(target.pid());
         let run = tempfile::tempdir()?;
@@ -170,7 +226,7 @@ impl Cell {
             (_, Death::Command) => self.against_command(fixture, &target, run.path(), moment).await?,
             _ => self.against_agent(fixture, &target, run.path(), moment).await?,
         }
-        Ok(fate(target, &before).await)
+        Ok(fate::of(target, &before).await)
     }
 
     async fn against_bare(self, fixture: &Fixture, target: &Running, moment: Duration) -> Result<()> {
@@ -205,7 +261,10 @@ impl Cell {
         self.arm(&mut debuggee, fixture).await?;
         tokio::time::sleep(moment).await;
         match self.death {
-            Death::Adapter => kill(adapter_below(agent.pid()).context("no adapter below the agent")?)?,
+            Death::Adapter => {
+                kill(below(agent.pid(), is_adapter).context("no adapter below the agent")?)?;
+            }
+            Death::Stub => kill(below(agent.pid(), is_stub).context("no stub below the agent")?)?,
             Death::Agent => agent.kill(),
             Death::Silence => pipe.freeze(),
             _ => pipe.cut(),
@@ -309,40 +368,13 @@ impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Death::Adapter => "SIGKILL of the adapter",
+            Death::Stub => "SIGKILL of the stub",
             Death::Agent => "SIGKILL of the agent",
             Death::Command => "SIGKILL of the command",
             Death::Cut => "stream cut",
             Death::Silence => "stream silent",
         })
     }
-}
-
-/// Waits for what the target does in the end: `None` when it goes on with its own text and no tracer.
-async fn fate(mut target: Running, before: &Snapshot) -> Option<String> {
-    let mut goes_on = Err(String::new());
-    for _ in 0..10 {
-        goes_on = target.goes_on(Duration::from_secs(1));
-        if goes_on.is_ok() || !target.is_alive() {
-            break;
-        }
-    }
-    if !target.is_alive() {
-        return Some("dead".to_owned());
-    }
-    if goes_on.is_err() {
-        return Some("standing still".to_owned());
-    }
-    let mut differences = before.differences();
-    for _ in 0..50 {
-        if differences.is_empty() {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        differences = before.differences();
-    }
-    // Where exactly differs from run to run.
-    let text = differences.iter().any(|one| one.starts_with("changed text"));
-    Some(if text { "with a breakpoint left in its code".to_owned() } else { differences.join("; ") })
 }
 
 fn kill(pid: u32) -> Result<()> {
@@ -358,8 +390,8 @@ fn is_attached(run: &Path) -> bool {
         .any(|folder| folder.path().join("journal.json").metadata().is_ok_and(|meta| meta.len() > 0))
 }
 
-/// The adapter among the descendants of an agent: by its program's name.
-fn adapter_below(agent: u32) -> Option<u32> {
+/// A process among the descendants of an agent, by its command line (arguments separated by NUL).
+fn below(agent: u32, wanted: fn(&str) -> bool) -> Option<u32> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -376,15 +408,22 @@ fn adapter_below(agent: u32) -> Option<u32> {
         family.extend(all.iter().filter(|(_, of, _)| *of == parent).map(|(pid, ..)| *pid));
         index += 1;
     }
-    let is_adapter = |line: &str| {
-        let first = line.split('\0').find(|word| {
-            ["lldb-dap", "gdb", "dlv"]
-                .iter()
-                .any(|name| word.rsplit('/').next() == Some(name) || word.ends_with("lldb-dap-19"))
-        });
-        first.is_some() && !line.contains("pepo\0guard")
-    };
     all.iter()
-        .find(|(pid, _, line)| family.contains(pid) && *pid != agent && is_adapter(line))
+        .find(|(pid, _, line)| family.contains(pid) && *pid != agent && wanted(line))
         .map(|(pid, ..)| *pid)
+}
+
+/// Is a word of the command line a path of this program? (A loader may stand before it.)
+fn runs(line: &str, programs: &[&str]) -> bool {
+    // The guard carries the adapter's command line in its own.
+    !line.contains("pepo\0guard")
+        && line.split('\0').any(|word| programs.contains(&word.rsplit('/').next().unwrap_or(word)))
+}
+
+fn is_adapter(line: &str) -> bool {
+    runs(line, &["lldb-dap", "lldb-dap-19", "gdb", "dlv"])
+}
+
+fn is_stub(line: &str) -> bool {
+    runs(line, &["lldb-server", "lldb-server-19", "gdbserver"]) && line.contains("--attach")
 }

@@ -7,6 +7,8 @@
 pub mod bare;
 /// Kills everything around a target and looks whether it lives.
 pub mod cells;
+/// What becomes of a target.
+pub mod fate;
 /// Times of the same steps with and without Pepo.
 pub mod measure;
 /// Draws what a terminal showed.

@@ -27,8 +27,6 @@ mod safety {
         Agent,
         /// The adapter's DAP stream is cut.
         Stream,
-        /// What owns ptrace.
-        Stub,
     }
 
     /// Which breakpoint is armed when it happens.
@@ -62,7 +60,6 @@ mod safety {
             Victim::Adapter => kill(parties.adapter),
             Victim::Worker => kill(parties.worker),
             Victim::Keeper => kill(parties.keeper),
-            Victim::Stub => kill(parties.stub),
             Victim::Agent => {
                 rig.client = None;
                 rig.hold = None;
@@ -219,54 +216,5 @@ mod safety {
         async fn gdbs_breakpoints_are_taken_back_when_it_is_killed_before_any_hit() {
             restores(Which::GdbC, "gdb").await;
         }
-    }
-
-    /// Figures, not promises: run with `PEPO_ROUNDS=20 -- --ignored`.
-    #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "measures what cannot be promised"]
-    async fn figures_of_what_no_guard_can_save() {
-        for (which, victim, what) in [
-            (Which::LldbC, Victim::Stub, Armed::Hot),
-            (Which::GdbC, Victim::Stub, Armed::Hot),
-            (Which::DelveGo, Victim::Stub, Armed::Hot),
-            (Which::LldbC, Victim::Stub, Armed::Cold),
-            (Which::GdbC, Victim::Stub, Armed::Cold),
-            (Which::DelveGo, Victim::Stub, Armed::Cold),
-        ] {
-            let mut live = 0;
-            for _ in 0..rounds() {
-                live += usize::from(round(which, victim, what).await.is_ok());
-            }
-            eprintln!("measured {which:?} {victim:?} {what:?} guarded: {live} of {} live", rounds());
-        }
-        for (which, what) in [
-            (Which::LldbC, Armed::Hot),
-            (Which::LldbC, Armed::Cold),
-            (Which::GdbC, Armed::Hot),
-            (Which::GdbC, Armed::Cold),
-            (Which::DelveGo, Armed::Hot),
-            (Which::DelveGo, Armed::Cold),
-        ] {
-            let mut live = 0;
-            for _ in 0..rounds() {
-                live += usize::from(bare(which, what).await.is_ok());
-            }
-            eprintln!("measured {which:?} Adapter {what:?} unguarded: {live} of {} live", rounds());
-        }
-    }
-
-    /// The control: the adapter alone.
-    async fn bare(which: Which, what: Armed) -> Result<(), String> {
-        let mut rig = Rig::new(which, GuardChoice::Off).await;
-        rig.arm(what == Armed::Hot).await;
-        let tracer = crate::rig::tracer(rig.target.pid()).unwrap_or(0);
-        // lldb-dap's tracer is a child of its.
-        let adapter = if which == Which::LldbC { crate::rig::parent(tracer) } else { tracer };
-        kill(adapter);
-        gone(&[adapter])?;
-        rig.hold = None;
-        rig.goes_on()?;
-        let differences = rig.snapshot.differences();
-        if differences.is_empty() { Ok(()) } else { Err(format!("left behind: {differences:?}")) }
     }
 }

@@ -1,29 +1,51 @@
 //! Runs the safety cells and writes `docs/safety.md`.
 //!
-//! `safety [--kills N] [--others N] [--only WORD]… [--write FILE | --check]`; with `--check` nothing is written, and a guarded
-//! target that was lost is a failure.
+//! `safety [--kills N] [--others N] [--jobs N] [--only WORD]… [--resume] [--write FILE | --check]`; with `--check` nothing is
+//! written, and a guarded target that was lost is a failure. Each cell that is done is noted in a file; `--resume` goes on
+//! after those, and the page has all that are noted there.
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
-use pepo_trials::cells::{By, Cell, DEBUGGERS, Death, Load, Outcome};
+use pepo_trials::{
+    cells::{By, Cell, DEATHS, DEBUGGERS, Load, Outcome},
+    fate::Fate,
+};
+
+/// Set by Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
 
 struct Arguments {
     kills: u32,
     others: u32,
+    jobs: u32,
     only: Vec<String>,
     check: bool,
-    write: Option<PathBuf>,
+    resume: bool,
+    write: PathBuf,
+    notes: PathBuf,
 }
 
 fn arguments() -> Result<Arguments> {
     let mut out = Arguments {
         kills: 100,
         others: 20,
+        jobs: 4,
         only: Vec::new(),
         check: false,
-        write: Some("docs/safety.md".into()),
+        resume: false,
+        write: "docs/safety.md".into(),
+        notes: "target/safety.jsonl".into(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -31,109 +53,159 @@ fn arguments() -> Result<Arguments> {
         match word.as_str() {
             "--kills" => out.kills = value()?.parse()?,
             "--others" => out.others = value()?.parse()?,
+            "--jobs" => out.jobs = value()?.parse()?,
             "--only" => out.only.push(value()?),
-            "--check" => (out.check, out.write) = (true, None),
-            "--write" => out.write = Some(value()?.into()),
+            "--check" => out.check = true,
+            "--resume" => out.resume = true,
+            "--write" => out.write = value()?.into(),
+            "--notes" => out.notes = value()?.into(),
             other => bail!("unknown argument {other}"),
         }
     }
     Ok(out)
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
+/// What is known of each cell, by its name.
+type Outcomes = BTreeMap<String, Outcome>;
+
+fn main() -> Result<ExitCode> {
     let arguments = arguments()?;
-    let mut outcomes = Vec::new();
-    for cell in Cell::all() {
+    stop_at_ctrl_c()?;
+    let mut outcomes = if arguments.resume { read_notes(&arguments.notes)? } else { Outcomes::new() };
+    if !arguments.resume && arguments.notes.exists() {
+        fs::remove_file(&arguments.notes).context("the notes of the run before stay")?;
+    }
+    let wanted = |name: &str| arguments.only.iter().all(|word| name.contains(word.as_str()));
+    let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| wanted(&cell.to_string())).collect();
+    for (index, cell) in cells.iter().enumerate() {
         let name = cell.to_string();
-        if !arguments.only.iter().all(|word| name.contains(word.as_str())) {
+        if outcomes.contains_key(&name) {
             continue;
         }
         let started = Instant::now();
         let rounds = if cell.is_kill() { arguments.kills } else { arguments.others };
-        let outcome = cell.run(rounds).await?;
-        println!("{name}: {} of {} live ({:.0?})", outcome.lived, outcome.rounds, started.elapsed());
-        for other in &outcome.others {
-            println!("    {other}");
-        }
-        outcomes.push((cell, outcome));
+        let Some(outcome) = cell.run(rounds, arguments.jobs, &STOP)? else {
+            println!("stopped; `--resume` goes on");
+            return Ok(ExitCode::from(130));
+        };
+        let (done, all) = (index + 1, cells.len());
+        println!(
+            "{done} of {all} · {name}: {} of {} live ({:.0?})",
+            outcome.lived,
+            outcome.rounds,
+            started.elapsed()
+        );
+        outcome.details.iter().for_each(|detail| println!("    {detail}"));
+        note(&arguments.notes, &name, &outcome)?;
+        outcomes.insert(name, outcome);
     }
-    if let Some(path) = &arguments.write {
-        fs::write(path, page(&outcomes))?;
-        println!("wrote {}", path.display());
+    if arguments.check {
+        return Ok(judge(&outcomes));
     }
-    let broken =
-        outcomes.iter().filter(|(cell, outcome)| cell.by == By::Guarded && outcome.lived < outcome.rounds);
-    let broken = broken.count();
-    if arguments.check && broken > 0 {
-        println!("{broken} guarded cells lost a target");
-        return Ok(ExitCode::FAILURE);
-    }
+    fs::write(&arguments.write, page(&outcomes))?;
+    println!("wrote {}", arguments.write.display());
     Ok(ExitCode::SUCCESS)
 }
 
+fn judge(outcomes: &Outcomes) -> ExitCode {
+    let lost =
+        |cell: &Cell| outcomes.get(&cell.to_string()).is_some_and(|outcome| outcome.lived < outcome.rounds);
+    match Cell::all().iter().filter(|cell| cell.is_promised() && lost(cell)).count() {
+        0 => ExitCode::SUCCESS,
+        broken => {
+            println!("{broken} guarded cells lost a target");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ctrl-C lets the rounds end that are under way.
+fn stop_at_ctrl_c() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            println!("ending the rounds that are under way");
+            STOP.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(())
+}
+
+/// One line of the notes: a cell's name and what became of it.
+fn note(path: &Path, name: &str, outcome: &Outcome) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    writeln!(file, "{}", serde_json::to_string(&(name, outcome))?)?;
+    Ok(())
+}
+
+fn read_notes(path: &Path) -> Result<Outcomes> {
+    if !path.exists() {
+        return Ok(Outcomes::new());
+    }
+    let text = fs::read_to_string(path)?;
+    text.lines().map(|line| serde_json::from_str(line).context("a line of the notes")).collect()
+}
+
+/// How the measured programs were built.
+const BUILD: &str = if cfg!(debug_assertions) { "a debug build" } else { "the release build" };
+
 /// The page: one table a debugger, deaths by columns.
-fn page(outcomes: &[(Cell, Outcome)]) -> String {
-    let mut out = String::from(include_str!("safety_head.md"));
+fn page(outcomes: &Outcomes) -> String {
+    let mut out = format!("{}\nMeasured with {BUILD}.\n", include_str!("safety_head.md"));
+    let heads: Vec<String> = DEATHS.iter().map(ToString::to_string).collect();
     for debugger in DEBUGGERS {
         let rows = rows(debugger, outcomes);
         if rows.is_empty() {
             continue;
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "\n## {debugger}\n\n| | SIGKILL of the adapter | SIGKILL of the agent | SIGKILL of the command | stream cut | stream silent |\n|---|---|---|---|---|---|\n"
+            "\n## {debugger}\n\n| | {} |\n|---{}|",
+            heads.join(" | "),
+            "|---".repeat(DEATHS.len())
         );
-        for (name, cells) in rows {
-            let _ = writeln!(out, "| {} | {} |", name.1, cells.join(" | "));
-        }
-        for (cell, outcome) in outcomes.iter().filter(|(cell, _)| cell.debugger == debugger) {
-            let mut fates: BTreeMap<&str, u32> = BTreeMap::new();
-            for other in &outcome.others {
-                *fates.entry(other).or_default() += 1;
-            }
-            for (fate, count) in fates {
-                let _ = writeln!(out, "\n- {cell}: {count} {fate}");
-            }
+        out += &rows;
+        let lost = lost(debugger, outcomes);
+        if !lost.is_empty() {
+            let _ = write!(out, "\nWhat became of the others:\n\n{lost}");
         }
     }
     out
 }
 
-type Rows = BTreeMap<(usize, String), Vec<String>>;
-
-fn rows(debugger: &str, outcomes: &[(Cell, Outcome)]) -> Rows {
-    let mut rows = Rows::new();
-    for (index, (by, by_name)) in
+fn rows(debugger: &'static str, outcomes: &Outcomes) -> String {
+    let mut out = String::new();
+    for (by, by_name) in
         [(By::Guarded, "Pepo"), (By::Unguarded, "Pepo, `--guard=off`"), (By::Bare, "bare adapter")]
-            .into_iter()
-            .enumerate()
     {
         for (load, load_name) in [(Load::Hot, "1,000 hits a second"), (Load::Rare, "never hit")] {
-            let cells: Vec<_> = [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence]
-                .iter()
-                .map(|death| {
-                    text(outcomes, Cell { debugger: static_name(debugger), by, load, death: *death })
-                })
-                .collect();
-            if cells.iter().any(|cell| cell != "–") {
-                rows.insert(
-                    (index * 2 + usize::from(load == Load::Rare), format!("{by_name}, {load_name}")),
-                    cells,
-                );
+            let of = |death| outcomes.get(&Cell { debugger, by, load, death }.to_string());
+            if DEATHS.iter().all(|death| of(*death).is_none()) {
+                continue;
             }
+            let cells = DEATHS.iter().map(|death| match of(*death) {
+                Some(outcome) => format!("{} of {}", outcome.lived, outcome.rounds),
+                None => "–".to_owned(),
+            });
+            let cells: Vec<String> = cells.collect();
+            let _ = writeln!(out, "| {by_name}, {load_name} | {} |", cells.join(" | "));
         }
     }
-    rows
+    out
 }
 
-fn static_name(debugger: &str) -> &'static str {
-    DEBUGGERS.into_iter().find(|name| *name == debugger).unwrap_or_default()
-}
-
-fn text(outcomes: &[(Cell, Outcome)], wanted: Cell) -> String {
-    match outcomes.iter().find(|(cell, _)| *cell == wanted) {
-        Some((_, outcome)) => format!("{} of {}", outcome.lived, outcome.rounds),
-        None => "–".to_owned(),
+/// One line for each cell that lost targets.
+fn lost(debugger: &str, outcomes: &Outcomes) -> String {
+    let mut out = String::new();
+    for cell in Cell::all().into_iter().filter(|cell| cell.debugger == debugger) {
+        let name = cell.to_string();
+        let Some(outcome) = outcomes.get(&name).filter(|outcome| !outcome.lost.is_empty()) else { continue };
+        let told = |(fate, count): (&Fate, &u32)| format!("{count} {fate}");
+        let fates: Vec<String> = outcome.lost.iter().map(told).collect();
+        let _ = writeln!(out, "- {name}: {}", fates.join(", "));
     }
+    out
 }
