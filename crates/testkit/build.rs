@@ -1,8 +1,9 @@
-//! Compiles the CRI's calls from their proto; pure Rust, no protoc is needed.
+//! Compiles the CRI's calls from the same file as `platform`; pure Rust, no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto/cri.proto");
-    let descriptors = protox::compile(["proto/cri.proto"], ["proto"])?;
+    let (folder, proto) = ("../platform/proto", "../platform/proto/runtime/v1/cri.proto");
+    println!("cargo:rerun-if-changed={proto}");
+    let descriptors = protox::compile([proto], [folder])?;
     tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
     Ok(())
 }

@@ -11,12 +11,16 @@ mod api;
 mod containerd;
 /// The CRI's calls.
 mod cri;
+/// CRI-O by its CRI.
+mod crio;
 /// dockerd.
 mod docker;
 /// HTTP over a unix socket.
 mod http;
 /// Podman, as root and without.
 mod podman;
+/// Pods, as a kubelet makes them.
+mod pods;
 /// The process that ends all others.
 mod supervisor;
 
@@ -32,7 +36,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use self::supervisor::Supervisor;
-pub use self::{containerd::Containerd, docker::Docker, podman::Podman};
+pub use self::{containerd::Containerd, crio::CriO, docker::Docker, podman::Podman};
 use crate::{image::Image, life::Life, wait};
 
 /// Which engine.
@@ -46,11 +50,14 @@ pub enum Kind {
     PodmanRootless,
     /// containerd with its CRI plugin.
     Containerd,
+    /// CRI-O.
+    CriO,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Docker, Kind::Podman, Kind::PodmanRootless, Kind::Containerd];
+    pub const ALL: [Kind; 5] =
+        [Kind::Docker, Kind::Podman, Kind::PodmanRootless, Kind::Containerd, Kind::CriO];
 }
 
 /// To what a container's network is connected.
@@ -138,8 +145,8 @@ impl RunOptions {
 trait Api: Send + Sync {
     /// Fails while the engine is not ready.
     fn ready(&self) -> Result<()>;
-    /// Loads a docker archive.
-    fn load(&self, archive: &Path) -> Result<()>;
+    /// Makes an image known.
+    fn load(&self, image: &Image) -> Result<()>;
     /// Creates and starts a container.
     fn run(&self, image: &Image, options: &RunOptions) -> Result<Started>;
     /// Stops and removes a container; no error if there is none.
@@ -175,7 +182,7 @@ struct Inner {
 impl Engine {
     /// The engine of this kind that all tests of this process share; it ends a moment after the process.
     pub fn shared(kind: Kind) -> Engine {
-        static SHARED: [OnceLock<Engine>; 4] = [const { OnceLock::new() }; 4];
+        static SHARED: [OnceLock<Engine>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
         SHARED[kind as usize].get_or_init(|| Engine::start(kind)).clone()
     }
 
@@ -186,6 +193,7 @@ impl Engine {
             Kind::Podman => Podman::root(),
             Kind::PodmanRootless => Podman::rootless(),
             Kind::Containerd => Containerd::start(),
+            Kind::CriO => CriO::start(),
         }
     }
 
@@ -209,7 +217,7 @@ impl Engine {
         self.inner.kind
     }
 
-    /// Its unix socket: the Engine API's, or containerd's.
+    /// Its unix socket: the Engine API's, or the CRI's.
     pub fn socket(&self) -> &Path {
         &self.inner.socket
     }
@@ -234,7 +242,7 @@ impl Engine {
         if loaded.get(image.name()) == Some(&made_of) {
             return;
         }
-        let result = load(self.inner.api.as_ref(), image);
+        let result = self.inner.api.load(image);
         result.unwrap_or_else(|error| panic!("{}: {error:#}\n{}", image.name(), self.log()));
         loaded.insert(image.name().to_owned(), made_of);
     }
@@ -296,10 +304,11 @@ impl Engine {
     }
 }
 
-fn load(api: &dyn Api, image: &Image) -> Result<()> {
+/// The image as Docker's command would save it.
+fn docker_archive(image: &Image) -> Result<tempfile::NamedTempFile> {
     let archive = tempfile::NamedTempFile::new()?;
     image.docker_archive(std::io::BufWriter::new(archive.as_file()))?;
-    api.load(archive.path())
+    Ok(archive)
 }
 
 /// A running container, removed when dropped.

@@ -26,3 +26,9 @@ pub(crate) fn find(name: &str) -> Result<PathBuf> {
         .find(|path| path.is_file())
         .with_context(|| format!("no {name} on this machine; `cargo xtask setup` installs what tests need"))
 }
+
+/// The toolkit folder that `cargo xtask setup` fills: `PROGRAM/bin/…`.
+pub(crate) fn tools() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+    env::var_os("PEPO_TOOLS").map_or_else(|| home().join(".cache/pepo/tools"), PathBuf::from)
+}

@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::programs::command;
+use crate::programs::{command, tools};
 
 /// One interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +44,9 @@ impl Python {
 
 fn find() -> Vec<Python> {
     let home = PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()));
-    let tools = env::var_os("PEPO_TOOLS").map_or_else(|| home.join(".cache/pepo/tools"), PathBuf::from);
     let mut folders = vec![PathBuf::from("/usr/bin")];
     folders.extend(bins_below(&home.join(".pyenv/versions"), ""));
-    folders.extend(bins_below(&tools, "python"));
+    folders.extend(bins_below(&tools(), "python"));
     // Later ones are replaced by earlier ones: the system's own comes first.
     let mut found = BTreeMap::new();
     for path in folders.iter().flat_map(|folder| interpreters(folder)) {

@@ -55,6 +55,10 @@ impl Supervisor {
 
     /// Signals the daemon until it has ended: SIGKILL if `signal` was not enough for 8 seconds.
     fn stop(&mut self, signal: c_int) {
+        if self.pid == 0 {
+            // It has ended by itself, and number 0 would mean our own process group.
+            return;
+        }
         unsafe { kill(self.pid, signal) };
         let hurry = Instant::now() + Duration::from_secs(8);
         while self.pid != 0 {

@@ -93,6 +93,8 @@ const STEPS: &[Step] = &[
     package!("containernetworking-plugins", "Podman's own networks", TEST, || {
         toolkit::file("/usr/lib/cni/bridge")
     }),
+    package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
+    package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
     package!("gdbserver", "gdb's server, behind the guard", RUN, || has("gdbserver")),
     package!("lldb-19", "lldb-dap and lldb-server", TEST, || has("lldb-dap-19")),
@@ -102,6 +104,7 @@ const STEPS: &[Step] = &[
     own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
     own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),
     own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", RUN, toolkit::has_delve, toolkit::delve),
+    own!("crio", "CRI-O 1.34.0 → ~/.cache/pepo/tools/crio", TEST, toolkit::has_crio, toolkit::crio),
     own!("lldb links", "→ ~/.cache/pepo/tools/lldb", TEST, toolkit::has_lldb, toolkit::lldb),
     own!(
         "debugpy wheel",

@@ -14,6 +14,10 @@ use crate::run::{cmd, which};
 
 /// The delve that is tested.
 const DELVE: &str = "v1.27.2";
+/// The CRI-O that is tested, without what needs libraries that its tests don't.
+const CRIO: &str = "v1.34.0";
+const CRIO_MODULE: &str = "github.com/cri-o/cri-o";
+const CRIO_TAGS: &str = "seccomp,containers_image_openpgp,exclude_graphdriver_btrfs";
 /// The wheel of debugpy that is packed into the binary, and its SHA-256.
 const WHEEL: &str = "debugpy-1.8.22-py2.py3-none-any.whl";
 const WHEEL_SHA256: &str = "a9e9d3550e15ca479c59333e90845029190531f0cacfedab3b815a57bd913947";
@@ -66,6 +70,11 @@ pub(crate) fn go() -> Result<()> {
     side::script(&program("go", "go"), &text)
 }
 
+fn installed_go() -> Result<PathBuf> {
+    go()?;
+    Ok(which("go").unwrap_or_else(|| program("go", "go")))
+}
+
 // gdb: from version 14 it speaks DAP.
 
 pub(crate) fn has_gdb() -> bool {
@@ -103,16 +112,43 @@ pub(crate) fn has_delve() -> bool {
 }
 
 pub(crate) fn delve() -> Result<()> {
-    go()?;
-    let go = which("go").unwrap_or_else(|| program("go", "go"));
     let bin = program("delve", "");
     fs::create_dir_all(&bin)?;
-    cmd(go)
+    cmd(installed_go()?)
         .args(["install", &format!("github.com/go-delve/delve/cmd/dlv@{DELVE}")])
         .env("GOBIN", &bin)
         .env("CGO_ENABLED", "0")
         .logged(&paths::log("delve"))?;
     Ok(fs::write(paths::tools().join("delve/version"), DELVE)?)
+}
+
+// CRI-O: no distribution that is asked here has it; its own C program pins namespaces.
+
+pub(crate) fn has_crio() -> bool {
+    fs::read_to_string(paths::tools().join("crio/version")).is_ok_and(|v| v == CRIO)
+}
+
+pub(crate) fn crio() -> Result<()> {
+    let (go, log, bin) = (installed_go()?, paths::log("crio"), program("crio", ""));
+    fs::create_dir_all(&bin)?;
+    let module = cmd(&go).args(["mod", "download", "-json", &format!("{CRIO_MODULE}@{CRIO}")]).output()?;
+    let folder = module.lines().find_map(|line| line.trim().strip_prefix("\"Dir\": \"")?.strip_suffix("\","));
+    let source = Path::new(folder.context("go does not say where CRI-O's module is")?);
+    // Its many packages are of no use to anything else: they are not left in Go's cache.
+    let cache = paths::cache().join("crio-build");
+    let built = cmd(&go)
+        .args(["build", "-ldflags=-s -w", "-tags", CRIO_TAGS, "-o"])
+        .arg(&bin)
+        .arg("./cmd/crio")
+        .dir(source)
+        .env("GOCACHE", &cache)
+        .env("CGO_ENABLED", "1")
+        .logged(&log);
+    let _ = fs::remove_dir_all(&cache);
+    built?;
+    let pinns = ["pinns.c", "sysctl.c"].map(|name| source.join("pinns/src").join(name));
+    cmd("gcc").args(["-O2", "-static", "-o"]).arg(bin.join("pinns")).args(pinns).logged(&log)?;
+    Ok(fs::write(paths::tools().join("crio/version"), CRIO)?)
 }
 
 // lldb: the system's packages under the names the toolkit uses.

@@ -89,6 +89,11 @@ fn containerd_containers_without_a_shell() {
 }
 
 #[test]
+fn crio_containers_without_a_shell() {
+    every_language(Kind::CriO);
+}
+
+#[test]
 fn containers_with_as_few_rights_as_can_be() {
     for fixture in session::fixtures() {
         let name = format!("it-strict-{}-{}", language(&fixture), std::process::id());

@@ -58,7 +58,7 @@ impl Surroundings {
         let name = match engine.kind() {
             Kind::Docker => "DOCKER_HOST",
             Kind::Podman | Kind::PodmanRootless => "CONTAINER_HOST",
-            Kind::Containerd => "CONTAINER_RUNTIME_ENDPOINT",
+            Kind::Containerd | Kind::CriO => "CONTAINER_RUNTIME_ENDPOINT",
         };
         let address = format!("unix://{}", engine.socket().display());
         self.with(name, address)

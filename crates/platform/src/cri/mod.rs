@@ -333,7 +333,11 @@ mod tests {
         let pod = |&(id, namespace, name): &(&str, &str, &str)| {
             (
                 id.to_owned(),
-                PodSandboxMetadata { name: name.into(), namespace: namespace.into(), uid: String::new() },
+                PodSandboxMetadata {
+                    name: name.into(),
+                    namespace: namespace.into(),
+                    ..PodSandboxMetadata::default()
+                },
             )
         };
         pods.iter().map(pod).collect()

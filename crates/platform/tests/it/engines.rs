@@ -1,4 +1,4 @@
-//! Every platform against its real engine: the same bodies for dockerd, podman with and without root, and containerd.
+//! Every platform against its real engine: the same bodies for dockerd, podman with and without root, containerd and CRI-O.
 
 use std::{
     sync::Arc,
@@ -47,13 +47,13 @@ impl At {
             [
                 ("DOCKER_HOST", &address(&[Kind::Docker])),
                 ("CONTAINER_HOST", &address(&[Kind::Podman, Kind::PodmanRootless])),
-                ("CONTAINER_RUNTIME_ENDPOINT", &address(&[Kind::Containerd])),
+                ("CONTAINER_RUNTIME_ENDPOINT", &address(&[Kind::Containerd, Kind::CriO])),
             ],
         );
         let prefix = match engines[0].kind() {
             Kind::Docker => "docker",
             Kind::Podman | Kind::PodmanRootless => "podman",
-            Kind::Containerd => "cri",
+            Kind::Containerd | Kind::CriO => "cri",
         };
         At { options: Options { environment, ..Options::usual(None) }, prefix, _nowhere: nowhere }
     }
@@ -224,6 +224,11 @@ async fn containerd_containers_are_listed_and_located() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn crio_containers_are_listed_and_located() {
+    lists_and_locates(Kind::CriO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_health_check_gives_the_pause_budget() {
     for kind in [Kind::Docker, Kind::Podman] {
         let engine = Engine::shared(kind);
@@ -270,7 +275,7 @@ async fn a_bare_name_on_two_engines_is_ambiguous_and_a_full_one_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_ended_is_named_and_the_others_are_shown() {
-    for kind in [Kind::Docker, Kind::Podman, Kind::Containerd] {
+    for kind in [Kind::Docker, Kind::Podman, Kind::Containerd, Kind::CriO] {
         let (mortal, alive) = (
             Engine::start(kind),
             Engine::shared(if kind == Kind::Docker { Kind::Podman } else { Kind::Docker }),
@@ -297,7 +302,7 @@ async fn an_engine_that_ended_is_named_and_the_others_are_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_dialled_again_after_the_engine_was_restarted() {
-    for kind in [Kind::Docker, Kind::Containerd] {
+    for kind in [Kind::Docker, Kind::Containerd, Kind::CriO] {
         let engine = Engine::start(kind);
         let at = At::engine(&engine);
         let platforms = at.platforms();
@@ -362,7 +367,7 @@ async fn time_to_pid(kind: Kind) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_leads_to_its_process_in_milliseconds_once_the_socket_is_open() {
-    for kind in [Kind::Docker, Kind::Podman, Kind::Containerd] {
+    for kind in [Kind::Docker, Kind::Podman, Kind::Containerd, Kind::CriO] {
         let median = time_to_pid(kind).await;
         // The benchmark's goal is 2 ms; here, beside other tests, only a new dial each time would show.
         assert!(median < Duration::from_millis(50), "{kind:?}: {median:?}");
@@ -408,6 +413,11 @@ async fn rootless_podman_containers_are_reached_in_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn containerd_containers_are_reached_in_process() {
     reaches_in_process(Kind::Containerd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crio_containers_are_reached_in_process() {
+    reaches_in_process(Kind::CriO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use pepo_wire::{
 };
 
 fn run(kind: Kind, name: &str, options: RunOptions) -> Container {
-    let image = Image::of(&fixtures::c(Variant::debug())).named("pepo-test/process:1").with_shell();
+    let image = Image::of(&fixtures::c(Variant::debug())).named("pepo.test/process:1").with_shell();
     let engine = Engine::shared(kind);
     engine.load(&image);
     engine.run(&image, &RunOptions { name: name.to_owned(), ..options })
@@ -37,6 +37,7 @@ fn is_recognised(kind: Kind) {
         Kind::Containerd => {
             assert!(!matches!(seen.engine, cgroup::Engine::Docker | cgroup::Engine::Podman), "{seen:?}")
         }
+        Kind::CriO => assert_eq!(seen.engine, cgroup::Engine::Crio),
     }
     let main = Selector::default;
     assert_eq!(found(id, pid, main()), Ok(pid), "with the engine's number");
@@ -67,6 +68,11 @@ fn a_container_of_rootless_podman_is_recognised() {
 #[test]
 fn a_container_of_containerd_is_recognised() {
     is_recognised(Kind::Containerd);
+}
+
+#[test]
+fn a_container_of_crio_is_recognised() {
+    is_recognised(Kind::CriO);
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! The Engine API (v1.41, Docker 20.10 and later; Podman answers it as well): images in, containers on and off.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{
-    Api, Network, RunOptions, Started,
+    Api, Network, RunOptions, Started, docker_archive,
     http::{Body, request},
 };
 use crate::image::Image;
@@ -86,8 +83,9 @@ impl Api for EngineApi {
         self.call("GET", "/_ping", Body::None).map(drop)
     }
 
-    fn load(&self, archive: &Path) -> Result<()> {
-        let answer = self.call("POST", "/images/load?quiet=1", Body::Tar(File::open(archive)?))?;
+    fn load(&self, image: &Image) -> Result<()> {
+        let archive = docker_archive(image)?.reopen()?;
+        let answer = self.call("POST", "/images/load?quiet=1", Body::Tar(archive))?;
         let text = String::from_utf8_lossy(&answer);
         if text.contains("errorDetail") {
             bail!("the image was refused: {text}");

@@ -17,13 +17,11 @@ use self::runtime::runtime_service_client::RuntimeServiceClient;
 use super::RunOptions;
 use crate::image::Image;
 
-/// What `proto/cri.proto` says.
+/// What `crates/platform/proto/runtime/v1/cri.proto` says.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub(super) mod runtime {
     tonic::include_proto!("runtime.v1");
 }
-
-type Service = RuntimeServiceClient<Channel>;
 
 /// A CRI at a unix socket; each call has its own connection and thread, so that async tests may use it too.
 pub(super) struct Client {
@@ -35,7 +33,7 @@ impl Client {
         Client { socket: socket.to_owned() }
     }
 
-    fn call<T, F>(&self, ask: impl FnOnce(Service) -> F + Send) -> Result<T>
+    fn call<T, F>(&self, ask: impl FnOnce(RuntimeServiceClient<Channel>) -> F + Send) -> Result<T>
     where
         T: Send,
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -95,6 +93,14 @@ impl Client {
         let request = runtime::StartContainerRequest { container_id: id.to_owned() };
         self.call(|mut service| async move { service.start_container(request).await })
             .context("StartContainer")
+            .map(drop)
+    }
+
+    /// Kills it: without a word beforehand CRI-O waits ten seconds for a process 1 that ignores SIGTERM.
+    pub(super) fn kill(&self, id: &str) -> Result<()> {
+        let request = runtime::StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+        self.call(|mut service| async move { service.stop_container(request).await })
+            .context("StopContainer")
             .map(drop)
     }
 
@@ -179,7 +185,10 @@ pub(super) fn container(
     labels.insert("io.kubernetes.pod.namespace".to_owned(), "default".to_owned());
     Ok(runtime::ContainerConfig {
         metadata: Some(runtime::ContainerMetadata { name: options.name.clone(), attempt: 0 }),
-        image: Some(runtime::ImageSpec { image: image.name().to_owned() }),
+        image: Some(runtime::ImageSpec {
+            image: image.name().to_owned(),
+            user_specified_image: image.name().to_owned(),
+        }),
         command: image.command_line().to_vec(),
         args: options.args.clone(),
         envs: options.env.iter().map(pair).collect(),

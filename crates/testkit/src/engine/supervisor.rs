@@ -79,6 +79,11 @@ impl Supervisor {
         self.daemon
     }
 
+    /// The supervisor's own process id: it stays in the engine's namespaces while daemons come and go.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The last lines of what supervisor and daemon say.
     pub(super) fn log(&self) -> String {
         let texts = ["supervise.log", "daemon.log"].map(|name| {

@@ -259,4 +259,5 @@ for_each_engine! {
     podman: Kind::Podman, [limits_memory, connects_containers_by_a_bridge];
     podman_rootless: Kind::PodmanRootless, [];
     containerd: Kind::Containerd, [limits_memory, connects_containers_by_a_bridge];
+    crio: Kind::CriO, [limits_memory, connects_containers_by_a_bridge];
 }
