@@ -66,6 +66,7 @@ impl Local {
                     tracing::error!(%failure, "what was made beside the target may still be there");
                 }
             }
+            pepo_platform::settled().await;
         };
         if tokio::time::timeout(LETTING_GO, all).await.is_err() {
             tracing::error!("letting go took longer than {LETTING_GO:?}");

@@ -51,6 +51,18 @@ pub enum PlatformError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The ssh command ended before the engine spoke.
+    #[error("{engine} does not answer at {address}: ssh ended")]
+    SshEnded {
+        /// What the engine is called.
+        engine: &'static str,
+        /// Its address.
+        address: String,
+        /// What ssh, or the command it was to run, said last.
+        words: String,
+        /// What shows more, typed by hand.
+        by_hand: String,
+    },
     /// Too slow.
     #[error("{what} did not answer within {} s", limit.as_secs_f32())]
     Slow {
@@ -189,7 +201,9 @@ impl PlatformError {
             | PlatformError::BadSettings { .. }
             | PlatformError::NoContext { .. } => Code::NoEngine,
             PlatformError::SocketDenied { .. } => Code::SocketDenied,
-            PlatformError::Unreachable { .. } | PlatformError::Silent { .. } => Code::EngineUnreachable,
+            PlatformError::Unreachable { .. }
+            | PlatformError::SshEnded { .. }
+            | PlatformError::Silent { .. } => Code::EngineUnreachable,
             PlatformError::Slow { .. } => Code::TimedOut,
             PlatformError::Refused { .. } | PlatformError::Garbled { .. } => Code::EngineRefused,
             PlatformError::NotFound { .. } => Code::TargetNotFound,
@@ -214,6 +228,9 @@ impl PlatformError {
             PlatformError::SocketDenied { engine, .. } => failure.hint(denied_hint(engine)),
             PlatformError::Unreachable { .. } => {
                 failure.hint("is the engine running?").try_command("look at this machine", ["pepo", "check"])
+            }
+            PlatformError::SshEnded { words, by_hand, .. } => {
+                failure.because(words).hint(format!("`{by_hand}` must work without a question"))
             }
             PlatformError::NotFound { near, searched, elsewhere, .. } => {
                 not_found(failure, near, searched, elsewhere)
@@ -266,17 +283,21 @@ pub(crate) fn list(words: &[String]) -> String {
     }
 }
 
-/// The kind of the system's error among the causes. An error of IO may itself wrap another one, which its `source` skips.
-pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        cause = error.source();
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            match error.get_ref() {
-                Some(inner) => cause = Some(inner),
-                None => return Some(error.kind()),
-            }
+/// An error and its causes. An error of IO may itself wrap another one, which its `source` skips.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
         }
-    }
-    None
+    })
+}
+
+/// The kind of the system's error among the causes.
+pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let plain = |error: &io::Error| error.get_ref().is_none().then(|| error.kind());
+    causes(error).find_map(|error| error.downcast_ref::<io::Error>().and_then(plain))
 }

@@ -39,7 +39,7 @@ pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};
 pub use error::PlatformError;
-pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave};
+pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, settled};
 pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,

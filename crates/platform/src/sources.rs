@@ -18,8 +18,10 @@ use crate::{
     ReachPolicy, Reached, context, cri::Cri, engine::Engine, host::Host, local::Local, names::near,
 };
 
-/// So long each source has to answer a list.
+/// So long each source of this machine has to answer a list.
 const LIST: Duration = Duration::from_secs(2);
+/// So long one has that is elsewhere, where a handshake comes first (and ssh itself gives up).
+const LIST_ELSEWHERE: Duration = Duration::from_secs(10);
 /// So long each source has to find a name, when it is reached through ssh too.
 const LOCATE: Duration = Duration::from_secs(15);
 
@@ -70,6 +72,7 @@ pub struct Platforms {
 #[derive(Clone, Copy)]
 struct Limits {
     list: Duration,
+    list_elsewhere: Duration,
     locate: Duration,
 }
 
@@ -114,7 +117,7 @@ impl Platforms {
     /// Looks for sockets; asks nobody yet.
     #[must_use]
     pub fn find(options: &Options) -> Platforms {
-        let limits = Limits { list: LIST, locate: LOCATE };
+        let limits = Limits { list: LIST, list_elsewhere: LIST_ELSEWHERE, locate: LOCATE };
         let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), limits };
         let wants = |kind| options.on.is_none_or(|on| on == kind || (on == Kind::Pid && kind == Kind::Host));
         let local = Local::new(options.local.clone(), options.need);
@@ -151,12 +154,13 @@ impl Platforms {
         &self.absent
     }
 
-    /// Asks every source at once; each has two seconds.
+    /// Asks every source at once; each has two seconds, one that is elsewhere ten.
     pub async fn list_all(&self) -> Listing {
         let begin = Instant::now();
         let answers = join_all(self.sources.iter().map(|source| async {
             let platform = source.platform.clone()?;
-            within(&*platform, self.limits.list, platform.list()).await
+            let limit = if platform.is_here() { self.limits.list } else { self.limits.list_elsewhere };
+            within(&*platform, limit, platform.list()).await
         }))
         .await;
         let mut listing = Listing {
@@ -494,7 +498,8 @@ mod tests {
     fn platforms(fakes: Vec<Fake>) -> Platforms {
         let sources =
             fakes.into_iter().map(|fake| Source { kind: fake.kind, platform: Ok(Arc::new(fake)) }).collect();
-        let limits = Limits { list: Duration::from_millis(200), locate: Duration::from_millis(200) };
+        let soon = Duration::from_millis(200);
+        let limits = Limits { list: soon, list_elsewhere: soon, locate: soon };
         Platforms { sources, absent: vec!["unix:///nowhere.sock".to_owned()], limits }
     }
 

@@ -30,6 +30,8 @@ mod running;
 mod shop;
 /// Skips that are counted.
 mod skip;
+/// A server for ssh.
+mod sshd;
 /// Waiting for a condition, with a limit.
 pub mod wait;
 
@@ -45,3 +47,4 @@ pub use python::{Python, pythons};
 pub use running::{Running, spawn, spawn_command};
 pub use shop::http_get;
 pub use skip::{expected as expected_skips, skip};
+pub use sshd::Sshd;

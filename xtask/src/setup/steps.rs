@@ -93,6 +93,7 @@ const STEPS: &[Step] = &[
     package!("containernetworking-plugins", "Podman's own networks", TEST, || {
         toolkit::file("/usr/lib/cni/bridge")
     }),
+    package!("openssh-client", "ssh, as users have it", TEST, || has("ssh")),
     package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
     package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
@@ -105,6 +106,13 @@ const STEPS: &[Step] = &[
     own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),
     own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", RUN, toolkit::has_delve, toolkit::delve),
     own!("crio", "CRI-O 1.34.0 → ~/.cache/pepo/tools/crio", TEST, toolkit::has_crio, toolkit::crio),
+    own!(
+        "sshd",
+        "a server for tests of ssh → ~/.cache/pepo/tools/sshd",
+        TEST,
+        toolkit::has_sshd,
+        toolkit::sshd
+    ),
     own!("lldb links", "→ ~/.cache/pepo/tools/lldb", TEST, toolkit::has_lldb, toolkit::lldb),
     own!(
         "debugpy wheel",

@@ -151,6 +151,29 @@ pub(crate) fn crio() -> Result<()> {
     Ok(fs::write(paths::tools().join("crio/version"), CRIO)?)
 }
 
+// sshd, from a folder of its own: Debian's package, installed, would open this machine to logins.
+
+pub(crate) fn has_sshd() -> bool {
+    program("sshd", "sshd").exists()
+}
+
+pub(crate) fn sshd() -> Result<()> {
+    let root = side::fetch("sshd", "bookworm", &["openssh-server"])?;
+    // Before Debian's 13, files of libraries were not all below usr/.
+    let (loader, libraries) = side::loader()?;
+    let libraries_too = root.join(libraries.trim_start_matches("usr/"));
+    let sshd = root.join("usr/sbin/sshd");
+    cmd("patchelf")
+        .arg("--set-interpreter")
+        .arg(root.join(loader.trim_start_matches("usr/")))
+        // The old form: it holds for the libraries' libraries as well.
+        .args(["--force-rpath", "--set-rpath"])
+        .arg(format!("{}:{}", root.join(libraries).display(), libraries_too.display()))
+        .arg(&sshd)
+        .logged(&paths::log("sshd"))?;
+    link("sshd", "sshd", &sshd)
+}
+
 // lldb: the system's packages under the names the toolkit uses.
 
 pub(crate) fn has_lldb() -> bool {

@@ -27,16 +27,37 @@ pub(crate) mod tools;
 
 use std::sync::Arc;
 
+use pepo_wire::{Code, Failure};
+
 use crate::{
     arguments::Verb,
     config::Context,
-    render::{End, Outcome},
+    render::{End, Outcome, no_runtime},
+    signals::Signals,
 };
 
-/// Runs a verb and waits until this process's agent has let go of everything, even when the verb panicked.
+/// Runs a verb and waits until this process's agent has let go of everything, even when the verb panicked or was interrupted.
 pub(crate) async fn run(verb: Verb, context: Context) -> Outcome {
     let local = Arc::clone(&context.local);
-    let outcome = tokio::spawn(dispatch(verb, context)).await.unwrap_or(Err(End::Panicked));
+    // These let go in their own order.
+    let hears = matches!(verb, Verb::Attach(_) | Verb::Dap(_) | Verb::Agent(_));
+    let mut signals = if hears { None } else { Some(Signals::listen().map_err(no_runtime)?) };
+    let signal = async {
+        match &mut signals {
+            Some(signals) => signals.next().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut running = tokio::spawn(dispatch(verb, context));
+    let outcome = tokio::select! {
+        outcome = &mut running => outcome.unwrap_or(Err(End::Panicked)),
+        _ = signal => {
+            running.abort();
+            // Its end, and with it that of all it held.
+            let _ = running.await;
+            Err(Failure::new(Code::Interrupted, "interrupted").into())
+        }
+    };
     local.finish().await;
     outcome
 }

@@ -1,6 +1,9 @@
 //! `ps`, `check`, `stack`, `attach` and `release` on containers of real engines: the same body over engines and languages, in images
 //! without a shell.
 
+/// An engine behind ssh.
+mod ssh;
+
 use std::path::Path;
 
 use pepo_testkit::{Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, clean::Snapshot};

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     os::fd::OwnedFd,
+    os::unix::process::CommandExt as _,
     process::Child,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -13,6 +14,7 @@ use std::{
 use pepo_testkit::wait;
 use rustix::{
     fs::{Mode, OFlags, open},
+    process::{Pid, Signal, kill_process_group},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
 };
@@ -42,7 +44,8 @@ impl Terminal {
             open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap()
         };
         let mut command = surroundings.command(arguments);
-        let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        command.stdin(slave()).stdout(slave()).stderr(slave()).process_group(0);
+        let child = command.spawn().unwrap();
         // With the command's own ends gone, the last writer is the child.
         drop(command);
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -68,6 +71,11 @@ impl Terminal {
     /// Types.
     pub(crate) fn types(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Sends SIGINT to the command and all it has started in its process group, as a terminal does for Ctrl-C unless it is read raw.
+    pub(crate) fn interrupts(&self) {
+        kill_process_group(Pid::from_child(&self.child), Signal::INT).unwrap();
     }
 
     /// All that was written so far.

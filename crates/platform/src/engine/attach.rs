@@ -13,10 +13,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So much of what the helper says on stderr is kept, in bytes.
+/// So much of what a helper or ssh says on stderr is kept, in bytes.
 const TAIL: usize = 2048;
 
-/// The container's last words on stderr.
+/// A container's or program's last words on stderr.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastWords(Arc<Mutex<Vec<u8>>>);
 
@@ -27,7 +27,7 @@ impl LastWords {
         String::from_utf8_lossy(&words).trim().to_owned()
     }
 
-    fn add(&self, bytes: &[u8]) {
+    pub(crate) fn add(&self, bytes: &[u8]) {
         let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         words.extend_from_slice(bytes);
         let surplus = words.len().saturating_sub(TAIL);

@@ -18,7 +18,7 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::{api, attach::Attached, dial::Dialer};
+use super::{api, attach::Attached, dial::Dialer, ssh};
 use crate::{Endpoint, PlatformError, error};
 
 /// An engine may take so long to begin an answer.
@@ -215,6 +215,11 @@ impl Client {
         let address = self.endpoint.to_string();
         if error::io_kind(&error) == Some(io::ErrorKind::PermissionDenied) {
             return PlatformError::SocketDenied { address, engine: self.engine };
+        }
+        let ended = error::causes(&error).find_map(|error| error.downcast_ref::<ssh::Ended>());
+        if let (Some(ended), Some(by_hand)) = (ended, ssh::by_hand(&self.endpoint, self.engine)) {
+            let words = ended.words.clone();
+            return PlatformError::SshEnded { engine: self.engine, address, words, by_hand };
         }
         PlatformError::Unreachable { engine: self.engine, address, source: Box::new(error) }
     }

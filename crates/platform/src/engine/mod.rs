@@ -28,7 +28,8 @@ use crate::{
     names::{Known, Meant, find},
 };
 
-/// Lists ask for so many containers' details at once.
+/// Lists ask for so many containers' details at once; through ssh one after the other, since each more would log in anew, and
+/// sshd drops those who do so by the dozen (sshd_config(5), MaxStartups).
 const AT_ONCE: usize = 16;
 /// And no longer than this: what was not told by then stays unknown.
 const DETAILS: Duration = Duration::from_millis(1200);
@@ -147,10 +148,11 @@ impl Platform for Engine {
             .filter(|one| State::read(&one.state).has_process())
             .map(|one| one.id.clone())
             .collect();
+        let at_once = if matches!(self.client.endpoint, Endpoint::Ssh { .. }) { 1 } else { AT_ONCE };
         let late = tokio::time::sleep(DETAILS);
         let details: Vec<api::Inspect> = futures::stream::iter(running)
             .map(|id| async move { self.inspect(&id).await })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(at_once)
             .take_until(late)
             .filter_map(|answer| async { answer.ok() })
             .collect()
@@ -204,7 +206,10 @@ impl Platform for Engine {
         // Only an engine on this kernel is worth asking the local agent about.
         let here = match located.pid {
             Some(_) => self.local.judge(located).await?,
-            None => InProcess::Unseen(format!("{} does not run on this kernel", self.address())),
+            None if self.is_here() => {
+                InProcess::Unseen(format!("{} does not run on this kernel", self.address()))
+            }
+            None => InProcess::Unseen(format!("{} is not on this machine", self.address())),
         };
         match here {
             InProcess::Allowed(proof) => self.local.reach(located, proof).await,

@@ -23,7 +23,7 @@ pub use binary::AgentBinary;
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
     hash::BuildHasher as _,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -36,6 +36,7 @@ use pepo_wire::{
 };
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     How, Located, PlatformError, Reached,
@@ -53,6 +54,16 @@ const POLITE: Duration = Duration::from_secs(10);
 const FIRST_WORD: Duration = Duration::from_secs(10);
 /// So long the engine may take to remove it.
 const REMOVED: Duration = Duration::from_secs(10);
+
+/// Helpers of this process that may exist, whoever wanted them.
+static MADE: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
+
+/// Waits until every helper that this process made or has asked for is gone or given up, also those whose reach was cancelled half-way.
+/// A program calls it before it ends: with it end the tasks that remove them.
+pub async fn settled() {
+    MADE.close();
+    MADE.wait().await;
+}
 
 pub(crate) fn is_helper(labels: &BTreeMap<String, String>) -> bool {
     labels.contains_key(LABEL)
@@ -111,7 +122,7 @@ async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, Platfor
     let act = "create a container";
     let name = format!("pepo-helper-{:016x}", RandomState::new().hash_one(&located.container_id));
     let body = spec::body(located);
-    let made = Made { client: client.clone(), name, phase: Phase::Waiting };
+    let made = Made { client: client.clone(), name, phase: Phase::Waiting, _counted: MADE.token() };
     let task = tokio::spawn(async move {
         let options = CreateContainerOptionsBuilder::default().name(&made.name).build();
         let docker = &made.client.met().await?.docker;
@@ -184,6 +195,7 @@ struct Made {
     client: Arc<Client>,
     name: String,
     phase: Phase,
+    _counted: TaskTrackerToken,
 }
 
 impl Made {
@@ -210,7 +222,12 @@ impl Drop for Made {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let rest = Made { client: self.client.clone(), name: self.name.clone(), phase: Phase::Gone };
+        let rest = Made {
+            client: self.client.clone(),
+            name: self.name.clone(),
+            phase: Phase::Gone,
+            _counted: MADE.token(),
+        };
         let running = self.phase == Phase::Running;
         runtime.spawn(async move {
             let _ = if running { rest.remove_politely().await } else { rest.remove_now().await };

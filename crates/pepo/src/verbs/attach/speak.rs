@@ -28,6 +28,8 @@ pub(super) struct Voice {
     script: bool,
     /// Where words go while a line is being typed.
     above: Option<Above>,
+    /// The end of the session, to be told when the line editor has left the terminal: it drops what comes last.
+    end: Option<String>,
     /// The debugger is still being put in place: its own remarks on that are of no use to a person.
     beginning: bool,
     gone: Arc<Notify>,
@@ -41,6 +43,7 @@ impl Voice {
             printer,
             script,
             above: None,
+            end: None,
             beginning: true,
             gone: Arc::default(),
             is_gone: false,
@@ -58,10 +61,27 @@ impl Voice {
         } else {
             match self.text(saying) {
                 text if text.is_empty() => Ok(()),
+                text if self.above.is_some() && matches!(saying, Output::Closed { .. }) => {
+                    self.end = Some(text);
+                    Ok(())
+                }
                 text if self.above.as_ref().is_some_and(|above| above.show(&text)) => Ok(()),
                 text => self.printer.data(text.trim_end_matches('\n')),
             }
         };
+        self.check(told);
+    }
+
+    /// The line editor has left: what it would have dropped is told.
+    fn leave_editor(&mut self) {
+        self.above = None;
+        if let Some(end) = self.end.take() {
+            let told = self.printer.data(end.trim_end_matches('\n'));
+            self.check(told);
+        }
+    }
+
+    fn check(&mut self, told: Outcome) {
         if told.is_err() {
             self.is_gone = true;
             self.gone.notify_one();
@@ -224,7 +244,7 @@ impl Speaker {
             }
         };
         lines.close().await;
-        self.voice.above = None;
+        self.voice.leave_editor();
         self.let_go().await?;
         match (way, self.voice.failed) {
             (Way::Terminated, _) => Err(super::interrupted().into()),

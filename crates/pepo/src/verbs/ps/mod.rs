@@ -1,4 +1,4 @@
-//! `pepo ps`: what can be debugged, on all platforms that are found. Each has two seconds to answer; one that failed is
+//! `pepo ps`: what can be debugged, on all platforms that are found. Each has two seconds to answer (one elsewhere ten); one that failed is
 //! named on stderr while the others are shown.
 
 /// Which rows are shown.
