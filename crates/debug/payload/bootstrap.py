@@ -250,6 +250,27 @@ def thread_states(ctypes):
 PATH = ["/proc/self/fd/none/"]
 
 
+class Watch:
+    """Loading pydevd takes seconds in a busy program: an agent that dies meanwhile ends it at the next import."""
+
+    def __init__(self, channel):
+        import select
+
+        self.thread = sys.modules["_thread"].get_ident()
+        self.due = 0
+        self.poll = select.poll()
+        self.poll.register(channel.sock if channel.sock is not None else channel.read_fd, 0)  # its end alone
+
+    def look(self):
+        if self.poll.poll(0):
+            raise EOFError("the stream ended while pydevd was loaded")
+        self.due = time.monotonic() + 0.2  # a look gives up the GIL
+
+    def find_spec(self, name, path=None, target=None):
+        if sys.modules["_thread"].get_ident() == self.thread and time.monotonic() >= self.due:
+            self.look()
+
+
 class Debugger:
     def __init__(self, channel):
         import threading
@@ -271,6 +292,8 @@ class Debugger:
         me.pydev_do_not_trace = True
         me.is_pydev_daemon_thread = True
         sys.path.insert(0, self.path)
+        watch = Watch(self.channel)
+        sys.meta_path.insert(0, watch)
         try:
             from _pydevd_bundle import pydevd_constants, pydevd_defaults
             from _pydev_bundle import pydev_log
@@ -280,7 +303,9 @@ class Debugger:
             import pydevd
             import pydevd_tracing
         finally:
+            sys.meta_path.remove(watch)
             sys.path.remove(self.path)
+        watch.look()
         self.pydevd = pydevd
         pydevd_tracing.TracingFunctionHolder._warn = False
         pydevd_tracing.get_python_helper_lib_filename = self.helper

@@ -289,6 +289,21 @@ mod safety {
         killed_at_every_point(Program::Sleep);
     }
 
+    #[test]
+    fn a_load_that_was_given_up_leaves_nothing_in_the_interpreter() {
+        for python in all_pythons() {
+            let mut target = Target::start(&python, Program::Report);
+            let first = target.report();
+            let status = helper(&target, "filled", 1).wait().expect("it was started");
+            assert!(!status.success(), "{status}");
+            wait::until("nothing is left", Duration::from_secs(30), || match target.trace_of_ours() {
+                left if left.is_empty() => Ok(()),
+                left => Err(format!("{left:?}")),
+            });
+            assert_eq!(target.report(), first, "{}", target.name());
+        }
+    }
+
     fn killed_later(place: &str) {
         for python in all_pythons() {
             let mut target = Target::start(&python, Program::Sigpipe);

@@ -293,8 +293,9 @@ impl Target {
         let before = self.output().len();
         self.write_line("report");
         wait::until("a report", LIMIT, || {
-            let output = self.output()[before..].to_owned();
-            if output.contains("report end") { Ok(output) } else { Err(self.state()) }
+            // An unbuffered interpreter writes a line and its end apart.
+            let output = self.output()[before..].trim_start().to_owned();
+            if output.ends_with("report end\n") { Ok(output) } else { Err(self.state()) }
         })
     }
 
