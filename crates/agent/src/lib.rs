@@ -13,5 +13,7 @@ mod release;
 mod service;
 /// Sessions of this agent: from the stream to the engine and back.
 mod sessions;
+/// Debug files from the user's side.
+mod symbols;
 
 pub use service::{AgentConfig, serve, serve_in_process};

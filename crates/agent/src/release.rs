@@ -2,25 +2,47 @@
 
 use std::{path::Path, time::Duration};
 
-use pepo_debug::journal::{CONTROL, Entry, Found, Journal};
+use pepo_debug::journal::{Entry, Found, Journal};
 use pepo_process::{AgentPid, Process, find, list};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
-    agent::{ReleaseRequest, Released, SessionInfo, Target},
+    agent::{ReleaseRequest, Released, SessionInfo, Target, target},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
 };
 
+/// What a session is asked at its control socket: to let go, and for how many milliseconds its target stood still.
+pub(crate) const RELEASE: &str = "release\n";
+pub(crate) const STOOD_STILL: &str = "stood-still\n";
+
+/// How long a session may take to say how it is.
+const ANSWERS: Duration = Duration::from_millis(300);
 /// How long a session may take to let go after it was asked.
 const LETTING_GO: Duration = Duration::from_secs(20);
 /// How long a guard that outlived its agent may still need.
 const GUARD: Duration = Duration::from_secs(3);
 
-/// The sessions on this machine: ours by the journal, and tracers that are not ours.
-pub(crate) fn list(journal: &Journal) -> Vec<SessionInfo> {
-    let found = journal.list();
+/// The sessions on this machine: ours and other agents' by their journals, and tracers that are no agent's.
+pub(crate) async fn list(journal: &Journal) -> Vec<SessionInfo> {
+    let journal = journal.clone();
+    // Without an answer the list is short, which is better than none.
+    let listed = tokio::task::spawn_blocking(move || known(&journal)).await;
+    let (found, mut sessions) = listed.unwrap_or_default();
+    for one in found.iter().filter(|one| one.live) {
+        let socket = one.control();
+        let still = tokio::time::timeout(ANSWERS, ask(&socket, STOOD_STILL)).await;
+        let session = sessions.iter_mut().find(|session| session.session == one.entry.session);
+        if let (Ok(Ok(still)), Some(session)) = (still, session) {
+            session.stood_still_millis = still.parse().unwrap_or_default();
+        }
+    }
+    sessions
+}
+
+fn known(journal: &Journal) -> (Vec<Found>, Vec<SessionInfo>) {
+    let found = journal.list_all();
     let ours: Vec<u32> = found.iter().map(|found| found.entry.agent_pid).collect();
     let mut sessions: Vec<_> = found.iter().map(of_journal).collect();
     for process in list::all() {
@@ -35,7 +57,7 @@ pub(crate) fn list(journal: &Journal) -> Vec<SessionInfo> {
         }
     }
     sessions.sort_by(|a, b| (&a.target_name, a.since).cmp(&(&b.target_name, b.since)));
-    sessions
+    (found, sessions)
 }
 
 fn of_journal(found: &Found) -> SessionInfo {
@@ -67,7 +89,8 @@ pub(crate) fn sweep(journal: &Journal) {
 
 /// Ends the sessions asked for.
 pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Result<Vec<Released>, Failure> {
-    let found = journal.list();
+    let own = journal.clone();
+    let found = tokio::task::spawn_blocking(move || own.list_all()).await.unwrap_or_default();
     let Some(target) = request.target else {
         let mut released = Vec::new();
         for one in &found {
@@ -75,6 +98,7 @@ pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Resul
         }
         return Ok(released);
     };
+    let name = name_of_target(&target);
     let process = resolve(target).await?;
     let (pid, start) = (process.pid().get(), process.start_time());
     let mut released = Vec::new();
@@ -82,9 +106,18 @@ pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Resul
         released.push(release_one(journal, one).await);
     }
     if released.is_empty() {
-        released.push(release_foreign(&process).await);
+        released.extend(release_foreign(&process, name).await);
     }
     Ok(released)
+}
+
+/// As the user called it.
+fn name_of_target(target: &Target) -> String {
+    match &target.kind {
+        Some(target::Kind::Container(container)) => container.name.clone(),
+        Some(target::Kind::Process(process)) => format!("pid/{}", process.agent_pid),
+        None => String::new(),
+    }
 }
 
 async fn resolve(target: Target) -> Result<Process, Failure> {
@@ -98,7 +131,7 @@ async fn release_one(journal: &Journal, found: &Found) -> Released {
     let what =
         format!("session {} ({} on {})", found.entry.session, found.entry.debugger, found.entry.target_name);
     if found.live {
-        return match tokio::time::timeout(LETTING_GO, ask(&found.folder.join(CONTROL))).await {
+        return match tokio::time::timeout(LETTING_GO, ask(&found.control(), RELEASE)).await {
             Ok(Ok(answer)) if answer == "released" => Released { what, ..Released::default() },
             Ok(Ok(answer)) => failed(
                 what,
@@ -126,22 +159,22 @@ async fn release_one(journal: &Journal, found: &Found) -> Released {
     Released { what, repairs, failure: None }
 }
 
-/// A process without a session of ours: stopped by a debugger that died, or held by one that lives.
-async fn release_foreign(process: &Process) -> Released {
-    let what = format!("process {}", process.pid().get());
-    match wait_for_no_tracer(process).await {
-        Some(failure) => failed(what, failure),
-        None => Released { what, repairs: resume(process), failure: None },
+/// A process without a session of ours: stopped by a debugger that died, or held by one that lives; nothing when it runs free.
+async fn release_foreign(process: &Process, what: String) -> Option<Released> {
+    if let Some(failure) = wait_for_no_tracer(process).await {
+        return Some(failed(what, failure));
     }
+    let repairs = resume(process);
+    (!repairs.is_empty()).then_some(Released { what, repairs, failure: None })
 }
 
 fn failed(what: String, failure: Failure) -> Released {
     Released { what, repairs: Vec::new(), failure: Some(failure) }
 }
 
-async fn ask(socket: &Path) -> std::io::Result<String> {
+async fn ask(socket: &Path, what: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(b"release\n").await?;
+    stream.write_all(what.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer).await?;
     Ok(answer.trim_end().to_owned())
@@ -185,7 +218,8 @@ fn process_of(entry: &Entry) -> Option<Process> {
     (process.start_time() == entry.start_time).then_some(process)
 }
 
-fn name_of(pid: u32) -> String {
-    let process = AgentPid::new(pid).and_then(|pid| Process::open(pid).ok());
-    process.and_then(|process| process.stat().ok()).map_or_else(|| "?".to_owned(), |stat| stat.name)
+/// Tracers are threads, whose numbers no process may have.
+fn name_of(tid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{tid}/comm"))
+        .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
 }

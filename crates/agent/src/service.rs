@@ -39,7 +39,8 @@ const DUPLEX: usize = 256 << 10;
 const LETTING_GO: Duration = Duration::from_secs(30);
 
 /// What this agent offers, by name.
-const ABILITIES: &[&str] = &["list", "check", "stack", "session", "sessions", "release", "read-file"];
+const ABILITIES: &[&str] =
+    &["list", "check", "stack", "session", "session.symbols", "sessions", "release", "read-file"];
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -182,8 +183,8 @@ impl Agent for Service {
         &self,
         _request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let journal = self.sessions.journal().clone();
-        blocking(move || Ok(ListSessionsResponse { sessions: release::list(&journal) })).await
+        let sessions = release::list(self.sessions.journal()).await;
+        Ok(Response::new(ListSessionsResponse { sessions }))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {

@@ -13,7 +13,7 @@ use std::{
 use futures::{StreamExt as _, stream::BoxStream};
 use pepo_debug::{
     journal::{CONTROL, Entry, Held, Journal, JournalError},
-    session::{OpenEnv, Release, open},
+    session::{OpenEnv, Release, StoodStill, find},
 };
 use pepo_wire::{
     Code, Failure, FailureExt as _,
@@ -30,6 +30,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
+
+use crate::{
+    release::{RELEASE, STOOD_STILL},
+    symbols,
+};
 
 /// Messages under way in each direction.
 const WINDOW: usize = 64;
@@ -84,13 +89,15 @@ impl Sessions {
     async fn run(
         &self,
         request: OpenSession,
-        incoming: Streaming<SessionRequest>,
+        mut incoming: Streaming<SessionRequest>,
         events: &mpsc::Sender<Event>,
     ) -> Result<(), Failure> {
         let id = new_id()?;
         let held = self.journal.begin(&id).map_err(|error| error.failure())?;
         let described = request.clone();
-        let (opened, engine) = open(request, &self.env, &id, &held.folder).await?;
+        let mut found = find(request, &held.folder).await?;
+        found.symbols = symbols::bring(found.symbols, &mut incoming, events).await?;
+        let (opened, engine) = found.attach(&self.env, &id, &held.folder).await?;
         held.write(&entry(&described, &opened)).map_err(|error| error.failure())?;
         let who = described.grant.map(|grant| grant.who).unwrap_or_default();
         tracing::info!(session = id, who, debugger = opened.debugger, "session opened");
@@ -98,7 +105,7 @@ impl Sessions {
         let _ = events.send(Event::Opened(opened)).await;
         let release: Release = Arc::new(Notify::new());
         let (ended, end) = watch::channel(None);
-        let control = tokio::spawn(control(bind(&held)?, Arc::clone(&release), end));
+        let control = tokio::spawn(control(bind(&held)?, Arc::clone(&release), engine.stood_still(), end));
         let (to_engine, requests) = mpsc::channel(WINDOW);
         let pump = tokio::spawn(pump(incoming, to_engine));
         let closed = engine.run(requests, events.clone(), release).await;
@@ -158,40 +165,56 @@ fn bind(held: &Held) -> Result<UnixListener, Failure> {
     })
 }
 
-/// Waits for a release, asks the engine, and answers with how it ended. The folder is open to its owner alone.
-async fn control(listener: UnixListener, release: Release, mut end: watch::Receiver<Option<Closed>>) {
+/// Answers at the control socket: how long the target stood still so far; and after a release, when the session has ended, how
+/// it did. The folder is open to its owner alone.
+async fn control(
+    listener: UnixListener,
+    release: Release,
+    still: StoodStill,
+    mut end: watch::Receiver<Option<Closed>>,
+) {
     let mut waiting: Vec<UnixStream> = Vec::new();
     loop {
         tokio::select! {
             changed = end.changed() => {
                 let closed = if changed.is_ok() { end.borrow().clone() } else { None };
                 for stream in waiting {
-                    answer(stream, closed.as_ref()).await;
+                    farewell(stream, closed.as_ref()).await;
                 }
                 return;
             }
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { return };
-                if let Some(stream) = asks_for_release(stream).await {
-                    waiting.push(stream);
-                    release.notify_one();
+                match asked(stream).await {
+                    Some((line, stream)) if line == RELEASE => {
+                        waiting.push(stream);
+                        release.notify_one();
+                    }
+                    Some((line, stream)) if line == STOOD_STILL => {
+                        answer(stream, &format!("{}\n", still.millis())).await;
+                    }
+                    _ => {}
                 }
             }
         }
     }
 }
 
-/// A connection whose first line is `release`.
-async fn asks_for_release(stream: UnixStream) -> Option<UnixStream> {
+/// The first line of a connection.
+async fn asked(stream: UnixStream) -> Option<(String, UnixStream)> {
     let mut reader = BufReader::with_capacity(16, stream);
     let mut line = String::new();
     let read = tokio::time::timeout(Duration::from_secs(1), reader.read_line(&mut line)).await;
-    (read.is_ok_and(|read| read.is_ok()) && line == "release\n").then(|| reader.into_inner())
+    read.is_ok_and(|read| read.is_ok()).then(|| (line, reader.into_inner()))
 }
 
-async fn answer(mut stream: UnixStream, closed: Option<&Closed>) {
+async fn farewell(stream: UnixStream, closed: Option<&Closed>) {
     let left: &[String] = closed.map(|closed| closed.left_behind.as_slice()).unwrap_or_default();
     let line =
         if left.is_empty() { "released\n".to_owned() } else { format!("left behind: {}\n", left.join("; ")) };
+    answer(stream, &line).await;
+}
+
+async fn answer(mut stream: UnixStream, line: &str) {
     let _ = stream.write_all(line.as_bytes()).await;
 }

@@ -15,12 +15,14 @@ use pepo_wire::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::Session;
+use crate::{Session, SymbolPaths};
 
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// HTTP/2 pings go out this often, and an agent that answers none for as long again is gone.
 const PING: Duration = Duration::from_secs(5);
+/// The ability to ask for debug files.
+const SYMBOLS: &str = "session.symbols";
 /// The largest message accepted from an agent, in bytes.
 const MAX_MESSAGE: usize = 32 << 20;
 
@@ -98,7 +100,21 @@ impl Agent {
     /// # Errors
     /// The agent's own failure: nothing was left behind.
     pub async fn session(&self, open: OpenSession) -> Result<Session, Failure> {
-        Session::open(self.service.clone(), open).await
+        Session::open(self.service.clone(), open, None).await
+    }
+
+    /// As [`Agent::session`], bringing debug files of this side that the agent asks for.
+    ///
+    /// # Errors
+    /// As [`Agent::session`]; [`Code::NotOffered`] by an agent that cannot ask.
+    pub async fn session_with(&self, open: OpenSession, symbols: SymbolPaths) -> Result<Session, Failure> {
+        if !self.can(SYMBOLS) {
+            let version = &self.hello.version;
+            return Err(Failure::new(Code::NotOffered, "the agent takes no debug files")
+                .because(format!("it is of version {version}, this side of {}", env!("CARGO_PKG_VERSION"))));
+        }
+        let open = OpenSession { offers_symbols: true, ..open };
+        Session::open(self.service.clone(), open, Some(symbols)).await
     }
 
     /// The sessions on the agent's machine.

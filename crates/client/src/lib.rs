@@ -7,6 +7,9 @@
 mod agent;
 /// A debugger session, kept alive by its heartbeat.
 mod session;
+/// Debug files on this side.
+mod symbols;
 
 pub use agent::Agent;
 pub use session::{Event, Session, SessionSender};
+pub use symbols::SymbolPaths;

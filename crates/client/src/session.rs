@@ -1,6 +1,7 @@
 //! A debugger session, kept alive by its heartbeat.
 //!
-//! Tasks: one that sends a heartbeat three times a lease; it ends when the session is dropped or its stream breaks.
+//! Tasks: one that sends a heartbeat three times a lease, and more often while debug files are looked for; it ends when the
+//! session is dropped or its stream breaks.
 
 use std::time::Duration;
 
@@ -15,13 +16,15 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::agent::answer;
+use crate::{SymbolPaths, agent::answer};
 
 /// What a session says after it was opened.
 pub type Event = session_event::Kind;
 
 /// Requests under way to the agent before a sender has to wait.
 const WINDOW: usize = 64;
+/// Time between heartbeats while the agent waits for debug files.
+const SEARCHING: Duration = Duration::from_secs(3);
 /// How long a session may take to let go after it was asked to close.
 const CLOSING: Duration = Duration::from_secs(20);
 
@@ -32,7 +35,7 @@ pub struct Session {
     pub opened: Opened,
     sender: SessionSender,
     events: Streaming<SessionEvent>,
-    heart: JoinHandle<()>,
+    _heart: Heart,
     closed: bool,
 }
 
@@ -59,7 +62,7 @@ impl SessionSender {
         self.send(session_request::Kind::Close(CloseSession {})).await
     }
 
-    async fn send(&self, kind: session_request::Kind) -> Result<(), Failure> {
+    pub(crate) async fn send(&self, kind: session_request::Kind) -> Result<(), Failure> {
         let broken = |_| Failure::new(Code::StreamBroken, "the session's stream to the agent is closed");
         self.requests.send(SessionRequest { kind: Some(kind) }).await.map_err(broken)
     }
@@ -69,22 +72,29 @@ impl Session {
     pub(crate) async fn open(
         mut service: AgentClient<Channel>,
         open: OpenSession,
+        symbols: Option<SymbolPaths>,
     ) -> Result<Session, Failure> {
         let (requests, outgoing) = mpsc::channel(WINDOW);
         let sender = SessionSender { requests };
         sender.send(session_request::Kind::Open(open)).await?;
         let mut events = answer(service.session(ReceiverStream::new(outgoing)).await)?;
-        let opened = match message(&mut events).await? {
-            Some(Event::Opened(opened)) => opened,
-            Some(Event::Closed(Closed { failure: Some(failure), .. })) => return Err(failure),
-            other => {
-                let got = format!("{other:?}");
-                return Err(Failure::new(Code::StreamBroken, "the session was not opened").because(got));
+        let opened = loop {
+            match message(&mut events).await? {
+                Some(Event::Opened(opened)) => break opened,
+                Some(Event::Closed(Closed { failure: Some(failure), .. })) => return Err(failure),
+                Some(Event::SymbolsWanted(wanted)) => {
+                    let _heart = Heart::of(&sender, SEARCHING);
+                    symbols.clone().unwrap_or_default().bring(wanted, &sender).await?;
+                }
+                other => {
+                    let got = format!("{other:?}");
+                    return Err(Failure::new(Code::StreamBroken, "the session was not opened").because(got));
+                }
             }
         };
         let lease = Duration::from_secs(u64::from(opened.lease_seconds.max(1)));
-        let heart = tokio::spawn(beat(sender.clone(), lease / 3));
-        Ok(Session { opened, sender, events, heart, closed: false })
+        let heart = Heart::of(&sender, lease / 3);
+        Ok(Session { opened, sender, events, _heart: heart, closed: false })
     }
 
     /// A sender to use beside [`Session::next`].
@@ -140,12 +150,6 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.heart.abort();
-    }
-}
-
 async fn message(events: &mut Streaming<SessionEvent>) -> Result<Option<Event>, Failure> {
     loop {
         match events.message().await.map_err(|status| Failure::from_status(&status))? {
@@ -154,6 +158,22 @@ async fn message(events: &mut Streaming<SessionEvent>) -> Result<Option<Event>, 
             // An event from a newer agent.
             Some(SessionEvent { kind: None }) => {}
         }
+    }
+}
+
+/// Says that this side lives, until it is dropped.
+#[derive(Debug)]
+struct Heart(JoinHandle<()>);
+
+impl Heart {
+    fn of(sender: &SessionSender, every: Duration) -> Heart {
+        Heart(tokio::spawn(beat(sender.clone(), every)))
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -90,7 +90,8 @@ impl Link for AgentLink {
                 }
             };
             match event {
-                Event::Opened(_) => {}
+                // Words of the time before the session was open.
+                Event::Opened(_) | Event::SymbolsWanted(_) => {}
                 Event::Dap(bytes) => return Some(LinkEvent::Dap(bytes)),
                 Event::Pause(report) => return Some(LinkEvent::Pause(report)),
                 Event::BudgetSpent(spent) => return Some(LinkEvent::BudgetSpent(spent)),

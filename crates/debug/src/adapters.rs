@@ -139,6 +139,12 @@ fn home(run_dir: &Path) -> PathBuf {
     run_dir.join("home")
 }
 
+/// Where split debug files may be: those of the session, then the target's own, below its root.
+fn debug_folders(request: &AttachRequest<'_>, root: &str) -> Vec<String> {
+    let brought = request.symbol_folders.iter().map(|folder| folder.display().to_string());
+    brought.chain([format!("{root}/usr/lib/debug")]).collect()
+}
+
 fn stub_log(run_dir: &Path) -> PathBuf {
     run_dir.join("stub.log")
 }
@@ -163,11 +169,10 @@ fn protection(
     }
     match tools.need(stub) {
         Ok(tool) => Ok((GuardKind::Relay, Some(tool), Vec::new())),
-        Err(missing) => {
+        Err(_) => {
             let less = Failure::new(Code::ToolMissing, format!("`{stub}` is not installed, so the target is protected less"))
-                .because("the debugger owns the target; if it is killed while a breakpoint is armed, the target may die")
-                .try_command("protect it fully", missing.hints.first().map(|hint| hint.command.clone()).unwrap_or_default());
-            Ok((GuardKind::Text, None, vec![less]))
+                .because("the debugger owns the target; if it is killed while a breakpoint is armed, the target may die");
+            Ok((GuardKind::Text, None, vec![tools.remedy(less, "protect it fully", debugger(stub))]))
         }
     }
 }
@@ -177,21 +182,23 @@ fn program(name: &str, tools: &Tools) -> Result<Tool, Failure> {
     let tool = tools.need(name)?;
     let minimum = entry(name).map_or((0, 0), |entry| entry.minimum);
     match &tool.version {
-        Some(version) if version.pair() < minimum => Err(Failure::new(
-            Code::ToolTooOld,
-            format!(
+        Some(version) if version.pair() < minimum => {
+            let what = format!(
                 "{} is version {version}, and {}.{} is needed",
                 tool.path.display(),
                 minimum.0,
                 minimum.1
-            ),
-        )
-        .try_command(
-            "install a newer one",
-            ["pepo", "tools", "install", entry(name).map_or(name, |entry| entry.name)],
-        )),
+            );
+            let failure = Failure::new(Code::ToolTooOld, what);
+            Err(tools.remedy(failure, "install a newer one", debugger(name)))
+        }
         _ => Ok(tool),
     }
+}
+
+/// The debugger that a program belongs to.
+fn debugger(program: &str) -> &str {
+    entry(program).map_or(program, |entry| entry.name)
 }
 
 /// What native debuggers ask of a program.

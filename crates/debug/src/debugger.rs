@@ -219,6 +219,12 @@ pub fn choose(
     }))
 }
 
+/// Would a debugger be chosen that reads debug information? All do that are programs of their own.
+#[must_use]
+pub fn reads_debug_info(asked: &str, runtime: &RuntimeFacts) -> bool {
+    candidates(asked, runtime).is_ok_and(|all| all.iter().any(|one| one.facts().tool.is_some()))
+}
+
 /// Those to be asked, in order of preference.
 fn candidates(asked: &str, runtime: &RuntimeFacts) -> Result<Vec<&'static dyn Debugger>, Failure> {
     if asked.is_empty() {

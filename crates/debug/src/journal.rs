@@ -6,13 +6,19 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use pepo_wire::{Code, Failure, FailureExt};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+/// Sessions of agents that keep a journal elsewhere.
+mod others;
 
 const FILE: &str = "journal.json";
 /// The socket in a session's folder over which its owner is asked to let go.
@@ -92,10 +98,20 @@ pub struct Held {
 pub struct Found {
     /// What its owner wrote.
     pub entry: Entry,
-    /// Its folder.
+    /// Its folder, as its owner sees it.
     pub folder: PathBuf,
     /// Does its owner live?
     pub live: bool,
+    /// The control socket, where it is in another root or another's folder.
+    socket: Option<OwnedFd>,
+}
+
+impl Found {
+    /// Where its owner can be asked to let go.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.socket.as_ref().map_or_else(|| self.folder.join(CONTROL), others::through)
+    }
 }
 
 impl Journal {
@@ -146,6 +162,19 @@ impl Journal {
         folders.flatten().take(MAX_SESSIONS).filter_map(|folder| found(folder.path())).collect()
     }
 
+    /// As [`Journal::list`], and the living sessions of all agents of this machine that we may look at: those of other users, and
+    /// those in helper containers. A process that has no number here has the number 0.
+    #[must_use]
+    pub fn list_all(&self) -> Vec<Found> {
+        let mut all = self.list();
+        for other in others::all() {
+            if !all.iter().any(|one| one.entry.session == other.entry.session) {
+                all.push(other);
+            }
+        }
+        all
+    }
+
     /// Removes what a dead owner left: the folder and what is in it.
     pub fn forget(&self, found: &Found) {
         if !found.live && found.folder.parent() == Some(&self.folder) {
@@ -175,12 +204,16 @@ impl Drop for Held {
 
 fn found(folder: PathBuf) -> Option<Found> {
     let file = File::open(folder.join(FILE)).ok()?;
-    let mut text = Vec::new();
-    (&file).take(MAX_JOURNAL).read_to_end(&mut text).ok()?;
-    let entry = serde_json::from_slice(&text).ok()?;
+    let entry = read(&file)?;
     // The lock is given back at once: `file` is dropped here.
     let live = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
-    Some(Found { entry, folder, live })
+    Some(Found { entry, folder, live, socket: None })
+}
+
+fn read(file: &File) -> Option<Entry> {
+    let mut text = Vec::new();
+    file.take(MAX_JOURNAL).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {

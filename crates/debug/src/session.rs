@@ -15,8 +15,11 @@ mod engine_tests;
 mod open;
 /// What a client may say to an adapter.
 mod policy;
+/// Debug files that the user's side brings.
+mod symbols;
 
 pub use clock::{PauseBudget, StillClock};
-pub use engine::{Engine, Release};
-pub use open::{OpenEnv, open};
+pub use engine::{Engine, Release, StoodStill};
+pub use open::{Found, OpenEnv, find};
 pub use policy::{Decision, Rights, judge};
+pub use symbols::Symbols;

@@ -21,6 +21,7 @@ pub fn debug_info(runtime: &RuntimeFacts) -> Option<Sight> {
     Some(match &runtime.debug_info {
         DebugInfo::Present => Sight::Full("the binary has debug information".to_owned()),
         DebugInfo::Split(path) => Sight::Full(format!("the debug information is in {}", path.display())),
+        DebugInfo::Brought(_) => Sight::Full("the debug information is the user's".to_owned()),
         DebugInfo::Elsewhere(name) => Sight::Less(elsewhere(name.as_deref(), runtime)),
         DebugInfo::Absent => Sight::None(absent(runtime)),
         DebugInfo::Unknown => return None,
@@ -49,18 +50,17 @@ fn elsewhere(name: Option<&str>, runtime: &RuntimeFacts) -> Failure {
             Some(name) => format!("it is called {name}"),
             None => format!("it is for build id {}", runtime.build_id.as_deref().unwrap_or("unknown")),
         })
-        .hint("give its folder with --symbols DIR")
+        .hint("give it or its folder with --symbols PATH")
 }
 
 fn absent(runtime: &RuntimeFacts) -> Failure {
     let failure = Failure::new(Code::NoDebugInfo, "the binary has no debug information");
     match (runtime.language, runtime.stripped) {
-        (Language::Go, _) => failure.hint(
-            "build without -ldflags=-w and -s, or give the unstripped binary's folder with --symbols DIR",
-        ),
+        (Language::Go, _) => failure
+            .hint("build without -ldflags=-w and -s, or give the unstripped binary with --symbols PATH"),
         (_, true) => failure
             .because("it was stripped")
-            .hint("give the folder of its debug file with --symbols DIR, or do not strip it"),
+            .hint("give its debug file with --symbols PATH, or do not strip it"),
         (_, false) => failure.hint("build with -g"),
     }
 }
@@ -85,8 +85,9 @@ mod tests {
         let with = |debug_info| RuntimeFacts { debug_info, ..RuntimeFacts::default() };
         check(&with(DebugInfo::Present), "full", "unknown");
         check(&with(DebugInfo::Split("/usr/lib/debug/x".into())), "full", "unknown");
+        check(&with(DebugInfo::Brought("/run/x".into())), "full", "unknown");
         check(&with(DebugInfo::Unknown), "unknown", "unknown");
-        let give = "less: give its folder with --symbols DIR";
+        let give = "less: give it or its folder with --symbols PATH";
         check(&with(DebugInfo::Elsewhere(None)), give, "unknown");
         check(&with(DebugInfo::Absent), "none: build with -g", "unknown");
         let optimised = |optimised, language| RuntimeFacts {

@@ -15,7 +15,7 @@ use gimli::{DwarfSections, EndianSlice, LineProgramHeader, LittleEndian, Unit};
 use object::{Object as _, ObjectSection as _, ReadCache};
 use pepo_process::{
     Process,
-    runtime::{Language, RuntimeFacts},
+    runtime::{DebugInfo, Language, RuntimeFacts},
 };
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 
@@ -38,14 +38,23 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 pub fn of(process: &Process, runtime: &RuntimeFacts) -> Vec<String> {
     let names = match runtime.language {
         Language::Python => scripts(process),
-        _ => process.open_exe().ok().and_then(|exe| compiled(exe).ok()).unwrap_or_default(),
+        _ => debug_file(process, runtime).and_then(|file| compiled(file).ok()).unwrap_or_default(),
     };
     names.into_iter().take(MOST).collect()
 }
 
+/// Where the debug information is.
+fn debug_file(process: &Process, runtime: &RuntimeFacts) -> Option<File> {
+    match &runtime.debug_info {
+        DebugInfo::Split(path) => process.open_in_root(path).ok(),
+        DebugInfo::Brought(path) => File::open(path).ok(),
+        _ => process.open_exe().ok(),
+    }
+}
+
 /// The file tables of all line programs.
-fn compiled(exe: File) -> io::Result<BTreeSet<String>> {
-    let cache = ReadCache::new(exe);
+fn compiled(file: File) -> io::Result<BTreeSet<String>> {
+    let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).map_err(io::Error::other)?;
     let size: u64 = elf
         .sections()

@@ -94,6 +94,8 @@ pub struct Tools {
     toolkits: Vec<PathBuf>,
     /// The folders of PATH.
     path: Vec<PathBuf>,
+    /// They are those of the target's image, where nothing is installed.
+    of_image: bool,
 }
 
 impl Tools {
@@ -105,13 +107,20 @@ impl Tools {
         Tools {
             toolkits: [set("PEPO_TOOLS"), user_toolkit()].into_iter().flatten().collect(),
             path: env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
+            of_image: false,
         }
+    }
+
+    /// The same in a helper container, which has what the target's image has.
+    #[must_use]
+    pub fn of_image(self) -> Tools {
+        Tools { of_image: true, ..self }
     }
 
     /// In these folders and nowhere else.
     #[must_use]
     pub fn in_folders(toolkits: Vec<PathBuf>, path: Vec<PathBuf>) -> Tools {
-        Tools { toolkits, path }
+        Tools { toolkits, path, of_image: false }
     }
 
     /// All folders that are searched for a debugger, in their order.
@@ -140,10 +149,22 @@ impl Tools {
             let debugger = entry(name).map_or(name, |entry| entry.name);
             let folders: Vec<_> =
                 self.searched(debugger).iter().map(|folder| folder.display().to_string()).collect();
-            Failure::new(Code::ToolMissing, format!("`{name}` is not installed"))
-                .because(format!("looked in {}", folders.join(", ")))
-                .try_command("install it", ["pepo", "tools", "install", debugger])
+            let failure = Failure::new(Code::ToolMissing, format!("`{name}` is not installed"))
+                .because(format!("looked in {}", folders.join(", ")));
+            self.remedy(failure, "install it", debugger)
         })
+    }
+
+    /// How a debugger is had that is missing or too old.
+    #[must_use]
+    pub fn remedy(&self, failure: Failure, words: &str, debugger: &str) -> Failure {
+        if !self.of_image {
+            return failure.try_command(words, ["pepo", "tools", "install", debugger]);
+        }
+        failure
+            .because("the helper container beside the target has only what the target's image has")
+            .hint(format!("put {debugger} into the image"))
+            .hint("run Pepo on the engine's machine with CAP_SYS_PTRACE, as root has it: then it uses what is installed there")
     }
 
     fn in_toolkits(&self, debugger: &str, program: &str) -> Option<Tool> {
@@ -241,6 +262,8 @@ fn ask(path: &Path) -> Option<Version> {
     let argument =
         if name.starts_with("dlv") || name.starts_with("lldb-server") { "version" } else { "--version" };
     let mut command = crate::guard::command(path);
+    // Without a home delve starts no telemetry, a process which would outlive us.
+    command.env_remove("HOME").env_remove("XDG_CONFIG_HOME");
     // Some say it on standard error.
     let (reader, writer) = std::io::pipe().ok()?;
     command

@@ -34,6 +34,26 @@ pub(crate) struct Reached {
     pub(crate) how: How,
 }
 
+impl Reached {
+    /// The agent's words with the target named as it is named here: in a helper `pid/7` is a number of the target's own.
+    pub(crate) fn told_here(&self, mut failure: Failure) -> Failure {
+        if self.how == How::InProcess {
+            return failure;
+        }
+        for hint in &mut failure.hints {
+            hint.command = std::mem::take(&mut hint.command)
+                .into_iter()
+                .flat_map(|word| match word.strip_prefix("pid/") {
+                    Some("1") => vec![self.name.clone()],
+                    Some(number) => vec![self.name.clone(), "--pid".to_owned(), number.to_owned()],
+                    None => vec![word],
+                })
+                .collect();
+        }
+        failure
+    }
+}
+
 /// The platforms that the arguments allow.
 pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need) -> Platforms {
     let local: Arc<dyn LocalAgent> = context.local.clone();
@@ -101,6 +121,10 @@ async fn selector(agent: &Agent, target: &Target, chosen: &Chosen) -> Result<Opt
 
 /// The failure with what `pepo check` has against the verb, when that tells more.
 pub(crate) async fn explained(failure: Failure, reached: &Reached, verb: &str) -> Failure {
+    reached.told_here(with_check(failure, reached, verb).await)
+}
+
+async fn with_check(failure: Failure, reached: &Reached, verb: &str) -> Failure {
     if !matches!(
         failure.code().exit(),
         Exit::Permission | Exit::Unsupported | Exit::Tool | Exit::Limit | Exit::Internal

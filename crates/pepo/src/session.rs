@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use clap::{Args, ValueEnum};
-use pepo_client::{Agent, Session};
+use pepo_client::{Agent, Session, SymbolPaths};
 use pepo_dap::console::Files;
 use pepo_platform::How;
 use pepo_wire::{
@@ -34,8 +34,8 @@ pub(crate) struct SessionArgs {
     /// Allow the debugger's own command language
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Folder with split debug files; may be repeated
-    #[arg(long, value_name = "DIR")]
+    /// Debug files, or programs before they were stripped, on this side: a folder or a file; may be repeated
+    #[arg(long, value_name = "PATH")]
     pub(crate) symbols: Vec<PathBuf>,
     /// Stop the target as soon as the debugger is there
     #[arg(long)]
@@ -61,8 +61,16 @@ pub(crate) async fn open(
     arguments: &SessionArgs,
 ) -> Result<Session, Failure> {
     let health = reached.located.health_pause_budget();
-    let request = request(context, reached, arguments, health)?;
-    let mut session = match reached.agent.session(request).await {
+    // An agent in this process reads the very same files.
+    let symbols = SymbolPaths::new(&arguments.symbols, reached.how == How::InProcess)?;
+    let request = request(context, reached, arguments, &symbols, health);
+    let opening = async {
+        match arguments.symbols.is_empty() {
+            true => reached.agent.session(request).await,
+            false => reached.agent.session_with(request, symbols).await,
+        }
+    };
+    let mut session = match opening.await {
         Ok(session) => session,
         Err(failure) => return Err(reach::explained(hinted(failure, &reached.name), reached, "attach").await),
     };
@@ -76,12 +84,14 @@ fn request(
     context: &Context,
     reached: &Reached,
     arguments: &SessionArgs,
+    symbols: &SymbolPaths,
     health: Option<Duration>,
-) -> Result<OpenSession, Failure> {
+) -> OpenSession {
     let mut rights = vec![Right::Stop.into(), Right::Modify.into()];
     rights.extend(arguments.raw.then_some(i32::from(Right::Raw)));
     let budget = arguments.pause_budget.or(health);
-    Ok(OpenSession {
+    let folders = symbols.folders().filter(|_| reached.how == How::InProcess);
+    OpenSession {
         target: Some(reached.target.clone()),
         debugger: arguments.debugger.clone().unwrap_or_default(),
         grant: Some(Grant {
@@ -96,28 +106,10 @@ fn request(
             Some(OnOff::Off) => Guard::Off,
         }
         .into(),
-        symbol_folders: symbol_folders(&arguments.symbols, &reached.how)?,
+        symbol_folders: folders.map(|folder| folder.display().to_string()).collect(),
         stop_on_entry: arguments.stop_on_entry,
-    })
-}
-
-/// The folders as the agent finds them: it must stand on this machine.
-fn symbol_folders(folders: &[PathBuf], how: &How) -> Result<Vec<String>, Failure> {
-    if !folders.is_empty() && *how != How::InProcess {
-        return Err(Failure::new(Code::NotReachable, "the debugger beside the target cannot read --symbols")
-            .because(format!("it runs in a {how}"))
-            .hint("run Pepo as root on the engine's machine, then it works without a helper"));
+        offers_symbols: false,
     }
-    let absolute = |folder: &PathBuf| match folder.canonicalize() {
-        Ok(path) if path.is_dir() => Ok(path.to_string_lossy().into_owned()),
-        Ok(_) => Err(not_a_folder(folder, "it is a file")),
-        Err(error) => Err(not_a_folder(folder, &error.to_string())),
-    };
-    folders.iter().map(absolute).collect()
-}
-
-fn not_a_folder(folder: &std::path::Path, why: &str) -> Failure {
-    Failure::new(Code::Usage, format!("{} cannot be used for --symbols", folder.display())).because(why)
 }
 
 /// Linux allows one tracer: how to get rid of it.

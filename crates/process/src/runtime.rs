@@ -79,6 +79,8 @@ pub enum DebugInfo {
     Present,
     /// In a file of its own, found in the target's root at this path.
     Split(PathBuf),
+    /// In a file of its own, which the user's side brought to this path beside the target.
+    Brought(PathBuf),
     /// In a file of its own, of this name or for the build id, which is not in the target's root.
     Elsewhere(Option<String>),
     /// The executable has been stripped of it, or never had any.
@@ -92,7 +94,7 @@ impl DebugInfo {
     /// Can a debugger find it without help?
     #[must_use]
     pub fn is_there(&self) -> bool {
-        matches!(self, DebugInfo::Present | DebugInfo::Split(_))
+        matches!(self, DebugInfo::Present | DebugInfo::Split(_) | DebugInfo::Brought(_))
     }
 }
 
@@ -142,7 +144,7 @@ pub fn detect(process: &Process) -> RuntimeFacts {
     }
     if let Some(exe) = facts.exe.clone() {
         facts.debug_info = exe.debug_info(process, &facts.executable);
-        facts.optimised = exe.optimised(process);
+        facts.optimised = exe.optimised(process, &facts.debug_info);
     }
     facts
 }

@@ -158,6 +158,32 @@ impl Image {
         )
     }
 
+    /// gdb and its stub as `cargo xtask setup` brings them, and a shell: gdb is started by a script. `None` where they are not
+    /// there.
+    pub fn gdb(self) -> Option<Image> {
+        const SKIPPED_OF_GDB: [&str; 3] = ["perl-base", "gconv", "sasl2"];
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let tools =
+            std::env::var_os("PEPO_TOOLS").map_or_else(|| home.join(".cache/pepo/tools"), PathBuf::from);
+        let script = tools.join("gdb/bin/gdb");
+        let text = fs::read_to_string(&script).ok()?;
+        let root = PathBuf::from(text.lines().find_map(|line| line.strip_prefix("R="))?);
+        let stub = tools.join("gdb/bin/gdbserver").canonicalize().ok()?;
+        let image = self
+            .with_shell()
+            .put("/usr/local/bin/gdb", Entry::File(script))
+            .file(&stub, "/usr/local/bin/gdbserver");
+        let skipped = [&SKIPPED[..], &SKIPPED_OF_GDB[..]].concat();
+        let mut files = Vec::new();
+        for folder in ["usr/lib", "usr/lib64", "usr/share/gdb"] {
+            let folder = root.join(folder);
+            collect(&folder, &folder.display().to_string(), &skipped, &mut files);
+        }
+        let gdb = root.join("usr/bin/gdb");
+        files.push((gdb.clone(), gdb.display().to_string()));
+        Some(files.into_iter().fold(image, |image, (path, inside)| image.put(&inside, Entry::File(path))))
+    }
+
     /// What the container runs.
     pub fn command(mut self, words: &[&str]) -> Image {
         self.command = words.iter().map(|word| (*word).to_owned()).collect();

@@ -132,7 +132,7 @@ codes! {
 
     /// The process has no debug information.
     ///
-    /// Build with it (`-g`; Go: without `-ldflags=-w`), or give the split debug file's folder with `--symbols DIR`.
+    /// Build with it (`-g`; Go: without `-ldflags=-w`), or give its debug file, or the program before it was stripped, with `--symbols PATH`.
     NoDebugInfo = 112, Unsupported;
     /// No debugger of Pepo's fits this runtime.
     ///

@@ -59,7 +59,7 @@ arguments! {
     source_map ("sourceMap", "object of text"): BTreeMap<String, String>;
     /// The folder whose files are matched with the target's; without it the folder in which `pepo` runs.
     cwd ("cwd", "text"): Option<String>;
-    /// Folders with split debug files.
+    /// Debug files, or programs before they were stripped: folders or files on the editor's side.
     symbols ("symbols", "list of text"): Vec<String>;
     /// Stand still once attached.
     stop_on_entry ("stopOnEntry", "yes or no"): bool;

@@ -81,6 +81,7 @@ impl Connection {
     pub(crate) async fn run(mut self) {
         // `Gone` ends it as the end of the stream does: everything was let go on the way.
         let _ = self.serve().await;
+        self.queue.finish().await;
     }
 
     async fn serve(&mut self) -> Result<(), Gone> {

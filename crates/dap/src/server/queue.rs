@@ -1,11 +1,12 @@
 //! The way out to an editor: bounded in messages and in bytes, so that one which stops reading costs no memory.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pepo_wire::dap::{Message, encode_frame};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 const MESSAGES: usize = 256;
 /// The most bytes under way, in KiB.
 const KIB: u32 = 32 << 10;
+
+/// How long the last words may take to be written.
+const LAST: Duration = Duration::from_secs(1);
 
 /// The editor is gone, or this side is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,7 @@ pub(crate) struct Queue {
     room: Arc<Semaphore>,
     stop: CancellationToken,
     seq: i64,
+    writing: JoinHandle<()>,
 }
 
 impl Queue {
@@ -33,7 +38,7 @@ impl Queue {
         stop: CancellationToken,
     ) -> Queue {
         let (frames, mut queued) = mpsc::channel::<(Vec<u8>, OwnedSemaphorePermit)>(MESSAGES);
-        tokio::spawn(async move {
+        let writing = tokio::spawn(async move {
             while let Some((frame, _room)) = queued.recv().await {
                 let written = async {
                     writer.write_all(&frame).await?;
@@ -46,7 +51,7 @@ impl Queue {
             // The other end is told; if it went first, nobody minds.
             let _ = writer.shutdown().await;
         });
-        Queue { frames, room: Arc::new(Semaphore::new(KIB as usize)), stop, seq: 0 }
+        Queue { frames, room: Arc::new(Semaphore::new(KIB as usize)), stop, seq: 0, writing }
     }
 
     /// Sends a message under the next number, which it returns. Waits while the editor does not read.
@@ -68,13 +73,33 @@ impl Queue {
     /// As [`Queue::send`], for the last words on the way out, when the stop has come already: waits a moment at most.
     pub(crate) async fn send_last(&mut self, message: Message) {
         self.stop = CancellationToken::new();
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), self.send(message)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.send(message)).await;
+    }
+
+    /// Waits until all that was sent is written: after the last words the process may end at once. An editor that does not read
+    /// loses them.
+    pub(crate) async fn finish(self) {
+        drop(self.frames);
+        let _ = tokio::time::timeout(LAST, self.writing).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_sent_is_written_when_it_is_finished() {
+        use tokio::io::AsyncReadExt as _;
+        let (mut editor, here) = tokio::io::duplex(4096);
+        let mut queue = Queue::new(here, CancellationToken::new());
+        queue.send(Message::event(0, "terminated", serde_json::Value::Null)).await.unwrap();
+        queue.finish().await;
+        let mut said = String::new();
+        // Nothing runs any more that could still write it.
+        tokio::time::timeout(Duration::ZERO, editor.read_to_string(&mut said)).await.unwrap().unwrap();
+        assert!(said.contains("terminated"), "{said:?}");
+    }
 
     #[tokio::test]
     async fn an_editor_that_does_not_read_holds_the_sender_not_the_memory() {

@@ -4,14 +4,16 @@
 //! port of 127.0.0.1, once at once and then each second: its first call is held until the stand-in in its PATH
 //! ([`crate::guard::door`]), which is what it finds, listens. Its own backend owns ptrace: there the text guard watches.
 
-use std::{path::Path, time::Duration};
+use std::{fs, io, time::Duration};
 
 use async_trait::async_trait;
 use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 use serde_json::json;
 
-use super::{Dap, Launch, fits_sight, home, launch, listen, program, protection, relay};
+use super::{
+    Dap, Launch, debug_folders, fits_sight, home, launch, listen, program, protection, relay, target_files,
+};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::{
@@ -49,7 +51,8 @@ impl Debugger for Delve {
             return Fit::No(Failure::new(Code::RuntimeUnsupported, "delve debugs Go programs only"));
         }
         let checked = program("dlv", tools).and_then(|tool| {
-            let mut warnings = fits_go(&tool, runtime.version.as_deref())?;
+            let too_old = |failure| tools.remedy(failure, "install a newer one", FACTS.name);
+            let mut warnings = fits_go(&tool, runtime.version.as_deref()).map_err(too_old)?;
             warnings.extend(fits_sight(runtime)?);
             Ok(warnings)
         });
@@ -63,6 +66,9 @@ impl Debugger for Delve {
         let tool = program("dlv", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let dap = request.run_dir.join("dap.sock");
+        configure(request, stub.is_some()).map_err(|error| {
+            Failure::new(Code::Internal, "delve's configuration could not be written").because_of(&error)
+        })?;
         let mut env = Vec::new();
         let mut needs = Needs { sockets: vec![dap.clone()], ..Needs::default() };
         let mut files = vec![dap.clone()];
@@ -87,7 +93,6 @@ impl Debugger for Delve {
             None => Protect::Off,
         };
         let backend = if guard == GuardKind::Relay { "lldb" } else { "native" };
-        no_telemetry(request.run_dir);
         let version = tool.version_text();
         let args = vec![
             "dap".to_owned(),
@@ -104,7 +109,6 @@ impl Debugger for Delve {
                 "processId": request.process.pid().get(),
                 "backend": backend,
                 "stopOnEntry": false,
-                "debugInfoDirectories": request.symbol_folders,
             }),
             initialize_arguments: json!({"adapterID": "go"}),
             guard,
@@ -117,13 +121,18 @@ impl Debugger for Delve {
     }
 }
 
-/// A program built of Go's tools counts its own use, and starts itself once more for that.
-fn no_telemetry(run_dir: &Path) {
-    let folder = home(run_dir).join("go/telemetry");
-    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("mode"), "off"));
-    if let Err(error) = written {
-        tracing::debug!(%error, "delve's telemetry stays on");
-    }
+/// Where debug files are can be told to delve by its configuration alone. And Go's telemetry is off: the process that delve would
+/// start for it outlives everyone, and in the target's PID namespace it would become the target's child.
+fn configure(request: &AttachRequest<'_>, relayed: bool) -> io::Result<()> {
+    let write = |file: &str, text: &str| {
+        let file = home(request.run_dir).join(file);
+        fs::create_dir_all(file.parent().unwrap_or(request.run_dir))?;
+        fs::write(file, text)
+    };
+    let (_, root) = target_files(request, relayed);
+    // A YAML list may be written as JSON.
+    write("dlv/config.yml", &json!({"debug-info-directories": debug_folders(request, &root)}).to_string())?;
+    write("go/telemetry/mode", "off")
 }
 
 /// delve 1.N reads what Go up to 1.N writes; of a newer Go it silently shows no variables. Of one more than two versions older
@@ -140,8 +149,7 @@ fn fits_go(tool: &Tool, go: Option<&str>) -> Result<Vec<Failure>, Failure> {
             "it would silently show no variables; version {}.{} or newer is needed",
             go.part(0),
             go.part(1)
-        ))
-        .try_command("install a newer one", ["pepo", "tools", "install", "delve"]));
+        )));
     }
     if go.part(1) + 2 < delve.part(1) {
         return Ok(vec![

@@ -11,7 +11,7 @@ use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::Failure;
 use serde_json::{Value, json};
 
-use super::{Dap, Launch, fits_native, launch, program, protection, relay, target_files};
+use super::{Dap, Launch, debug_folders, fits_native, launch, program, protection, relay, target_files};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::control::{Needs, Protect, StubKind},
@@ -93,7 +93,7 @@ impl Debugger for Gdb {
 /// Through a stub gdb could set no breakpoint while the target runs, but for the protocol's non-stop mode. It must not step
 /// copies of instructions at another place: a thread that is let go there would run into what is not its own text.
 fn arguments(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
-    let mut settings = vec![
+    let settings = vec![
         "set debuginfod enabled off".to_owned(),
         "set auto-load off".to_owned(),
         "set confirm off".to_owned(),
@@ -101,12 +101,8 @@ fn arguments(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
         "maint set target-non-stop on".to_owned(),
         "set displaced-stepping off".to_owned(),
         format!("set sysroot {root}"),
+        format!("set debug-file-directory {}", debug_folders(request, root).join(":")),
     ];
-    if !request.symbol_folders.is_empty() {
-        let folders: Vec<_> =
-            request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
-        settings.push(format!("set debug-file-directory {}:{root}/usr/lib/debug", folders.join(":")));
-    }
     let settings = settings.into_iter().flat_map(|setting| ["-iex".to_owned(), setting]);
     ["-nx", "-q", "-i=dap"].map(str::to_owned).into_iter().chain(settings).collect()
 }

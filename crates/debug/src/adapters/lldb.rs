@@ -11,7 +11,7 @@ use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::Failure;
 use serde_json::json;
 
-use super::{Dap, Launch, fits_native, launch, program, protection, relay, target_files};
+use super::{Dap, Launch, debug_folders, fits_native, launch, program, protection, relay, target_files};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
     guard::{
@@ -124,17 +124,12 @@ fn own_stub(adapter: &Tool, tools: &Tools) -> Option<PathBuf> {
 
 /// Settings before the target is made: nobody's start files, nothing from the network, libraries of the target's own root.
 fn settings(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
-    let mut settings = vec![
+    vec![
         "settings set symbols.enable-external-lookup false".to_owned(),
         "settings set target.load-cwd-lldbinit false".to_owned(),
         format!("settings set target.exec-search-paths {}", library_folders(root).join(" ")),
-    ];
-    if !request.symbol_folders.is_empty() {
-        let folders: Vec<_> =
-            request.symbol_folders.iter().map(|folder| folder.display().to_string()).collect();
-        settings.push(format!("settings set target.debug-file-search-paths {}", folders.join(" ")));
-    }
-    settings
+        format!("settings set target.debug-file-search-paths {}", debug_folders(request, root).join(" ")),
+    ]
 }
 
 /// Where a target's libraries usually are, as this side sees them.

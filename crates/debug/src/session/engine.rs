@@ -6,7 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -52,6 +55,22 @@ const ADAPTER_BACKLOG: usize = 1024;
 /// Asks a running engine to let go.
 pub type Release = Arc<Notify>;
 
+/// How long a session's target stood still so far, for whoever looks from outside.
+#[derive(Clone, Debug, Default)]
+pub struct StoodStill(Arc<AtomicU64>);
+
+impl StoodStill {
+    /// In all, in milliseconds.
+    #[must_use]
+    pub fn millis(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn is(&self, duration: Duration) {
+        self.0.store(millis(duration), Ordering::Relaxed);
+    }
+}
+
 /// A session's engine, ready to run.
 pub struct Engine {
     pub(super) process: Process,
@@ -62,6 +81,7 @@ pub struct Engine {
     pub(super) rights: Rights,
     pub(super) lease: Duration,
     pub(super) clock: StillClock,
+    pub(super) still: StoodStill,
 }
 
 /// Why a session ends.
@@ -83,6 +103,12 @@ impl End {
 }
 
 impl Engine {
+    /// How long the target stood still, also while the engine runs.
+    #[must_use]
+    pub fn stood_still(&self) -> StoodStill {
+        self.still.clone()
+    }
+
     /// Runs until the session ends; the last event sent is [`Event::Closed`], which is also returned.
     pub async fn run(
         self,
@@ -100,6 +126,7 @@ impl Engine {
             attach_arguments: self.attach_arguments,
             lease: self.lease,
             clock: self.clock,
+            still: self.still,
             to_adapter,
             backlog: VecDeque::new(),
             armed: Armed::default(),
@@ -170,6 +197,7 @@ struct State {
     attach_arguments: Value,
     lease: Duration,
     clock: StillClock,
+    still: StoodStill,
     to_adapter: mpsc::Sender<Vec<u8>>,
     /// Events the client has not taken yet.
     backlog: VecDeque<Event>,
@@ -238,7 +266,7 @@ impl State {
                 }
             },
             Request::Close(_) => Some(End::because("detached")),
-            Request::Heartbeat(_) | Request::Open(_) => None,
+            Request::Heartbeat(_) | Request::Open(_) | Request::Symbols(_) => None,
         }
     }
 
@@ -318,6 +346,7 @@ impl State {
         }
         let standing = self.standing();
         self.clock.sample(now, standing);
+        self.still.is(self.clock.total());
         self.report(now, standing);
         match self.resume_by {
             Some(_) if !standing => {

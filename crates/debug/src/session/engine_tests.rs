@@ -82,6 +82,7 @@ impl Stage {
             rights: Rights { stop: true, modify: true, raw: false },
             lease,
             clock: StillClock::new(budget.map(|limit| PauseBudget { limit }), Instant::now(), Duration::ZERO),
+            still: super::engine::StoodStill::default(),
         };
         let running = tokio::spawn(engine.run(requests, events_in, Arc::clone(&release)));
         Stage { adapter, decoder: FrameDecoder::default(), client, events, release, let_go, running }

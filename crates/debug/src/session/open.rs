@@ -1,4 +1,5 @@
-//! From a target's name to a debugger in place: find, judge, choose, attach. Nothing is touched before all of it is known.
+//! From a target's name to a debugger in place: find, ask for debug files, judge, choose, attach. Nothing is touched before all
+//! of it is known.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,16 +9,17 @@ use std::{
 use pepo_process::{Process, find, headroom::Headroom, list, permits, runtime, runtime::RuntimeFacts};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
-    agent::{Guard, OpenSession, Opened},
+    agent::{Guard, OpenSession, Opened, SymbolsWanted},
 };
 
 use super::{
     clock::{PauseBudget, StillClock},
-    engine::Engine,
+    engine::{Engine, StoodStill},
     policy::Rights,
+    symbols::{self, Symbols},
 };
 use crate::{
-    debugger::{AttachRequest, Attached, Debugger, GuardChoice, Stands, choose},
+    debugger::{AttachRequest, Attached, Debugger, GuardChoice, Stands, choose, reads_debug_info},
     sources,
     tools::Tools,
 };
@@ -36,64 +38,102 @@ pub struct OpenEnv {
     pub self_exe: PathBuf,
 }
 
-/// Puts a debugger on a target. `folder` is the session's private folder.
-///
-/// Once begun it must not be cancelled: run it as a task of its own.
+/// A process that may be debugged; nothing is touched yet.
+#[derive(Debug)]
+pub struct Found {
+    request: OpenSession,
+    rights: Rights,
+    process: Process,
+    facts: RuntimeFacts,
+    /// What to ask the client for before [`Found::attach`]; nothing, unless it offered to bring debug files.
+    pub symbols: Symbols,
+}
+
+/// Finds the process and asks whether it may be stopped at all. `folder` is the session's private folder.
 ///
 /// # Errors
-/// The failure that a user is told; nothing was left behind.
-pub async fn open(
-    request: OpenSession,
-    env: &OpenEnv,
-    session: &str,
-    folder: &Path,
-) -> Result<(Opened, Engine), Failure> {
-    let grant = request.grant.clone().unwrap_or_default();
-    let rights = Rights::of(&grant.rights);
+/// The failure that a user is told.
+pub async fn find(request: OpenSession, folder: &Path) -> Result<Found, Failure> {
+    let rights = Rights::of(&request.grant.clone().unwrap_or_default().rights);
     if !rights.stop {
         return Err(Failure::new(Code::NotGranted, "a debugger needs the right `stop`"));
     }
     let target =
         request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
-    let found = tokio::task::spawn_blocking(move || examine(&target)).await;
-    let (process, facts, sources) = found.map_err(|error| {
-        Failure::new(Code::Internal, "the process could not be examined").because_of(&error)
-    })??;
-    let (debugger, mut warnings) = choose(&request.debugger, &facts, &env.tools)?;
-    headroom(debugger, &process)?;
-    let folders: Vec<PathBuf> = request.symbol_folders.iter().map(PathBuf::from).collect();
-    let attached = debugger
-        .attach(&AttachRequest {
-            process: &process,
-            runtime: &facts,
-            tools: &env.tools,
-            guard: guard(request.guard()),
-            raw: rights.raw,
-            symbol_folders: &folders,
-            run_dir: folder,
-            self_exe: &env.self_exe,
+    let (asked, offered) = (request.debugger.clone(), request.offers_symbols);
+    let (process, facts, wanted) = examining(move || {
+        let process = find::resolve(&target)?;
+        if let Some(denial) = permits::judge_stop(&process).denial() {
+            return Err(denial.failure());
+        }
+        let facts = runtime::detect(&process);
+        let asks = offered && reads_debug_info(&asked, &facts);
+        let wanted = if asks { symbols::wanted(&process, &facts) } else { SymbolsWanted::default() };
+        Ok((process, facts, wanted))
+    })
+    .await?;
+    let symbols = Symbols::new(folder, process.pid(), wanted);
+    Ok(Found { request, rights, process, facts, symbols })
+}
+
+impl Found {
+    /// Judges, chooses, and puts the debugger in place. `folder` is the session's private folder.
+    ///
+    /// Once begun it must not be cancelled: run it as a task of its own.
+    ///
+    /// # Errors
+    /// The failure that a user is told; nothing was left behind.
+    pub async fn attach(
+        self,
+        env: &OpenEnv,
+        session: &str,
+        folder: &Path,
+    ) -> Result<(Opened, Engine), Failure> {
+        let Found { request, rights, process, mut facts, symbols } = self;
+        let grant = request.grant.clone().unwrap_or_default();
+        let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
+        let (debugger, mut warnings) = chosen?;
+        headroom(debugger, &process)?;
+        let (process, facts, sources) = examining(move || {
+            let sources = sources::of(&process, &facts);
+            Ok((process, facts, sources))
         })
         .await?;
-    warnings.extend_from_slice(&attached.warnings);
-    let (budget, source) = budget(grant.pause_budget_millis);
-    let lease = lease(grant.lease_seconds);
-    let opened = Opened {
-        session: session.to_owned(),
-        debugger: debugger.facts().name.to_owned(),
-        debugger_version: attached.version.clone(),
-        process: list::describe(&process).ok(),
-        attach_arguments: attached.attach_arguments.to_string(),
-        initialize_arguments: attached.initialize_arguments.to_string(),
-        guard: attached.guard.name().to_owned(),
-        pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
-        budget_source: source.to_owned(),
-        sources,
-        lease_seconds: lease.as_secs() as u32,
-        stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
-        warnings,
-        quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
-    };
-    Ok((opened, engine(process, debugger, attached, rights, lease, budget)))
+        let brought = symbols.folder().into_iter();
+        let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();
+        let attached = debugger
+            .attach(&AttachRequest {
+                process: &process,
+                runtime: &facts,
+                tools: &env.tools,
+                guard: guard(request.guard()),
+                raw: rights.raw,
+                symbol_folders: &folders,
+                run_dir: folder,
+                self_exe: &env.self_exe,
+            })
+            .await?;
+        warnings.extend_from_slice(&attached.warnings);
+        let (budget, source) = budget(grant.pause_budget_millis);
+        let lease = lease(grant.lease_seconds);
+        let opened = Opened {
+            session: session.to_owned(),
+            debugger: debugger.facts().name.to_owned(),
+            debugger_version: attached.version.clone(),
+            process: list::describe(&process).ok(),
+            attach_arguments: attached.attach_arguments.to_string(),
+            initialize_arguments: attached.initialize_arguments.to_string(),
+            guard: attached.guard.name().to_owned(),
+            pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
+            budget_source: source.to_owned(),
+            sources,
+            lease_seconds: lease.as_secs() as u32,
+            stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
+            warnings,
+            quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
+        };
+        Ok((opened, engine(process, debugger, attached, rights, lease, budget)))
+    }
 }
 
 fn engine(
@@ -113,18 +153,32 @@ fn engine(
         rights,
         lease,
         clock: StillClock::new(budget, Instant::now(), attached.stood_still),
+        still: StoodStill::default(),
     }
 }
 
-/// Finds the process, and asks whether it may be stopped at all.
-fn examine(target: &pepo_wire::agent::Target) -> Result<(Process, RuntimeFacts, Vec<String>), Failure> {
-    let process = find::resolve(target)?;
-    if let Some(denial) = permits::judge_stop(&process).denial() {
-        return Err(denial.failure());
-    }
-    let facts = runtime::detect(&process);
-    let sources = sources::of(&process, &facts);
-    Ok((process, facts, sources))
+/// Reads `/proc` and files away from the threads that carry messages.
+async fn examining<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Failure::new(Code::Internal, "the process could not be examined").because_of(&error)
+    })?
+}
+
+/// The debugger, judged with the debug files that came.
+fn choose_with(
+    symbols: &Symbols,
+    facts: &mut RuntimeFacts,
+    asked: &str,
+    tools: &Tools,
+) -> Result<(&'static dyn Debugger, Vec<Failure>), Failure> {
+    symbols.complete(facts);
+    let explain = |failure: Failure| {
+        if facts.debug_info.is_there() { failure } else { symbols.explain(failure) }
+    };
+    let (debugger, warnings) = choose(asked, facts, tools).map_err(explain)?;
+    Ok((debugger, warnings.into_iter().map(explain).collect()))
 }
 
 /// A debugger that does not fit into the memory left where it would run could get the target killed: in the agent's own

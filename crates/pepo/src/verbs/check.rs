@@ -1,7 +1,9 @@
 //! `pepo check`: for each verb, will it work; and if not, the one thing that is missing and the smallest change that grants it.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use pepo_platform::Need;
+use pepo_platform::{How, Need};
 use pepo_wire::{
     Failure,
     agent::{CheckRequest, CheckResponse, Finding, Level},
@@ -29,6 +31,9 @@ Examples:
 
 The exit status is 1 when the answer for a verb that was asked for is no.";
 
+/// The verbs that are judged.
+const VERBS: [&str; 3] = ["stack", "attach", "dap"];
+
 /// Arguments of `pepo check`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -40,7 +45,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     process: ProcessArgs,
     /// Only these verbs
-    #[arg(long = "for", value_name = "VERB", value_delimiter = ',', value_parser = ["stack", "attach", "dap"])]
+    #[arg(long = "for", value_name = "VERB", value_delimiter = ',', value_parser = VERBS)]
     verbs: Vec<String>,
     /// Judge this debugger, not the one that would be chosen
     #[arg(long, value_name = "NAME")]
@@ -61,7 +66,7 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
         let reached = judge(arguments, context, &chosen).await?;
         let answer = reached.agent.check(request(Some(reached.target.clone()))).await?;
-        (Some(reached.name), answer)
+        (Some(reached.name.clone()), told_here(answer, &reached))
     };
     show(name.as_deref(), &answer, context)?;
     let no = answer.findings.iter().any(|finding| finding.level() == Level::No);
@@ -76,6 +81,25 @@ async fn judge(arguments: &Check, context: &Context, chosen: &Chosen) -> Result<
         Some(reached) => Ok(reached),
         None => reach::reach(context, chosen, Need::Look).await,
     }
+}
+
+/// With the way to the agent, where it is not this process, and the target named as it is named here.
+fn told_here(mut answer: CheckResponse, reached: &Reached) -> CheckResponse {
+    for finding in &mut answer.findings {
+        finding.failure = finding.failure.take().map(|failure| reached.told_here(failure));
+    }
+    if let How::Helper { .. } = &reached.how {
+        let verbs: BTreeSet<&String> = answer.findings.iter().flat_map(|finding| &finding.verbs).collect();
+        let way = Finding {
+            level: Level::Ok.into(),
+            verbs: VERBS.iter().map(|verb| (*verb).to_owned()).filter(|verb| verbs.contains(verb)).collect(),
+            rule: "reach".to_owned(),
+            what: "by a helper container, made from the target's image for the time and removed".to_owned(),
+            failure: None,
+        };
+        answer.findings.insert(0, way);
+    }
+    answer
 }
 
 fn show(name: Option<&str>, answer: &CheckResponse, context: &Context) -> Outcome {

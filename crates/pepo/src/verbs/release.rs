@@ -40,7 +40,11 @@ pub(crate) async fn run(arguments: &Release, context: &Context) -> Outcome {
     } else {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
         let reached = reach::reach(context, &chosen, Need::Stop).await?;
-        reached.agent.release(Some(reached.target.clone())).await?
+        let mut released = reached.agent.release(Some(reached.target.clone())).await?;
+        for one in &mut released {
+            one.failure = one.failure.take().map(|failure| reached.told_here(failure));
+        }
+        released
     };
     show(&released, context)?;
     match released.iter().filter_map(|one| one.failure.as_ref()).next() {

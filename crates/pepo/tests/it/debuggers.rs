@@ -1,15 +1,14 @@
 //! Sessions on processes of this machine, with real debuggers.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Stdio},
-};
+use std::process::Stdio;
 
-use pepo_testkit::{Fixture, Life, Running, Variant, clean::Snapshot, fixtures, spawn, wait};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use pepo_testkit::{Fixture, Life, Running, Symbols, Variant, clean::Snapshot, fixtures, spawn, wait};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{
+    editor,
+    held::Held,
     session::{self, LIMIT, changes_a_variable},
     support::Surroundings,
     terminal::Terminal,
@@ -27,8 +26,65 @@ fn a_script_changes_a_variable_in_every_language() {
     for fixture in session::fixtures() {
         let (running, name) = target(&fixture);
         let before = Snapshot::take(running.pid());
-        changes_a_variable(&surroundings, &name, &fixture, &running, &before);
+        changes_a_variable(&surroundings, &[&name], &fixture, &running, &before);
     }
+}
+
+#[test]
+fn an_editor_changes_a_variable_in_every_language() {
+    let surroundings = Surroundings::new();
+    for fixture in session::fixtures() {
+        let (running, name) = target(&fixture);
+        let before = Snapshot::take(running.pid());
+        editor::changes_a_variable(&surroundings, json!({"target": name}), &fixture, &running, &before);
+    }
+}
+
+#[test]
+fn debug_files_of_the_user_serve_programs_without_any() {
+    let surroundings = Surroundings::new();
+    let split = Variant::debug().symbols(Symbols::Split);
+    let (c, rust, go) = (fixtures::c(split), fixtures::rust(split), fixtures::go(split));
+    let file = |fixture: &Fixture| fixture.debug_file.clone().unwrap();
+    let folder = |fixture: &Fixture| file(fixture).parent().unwrap().to_owned();
+    // Before it was stripped.
+    let whole = fixtures::go(Variant::debug()).path;
+    for (fixture, debugger, symbols) in
+        [(&c, "lldb", file(&c)), (&c, "gdb", folder(&c)), (&go, "delve", folder(&go)), (&go, "delve", whole)]
+    {
+        let (running, name) = target(fixture);
+        let before = Snapshot::take(running.pid());
+        let symbols = symbols.to_str().unwrap();
+        let line = [name.as_str(), "--debugger", debugger, "--symbols", symbols];
+        changes_a_variable(&surroundings, &line, fixture, &running, &before);
+    }
+    // Rust's compiler has put the answer into the code.
+    let (running, name) = target(&rust);
+    let (symbols, place) = (folder(&rust), format!("break {}:{}", rust.source_name(), rust.line("BREAK")));
+    let line = ["attach", &name, "--symbols", symbols.to_str().unwrap(), "-ex", &place, "-ex", "continue"];
+    let run = surroundings.run(&[&line[..], &["-ex", "print counter", "-ex", "bt"]].concat()).ok();
+    assert!(run.stdout.contains("counter = ") && run.stdout.contains("looper::main"), "{}", run.stdout);
+    running.assert_goes_on();
+}
+
+#[test]
+fn debug_files_of_another_program_are_told_apart() {
+    let surroundings = Surroundings::new();
+    let stripped = fixtures::c(Variant::debug().symbols(Symbols::Stripped));
+    let (running, name) = target(&stripped);
+    let other = fixtures::rust(Variant::debug().symbols(Symbols::Split)).debug_file.unwrap();
+    let other = other.to_str().unwrap();
+    let run = surroundings.run(&["attach", &name, "--symbols", other, "-ex", "bt"]).fails(6);
+    assert!(
+        run.stderr.starts_with("error[P0112]") && run.stderr.contains("has the build id"),
+        "{}",
+        run.stderr
+    );
+    let own = stripped.path.to_str().unwrap();
+    let run = surroundings.run(&["attach", &name, "--symbols", own, "-ex", "bt"]).fails(6);
+    assert!(run.stderr.contains("has no debug information either"), "{}", run.stderr);
+    surroundings.run(&["attach", &name, "--symbols", "/no/such/folder", "-ex", "bt"]).fails(2);
+    running.assert_goes_on();
 }
 
 #[test]
@@ -55,70 +111,6 @@ fn a_script_is_told_in_words_and_its_failure_once() {
     running.assert_goes_on();
 }
 
-/// A session held open by a command of its own, whose stdin stays open.
-struct Held {
-    child: Child,
-    said: BufReader<std::process::ChildStdout>,
-}
-
-impl Held {
-    /// Attaches and waits for the first stop.
-    fn open(surroundings: &Surroundings, name: &str, fixture: &Fixture) -> Held {
-        let mut command = surroundings.command(&["attach", name, "--output", "json"]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let mut held = Held { child, said };
-        held.waits_for("attached");
-        held.types(&format!("break {}:{}\n", fixture.source_name(), fixture.line("BREAK")));
-        held.types("continue\n");
-        held.waits_for("stopped");
-        held
-    }
-
-    fn types(&mut self, text: &str) {
-        use std::io::Write as _;
-        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// The next saying of this kind.
-    #[track_caller]
-    fn waits_for(&mut self, kind: &str) -> Value {
-        let mut all = String::new();
-        loop {
-            let mut line = String::new();
-            if self.said.read_line(&mut line).unwrap() == 0 {
-                let mut errors = String::new();
-                self.child.stderr.as_mut().unwrap().read_to_string(&mut errors).unwrap();
-                panic!("no {kind} before the end, but:\n{all}{errors}");
-            }
-            all += &line;
-            let value: Value = serde_json::from_str(&line).unwrap();
-            if value["kind"] == kind {
-                return value;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    #[track_caller]
-    fn status(&mut self) -> Option<i32> {
-        let ended = wait::try_until(LIMIT, || self.child.try_wait().unwrap().ok_or(()));
-        ended.expect("the command ends").code()
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn signals_and_a_closed_stdin_let_the_target_go() {
     let surroundings = Surroundings::new();
@@ -126,10 +118,10 @@ fn signals_and_a_closed_stdin_let_the_target_go() {
         for way in [Some(Signal::TERM), Some(Signal::HUP), None] {
             let (running, name) = target(&fixture);
             let before = Snapshot::take(running.pid());
-            let mut held = Held::open(&surroundings, &name, &fixture);
+            let mut held = Held::open(&surroundings, &["attach", &name], &fixture);
             match way {
                 Some(signal) => held.signal(signal),
-                None => drop(held.child.stdin.take()),
+                None => held.hangs_up(),
             }
             let closed = held.waits_for("closed");
             assert_eq!(closed["left_behind"], serde_json::json!([]), "{closed}");
@@ -161,12 +153,13 @@ fn two_clients_at_once_debug_two_targets() {
     let fixture = fixtures::go(Variant::debug());
     let surroundings = Surroundings::new();
     let ((first, first_name), (second, second_name)) = (target(&fixture), target(&fixture));
-    let mut held = Held::open(&surroundings, &first_name, &fixture);
-    let mut other = Held::open(&surroundings, &second_name, &fixture);
+    let mut held = Held::open(&surroundings, &["attach", &first_name], &fixture);
+    let mut other = Held::open(&surroundings, &["attach", &second_name], &fixture);
     let sessions = surroundings.run(&["sessions", "--output", "json"]).ok().json();
-    let live: Vec<_> =
-        sessions["sessions"].as_array().unwrap().iter().filter(|one| one["state"] == "live").collect();
-    assert_eq!(live.len(), 2, "{sessions}");
+    for name in [&first_name, &second_name] {
+        let is_it = |one: &&Value| one["state"] == "live" && one["target"] == **name;
+        assert_eq!(sessions["sessions"].as_array().unwrap().iter().filter(is_it).count(), 1, "{sessions}");
+    }
     for one in [&mut held, &mut other] {
         one.types("detach\n");
         one.waits_for("closed");
@@ -182,7 +175,7 @@ fn release_from_another_process_lets_go_at_once() {
     for fixture in session::fixtures() {
         let (running, name) = target(&fixture);
         let before = Snapshot::take(running.pid());
-        let mut held = Held::open(&surroundings, &name, &fixture);
+        let mut held = Held::open(&surroundings, &["attach", &name], &fixture);
         let released = surroundings.run(&["release", &name, "--output", "json"]).ok().json();
         assert_eq!(released["released"].as_array().unwrap().len(), 1, "{released}");
         let closed = held.waits_for("closed");

@@ -6,9 +6,15 @@ mod ssh;
 
 use std::path::Path;
 
-use pepo_testkit::{Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, clean::Snapshot};
+use pepo_testkit::{
+    Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, Symbols, Variant, clean::Snapshot,
+    fixtures, skip,
+};
+use serde_json::json;
 
 use crate::{
+    editor,
+    held::Held,
     session::{self, changes_a_variable, language},
     support::Surroundings,
 };
@@ -61,7 +67,7 @@ fn one_container(kind: Kind, fixture: &Fixture, options: &RunOptions) {
     assert!(stack.stdout.contains("tid 1"), "{}", stack.stdout);
     before.assert_same();
 
-    changes_a_variable(&surroundings, name, fixture, &container, &before);
+    changes_a_variable(&surroundings, &[name], fixture, &container, &before);
 }
 
 fn every_language(kind: Kind) {
@@ -102,4 +108,92 @@ fn containers_with_as_few_rights_as_can_be() {
         let name = format!("it-strict-{}-{}", language(&fixture), std::process::id());
         one_container(Kind::Docker, &fixture, &RunOptions::restricted(&name));
     }
+}
+
+/// The same by a helper container, for a user who may not touch the target from here. What the debugger needs is in the image, but
+/// for the debug information: that is the user's.
+fn one_helper(kind: Kind, fixture: &Fixture, image: &Image, symbols: &[&str]) {
+    let engine = Engine::shared(kind);
+    engine.load(image);
+    let name = format!("it-helper-{}-{}", language(fixture), std::process::id());
+    let container = engine.run(image, &RunOptions::restricted(&name).args(&["1000"]));
+    container.wait_started();
+    let surroundings = Surroundings::new().at(&engine).without_ptrace();
+    let row = listed(&surroundings, &container);
+    assert_eq!(row["by_helper"], true, "{row}");
+    let name = row["target"].as_str().unwrap();
+
+    let before = Snapshot::take(container.pid()).and_containers_of(&engine);
+    let check = surroundings.run(&["check", name, "--for", "attach"]).ok();
+    assert!(check.stdout.contains("helper container"), "{}", check.stdout);
+    let stack = surroundings.run(&["stack", name]).ok();
+    assert!(stack.stdout.contains("tid 1"), "{}", stack.stdout);
+    before.assert_same();
+
+    let target = [&[name], symbols].concat();
+    changes_a_variable(&surroundings, &target, fixture, &container, &before);
+    let attach = json!({"target": name, "symbols": symbols.get(1..).unwrap_or_default()});
+    editor::changes_a_variable(&surroundings, attach, fixture, &container, &before);
+    released_from_elsewhere(&surroundings, &target, fixture);
+    container.assert_goes_on();
+    before.assert_same();
+}
+
+/// A session in a helper is seen from outside, and let go from another helper.
+fn released_from_elsewhere(surroundings: &Surroundings, target: &[&str], fixture: &Fixture) {
+    let mut held = Held::open(surroundings, &[&["attach"], target].concat(), fixture);
+    let sessions = Surroundings::new().run(&["sessions", "--output", "json"]).ok().json();
+    let is_it = |one: &&serde_json::Value| one["target"] == target[0] && one["state"] == "live";
+    let session = sessions["sessions"].as_array().unwrap().iter().find(is_it);
+    assert!(session.is_some_and(|one| one["stood_still_millis"].as_u64() > Some(0)), "{sessions}");
+    let released = surroundings.run(&["release", target[0], "--output", "json"]).ok().json();
+    assert_eq!(released["released"].as_array().unwrap().len(), 1, "{released}");
+    let closed = held.waits_for("closed");
+    assert_eq!(closed["reason"], "released", "{closed}");
+    held.status();
+}
+
+fn python_by_helper(kind: Kind) {
+    let python = fixtures::python(Variant::debug());
+    one_helper(kind, &python, &image(&python), &[]);
+}
+
+fn c_by_helper(kind: Kind) {
+    let c = fixtures::c(Variant::debug().symbols(Symbols::Split));
+    match Image::of(&c).named("pepo.test/loop-gdb:1").gdb() {
+        Some(with_gdb) => one_helper(kind, &c, &with_gdb, &["--symbols", &symbols(&c)]),
+        None => skip("pepo-helper-gdb", "gdb is not the one that cargo xtask setup brings"),
+    }
+}
+
+fn go_by_helper(kind: Kind) {
+    let go = fixtures::go(Variant::debug().symbols(Symbols::Split));
+    let image = Image::of(&go).named("pepo.test/loop-delve:1");
+    let with_delve = image.file(&tool("delve/bin/dlv"), "/usr/local/bin/dlv");
+    one_helper(kind, &go, &with_delve, &["--symbols", &symbols(&go)]);
+}
+
+/// The folder with the debug file.
+fn symbols(fixture: &Fixture) -> String {
+    fixture.debug_file.as_ref().unwrap().parent().unwrap().display().to_string()
+}
+
+/// A program of the toolkit.
+fn tool(name: &str) -> std::path::PathBuf {
+    let home = std::env::var("HOME").unwrap();
+    let tools = std::env::var("PEPO_TOOLS").unwrap_or_else(|_| format!("{home}/.cache/pepo/tools"));
+    Path::new(&tools).join(name)
+}
+
+#[test]
+fn docker_containers_by_a_helper() {
+    python_by_helper(Kind::Docker);
+    go_by_helper(Kind::Docker);
+    c_by_helper(Kind::Docker);
+}
+
+#[test]
+fn podman_containers_by_a_helper() {
+    python_by_helper(Kind::Podman);
+    c_by_helper(Kind::Podman);
 }

@@ -8,11 +8,17 @@
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]
 mod debuggers;
+/// `pepo dap` from outside.
+#[cfg(target_os = "linux")]
+mod editor;
 /// The same in containers of real engines.
 #[cfg(target_os = "linux")]
 mod engines;
 /// Generated pages are as committed.
 mod generated;
+/// A session that is held while other commands are run.
+#[cfg(target_os = "linux")]
+mod held;
 /// Every help text.
 mod help;
 /// Looking at processes of this machine.

@@ -7,17 +7,18 @@ use serde_json::Value;
 
 use crate::support::Surroundings;
 
-/// Breakpoint, stack, variables, a changed variable, the end: as a script with data, then nothing is left.
+/// Breakpoint, stack, variables, a changed variable, the end: as a script with data, then nothing is left. `target` is its name,
+/// and flags that follow it.
 pub(crate) fn changes_a_variable(
     surroundings: &Surroundings,
-    target: &str,
+    target: &[&str],
     fixture: &Fixture,
     life: &dyn Life,
     before: &clean::Snapshot,
 ) {
     let place = format!("break {}:{}", fixture.source_name(), fixture.line("NEXT"));
     let script = [&place, "continue", "bt", "locals", "print answer", "set answer = 63", "detach"];
-    let mut arguments = vec!["attach", target, "--output", "json", "--timeout", "60s"];
+    let mut arguments = [&["attach"], target, &["--output", "json", "--timeout", "60s"]].concat();
     for line in &script {
         arguments.extend(["-ex", line]);
     }

@@ -14,6 +14,8 @@ pub(crate) const PEPO: &str = env!("CARGO_BIN_EXE_pepo");
 pub(crate) struct Surroundings {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    /// What stands before the command.
+    before: Vec<String>,
 }
 
 impl Surroundings {
@@ -38,7 +40,7 @@ impl Surroundings {
         let home = std::env::var("HOME").unwrap_or_default();
         let tools = std::env::var("PEPO_TOOLS").unwrap_or_else(|_| format!("{home}/.cache/pepo/tools"));
         variables.push(("PEPO_TOOLS".to_owned(), tools));
-        Surroundings { folder, variables }
+        Surroundings { folder, variables, before: Vec::new() }
     }
 
     /// A path inside.
@@ -71,10 +73,18 @@ impl Surroundings {
         self
     }
 
+    /// Without the capability to touch what is another user's.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn without_ptrace(self) -> Surroundings {
+        let before = ["setpriv", "--bounding-set=-sys_ptrace"].map(str::to_owned).into();
+        Surroundings { before, ..self }
+    }
+
     /// The command, not yet started; nothing on stdin.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PEPO);
-        command.args(arguments).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut line = self.before.iter().map(String::as_str).chain([PEPO]);
+        let mut command = Command::new(line.next().unwrap());
+        command.args(line).args(arguments).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

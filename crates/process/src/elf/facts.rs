@@ -107,7 +107,7 @@ impl<S: Source> Elf<S> {
             interpreter,
             build_id: self.build_id(),
             debug_link: self.debug_link(),
-            has_debug_info: self.has_section(".debug_info") || self.has_section(".zdebug_info"),
+            has_debug_info: self.has_debug_info(),
             has_debug_line: self.has_section(".debug_line") || self.has_section(".zdebug_line"),
             has_symtab: self.has_section(".symtab"),
             has_gopclntab: self.has_section(".gopclntab") || self.has_section(".data.rel.ro.gopclntab"),
@@ -115,6 +115,12 @@ impl<S: Source> Elf<S> {
             producer: None,
             needed: dynamic.needed,
         }
+    }
+
+    /// Has it types and variables?
+    #[must_use]
+    pub fn has_debug_info(&self) -> bool {
+        self.has_section(".debug_info") || self.has_section(".zdebug_info")
     }
 
     /// Path of the loader.
@@ -130,6 +136,14 @@ impl<S: Source> Elf<S> {
         let section = self.section_named(".gnu_debuglink")?;
         c_string(&self.section_bytes(section, 4096)?, 0)
             .filter(|name| !name.is_empty() && !name.contains('/'))
+    }
+
+    /// The CRC-32 that stands behind it, at the next multiple of four.
+    #[must_use]
+    pub fn debug_link_crc(&self) -> Option<u32> {
+        let section = self.section_bytes(self.section_named(".gnu_debuglink")?, 4096)?;
+        let name = section.iter().position(|&byte| byte == 0)?;
+        self.fields(&section).u32((name + 4) & !3)
     }
 
     fn libc(&self, interpreter: Option<&str>, is_static: bool) -> Libc {

@@ -140,8 +140,13 @@ impl ExeFacts {
     }
 
     /// Was it compiled with optimisation? Go's own words first, then the debug information's.
-    pub(crate) fn optimised(&self, process: &Process) -> Option<bool> {
-        self.optimised_go().or_else(|| self.producer(process)?.optimised)
+    pub(crate) fn optimised(&self, process: &Process, debug_info: &DebugInfo) -> Option<bool> {
+        self.optimised_go().or_else(|| match debug_info {
+            DebugInfo::Split(path) => {
+                Elf::parse(process.open_in_root(path).ok()?).ok()?.producer()?.optimised
+            }
+            _ => self.producer(process)?.optimised,
+        })
     }
 
     /// Who compiled it.

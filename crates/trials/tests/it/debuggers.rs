@@ -275,7 +275,7 @@ async fn another_agent_releases_a_session_that_stands_still() {
         stop(&mut debuggee).await;
         let (other, stream) = PipedAgent::start(scene.run.path()).unwrap();
         let client = Agent::connect(stream).await.unwrap();
-        let released = client.release(None).await.unwrap();
+        let released = client.release(scene.request(debugger).target).await.unwrap();
         assert!(released.len() == 1 && released[0].failure.is_none(), "{debugger}: {released:?}");
         let closed = next(&mut debuggee, "end", |happening| matches!(happening, Happening::Closed(_))).await;
         assert!(matches!(closed, Happening::Closed(closed) if closed.reason == "released"), "{debugger}");

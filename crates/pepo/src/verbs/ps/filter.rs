@@ -1,6 +1,6 @@
 //! Which rows of `pepo ps` are shown.
 
-use pepo_wire::{Code, Failure, agent::Verdict};
+use pepo_wire::{Code, Failure};
 use regex::Regex;
 
 use super::rows::Row;
@@ -47,22 +47,20 @@ fn condition(text: &str) -> Result<(&'static str, String), Failure> {
 /// Names, images and runtimes fit by a part of them, the rest as a whole.
 fn holds(row: &Row, key: &str, value: &str) -> bool {
     let process = row.process.as_ref();
-    let verdict =
-        |verdict: Option<&Verdict>| verdict.map_or("?", |one| if one.yes { "yes" } else { "no" }) == value;
     match key {
         "name" => row.target.to_string().contains(value),
         "image" => row.image.contains(value),
         "runtime" => process.is_some_and(|process| words::runtime(process).contains(value)),
         "user" => process.is_some_and(|process| process.uid.to_string() == value),
         "state" => row.state == value,
-        "look" => verdict(process.and_then(|process| process.look.as_ref())),
-        _ => verdict(process.and_then(|process| process.stop.as_ref())),
+        "look" => row.look().word() == value,
+        _ => row.stop().word() == value,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pepo_wire::agent::Runtime;
+    use pepo_wire::agent::{Runtime, Verdict};
 
     use super::{
         super::rows::{rows, tests},

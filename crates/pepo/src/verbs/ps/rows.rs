@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pepo_platform::Listed;
 use pepo_wire::{
-    agent::Process,
+    Code, Failure,
+    agent::{Process, Verdict},
+    failure::Exit,
     name::{Kind, TargetName},
 };
 
@@ -25,6 +27,57 @@ pub(super) struct Row {
     pub(super) process: Option<Process>,
     /// How many processes the container has, as far as they are seen from here.
     pub(super) processes: usize,
+}
+
+/// Would it work?
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer<'a> {
+    /// Nobody can say from here.
+    Unknown,
+    /// Yes, from this process.
+    Yes,
+    /// Not from this process, which this forbids; but a helper container may.
+    ByHelper(&'a Failure),
+    /// No, and why.
+    No(Option<&'a Failure>),
+}
+
+impl Answer<'_> {
+    /// As it is shown and filtered.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Answer::Unknown => "?",
+            Answer::Yes | Answer::ByHelper(_) => "yes",
+            Answer::No(_) => "no",
+        }
+    }
+}
+
+impl Row {
+    /// May it be looked at?
+    pub(super) fn look(&self) -> Answer<'_> {
+        self.answer(|process| process.look.as_ref())
+    }
+
+    /// May it be stopped?
+    pub(super) fn stop(&self) -> Answer<'_> {
+        self.answer(|process| process.stop.as_ref())
+    }
+
+    fn answer(&self, of: fn(&Process) -> Option<&Verdict>) -> Answer<'_> {
+        // Engines make helpers, whose rights are theirs to give; nothing helps against another debugger.
+        let engine = matches!(self.target.kind, Some(Kind::Docker | Kind::Podman));
+        match self.process.as_ref().and_then(of) {
+            None => Answer::Unknown,
+            Some(Verdict { yes: true, .. }) => Answer::Yes,
+            Some(Verdict { why: Some(why), .. })
+                if engine && why.code().exit() == Exit::Permission && why.code() != Code::AlreadyTraced =>
+            {
+                Answer::ByHelper(why)
+            }
+            Some(Verdict { why, .. }) => Answer::No(why.as_ref()),
+        }
+    }
 }
 
 /// Containers in the order of their platforms, each once; then, with `all`, the processes outside of them.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use pepo_wire::{Failure, agent::Verdict};
 use serde_json::{Value, json};
 
-use super::rows::Row;
+use super::rows::{Answer, Row};
 use crate::{
     arguments::Output,
     config::Context,
@@ -61,6 +60,7 @@ pub(super) fn show(rows: &[Row], summary: &Summary, context: &Context) -> Outcom
 }
 
 fn row_data(row: &Row) -> Value {
+    let by_helper = [row.look(), row.stop()].iter().any(|answer| matches!(answer, Answer::ByHelper(_)));
     json!({
         "target": row.target.to_string(),
         "image": row.image,
@@ -68,39 +68,45 @@ fn row_data(row: &Row) -> Value {
         "container_id": row.container_id,
         "process": row.process.as_ref().map(data::process),
         "processes": row.processes,
+        "by_helper": by_helper,
     })
 }
 
-/// The reasons behind each "no", numbered, each once, with the first target it stands at.
+/// What stands behind each "no", and each "yes" that is not this process's own: numbered, each once, with the first target.
 #[derive(Debug, Default)]
-struct Notes(Vec<(Failure, String)>);
+struct Notes(Vec<(String, String)>);
+
+/// What stands behind a "yes" by other means.
+const BY_HELPER: &str = "through a helper container, as this user lacks the right";
 
 impl Notes {
     /// `yes`, `no¹`, or `?` when nobody could say.
-    fn cell(&mut self, verdict: Option<&Verdict>, target: &str) -> Cell {
-        match verdict {
-            None => Cell::painted("?", Style::Faint),
-            Some(Verdict { yes: true, .. }) => Cell::painted("yes", Style::Good),
-            Some(Verdict { why: None, .. }) => Cell::painted("no", Style::Bad),
-            Some(Verdict { why: Some(why), .. }) => {
-                Cell::painted(format!("no{}", superscript(self.number(why, target))), Style::Bad)
-            }
-        }
+    fn cell(&mut self, answer: Answer<'_>, target: &str) -> Cell {
+        let (note, style) = match answer {
+            Answer::Unknown => (None, Style::Faint),
+            Answer::Yes => (None, Style::Good),
+            Answer::ByHelper(_) => (Some(BY_HELPER), Style::Good),
+            Answer::No(why) => (why.map(|why| why.what.as_str()), Style::Bad),
+        };
+        let number = note.map(|note| superscript(self.number(note, target))).unwrap_or_default();
+        Cell::painted(format!("{}{number}", answer.word()), style)
     }
 
-    fn number(&mut self, why: &Failure, target: &str) -> usize {
-        let same = |(other, _): &(Failure, String)| other.code == why.code && other.what == why.what;
-        let index = self.0.iter().position(same).unwrap_or_else(|| {
-            self.0.push((why.clone(), target.to_owned()));
+    /// The same reason holds for many processes: their numbers make no other.
+    fn number(&mut self, note: &str, target: &str) -> usize {
+        let without_numbers = |text: &str| text.split(|c: char| c.is_ascii_digit()).collect::<String>();
+        let index = self.0.iter().position(|(other, _)| without_numbers(other) == without_numbers(note));
+        let index = index.unwrap_or_else(|| {
+            self.0.push((note.to_owned(), target.to_owned()));
             self.0.len() - 1
         });
         index + 1
     }
 
     fn lines(&self, paint: Paint) -> Vec<String> {
-        let line = |(index, (why, target)): (usize, &(Failure, String))| {
+        let line = |(index, (note, target)): (usize, &(String, String))| {
             let check = paint.over(Style::Command, &format!("pepo check {target}"));
-            format!("{} {}: {check}", superscript(index + 1), printable(&why.what))
+            format!("{} {}: {check}", superscript(index + 1), printable(note))
         };
         self.0.iter().enumerate().map(line).collect()
     }
@@ -164,8 +170,8 @@ fn narrow(row: &Row, wide: bool, notes: &mut Notes) -> Vec<Cell> {
         or_unknown(process.map(words::runtime)).into(),
         or_unknown(process.map(pid)).into(),
         or_unknown(process.map(|process| process.uid.to_string())).into(),
-        notes.cell(process.and_then(|process| process.look.as_ref()), &target),
-        notes.cell(process.and_then(|process| process.stop.as_ref()), &target),
+        notes.cell(row.look(), &target),
+        notes.cell(row.stop(), &target),
         row.state.as_str().into(),
     ]
 }
@@ -190,7 +196,10 @@ fn more(row: &Row) -> Vec<Cell> {
 
 #[cfg(test)]
 mod tests {
-    use pepo_wire::{Code, agent::Runtime};
+    use pepo_wire::{
+        Code, Failure,
+        agent::{Runtime, Verdict},
+    };
 
     use super::{
         super::rows::{rows, tests},
@@ -198,8 +207,7 @@ mod tests {
     };
 
     fn some_rows() -> Vec<Row> {
-        let no =
-            || Verdict { yes: false, why: Some(Failure::new(Code::NeedsCapability, "needs SYS_PTRACE")) };
+        let no = |what: &str| Verdict { yes: false, why: Some(Failure::new(Code::NeedsCapability, what)) };
         let yes = || Verdict { yes: true, why: None };
         let of = |pid, id: &str, language: &str, look, stop| {
             let mut process = tests::process(pid, 1, id);
@@ -217,8 +225,15 @@ mod tests {
                 tests::listed("docker/shop", "aaaaaaaaaaaaaaaa", 10, "running"),
                 tests::listed("docker/far", "ff", 99, "running"),
                 tests::listed("podman/cart", "bb", 20, "paused"),
+                tests::listed("cri/tea", "cc", 30, "running"),
+                tests::listed("cri/milk", "dd", 40, "running"),
             ],
-            &[of(10, "aaaaaaaaaaaaaaaa", "python", yes(), no()), of(20, "bb", "python", no(), no())],
+            &[
+                of(10, "aaaaaaaaaaaaaaaa", "python", yes(), no("CAP of process 10")),
+                of(20, "bb", "python", no("CAP of process 20"), no("CAP of process 20")),
+                of(30, "cc", "python", yes(), no("CAP of process 30")),
+                of(40, "dd", "python", no("CAP of process 40"), no("CAP of process 40")),
+            ],
             false,
         )
     }
@@ -230,9 +245,12 @@ mod tests {
             [
                 "TARGET       IMAGE     RUNTIME      PID  USER   LOOK  STOP  STATE",
                 "docker/far   shop:1.4  ?              ?  ?      ?     ?     running",
-                "docker/shop  shop:1.4  python 3.12    1  65534  yes   no¹   running",
-                "podman/cart  shop:1.4  python 3.12    1  65534  no¹   no¹   paused",
-                "¹ needs SYS_PTRACE: pepo check docker/shop",
+                "docker/shop  shop:1.4  python 3.12    1  65534  yes   yes¹  running",
+                "podman/cart  shop:1.4  python 3.12    1  65534  yes¹  yes¹  paused",
+                "cri/milk     shop:1.4  python 3.12    1  65534  no²   no²   running",
+                "cri/tea      shop:1.4  python 3.12    1  65534  yes   no²   running",
+                "¹ through a helper container, as this user lacks the right: pepo check docker/shop",
+                "² CAP of process 40: pepo check cri/milk",
             ]
         );
     }

@@ -58,7 +58,7 @@ fn everything(kind: Kind, prefix: &str) {
     assert!(stack.stdout.contains("tid 1"), "{}", stack.snapshot());
     assert!(stack.stderr.contains("helper container pepo-helper-"), "{}", stack.stderr);
     before.assert_same();
-    changes_a_variable(&surroundings, &name, &fixtures::python(Variant::debug()), &container, &before);
+    changes_a_variable(&surroundings, &[&name], &fixtures::python(Variant::debug()), &container, &before);
     wait::until("no ssh is left", LIMIT, || match sshd.connections() {
         0 => Ok(()),
         some => Err(format!("{some} connections\n{}", sshd.log())),
