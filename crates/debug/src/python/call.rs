@@ -18,8 +18,8 @@ use super::{
     x86_64::{Call, Chain, RT_SIGRETURN, Register, Registers, Saved, uses_tiles},
 };
 
-/// Longest wait for a thread to stop.
-const STOP_LIMIT: Duration = Duration::from_millis(200);
+/// Longest wait for a thread to stop. Until it does it runs, so the wait costs it nothing.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// A thread that stands still, and what it was.
 pub(super) struct Held<'a> {
@@ -28,6 +28,8 @@ pub(super) struct Held<'a> {
     saved: Saved,
     since: Instant,
     fault: &'a Fault,
+    /// Calls were left to finish by themselves: the thread runs, on frames that lie where the next ones would.
+    runs: bool,
 }
 
 /// How a chain of calls ended.
@@ -56,7 +58,7 @@ impl<'a> Held<'a> {
         let saved =
             save(&tracee, return_stub).map_err(InjectError::ptrace("reading a thread's registers"))?;
         fault.reach(Point::Stopped);
-        Ok(Held { tracee, memory, saved, since, fault })
+        Ok(Held { tracee, memory, saved, since, fault, runs: false })
     }
 
     /// The registers at the stop.
@@ -75,18 +77,20 @@ impl<'a> Held<'a> {
         self.saved.data_address(length)
     }
 
-    /// Runs the calls one after the other.
+    /// Runs the calls one after the other; none of them when earlier ones still go on.
     ///
     /// # Errors
     /// [`InjectError::Ptrace`], [`InjectError::Process`] when the stack can't be written: nothing was changed then.
     pub(super) fn run(&mut self, data: &[u8], calls: &[Call], limit: Duration) -> Result<Ran, InjectError> {
+        if self.runs {
+            return Ok(Ran::GoesOn);
+        }
         let chain = self.saved.chain(data, calls);
         self.memory.write_at(chain.bottom, &chain.image)?;
         self.fault.reach(Point::Written);
-        match self.follow(&chain, Instant::now() + limit) {
-            Ok(ran) => Ok(ran),
-            Err(error) => Err(InjectError::ptrace("a call in a stopped thread")(error)),
-        }
+        let ran = self.follow(&chain, Instant::now() + limit);
+        self.runs = !matches!(ran, Ok(Ran::Done));
+        ran.map_err(InjectError::ptrace("a call in a stopped thread"))
     }
 
     /// Starts the first call; each frame starts the next, and the last one brings the thread back. rt_sigreturn(2) is always

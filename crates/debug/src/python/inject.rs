@@ -32,8 +32,8 @@ use super::{
     x86_64::Call,
 };
 
-/// Longest time a call that only reads or maps may take.
-const SHORT_CALL: Duration = Duration::from_millis(100);
+/// Longest wait for a call that only reads or maps: microseconds, if the thread gets a processor.
+const SHORT_CALL: Duration = Duration::from_millis(500);
 /// Longest time the injector stays while Python code runs in a parked thread; then it leaves it to finish by itself.
 const PYTHON_CALL: Duration = Duration::from_millis(500);
 /// Between two looks for a safe moment.
