@@ -4,6 +4,8 @@
 //! (one of them in a container) and [`clean`] (nothing may be left behind). What is wrong with the machine
 //! is told by a panic with the whole story: this crate serves tests alone.
 
+/// Independent work of one test, a few at once.
+mod at_once;
 /// The built `pepo` program.
 mod binary;
 /// What a session must not leave behind in its target.
@@ -35,6 +37,7 @@ mod sshd;
 /// Waiting for a condition, with a limit.
 pub mod wait;
 
+pub use at_once::at_once;
 pub use binary::pepo;
 
 pub use engine::{Container, Engine, HealthCheck, Kind, Network, RunOptions};

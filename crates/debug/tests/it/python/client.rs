@@ -18,7 +18,7 @@ use tokio::{
 
 use super::target::Target;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Client {
     runtime: Runtime,

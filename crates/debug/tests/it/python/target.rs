@@ -13,7 +13,7 @@ use pepo_process::{AgentPid, Process};
 use pepo_testkit::{Python, pythons, wait};
 use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the main thread does while others work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +158,13 @@ pub(super) fn all_pythons() -> Vec<Python> {
     }
 }
 
+/// Every interpreter with each of these.
+pub(super) fn each_with<T: Clone>(others: impl IntoIterator<Item = T>) -> Vec<(Python, T)> {
+    let others: Vec<T> = others.into_iter().collect();
+    let pairs = |python: Python| others.clone().into_iter().map(move |other| (python.clone(), other));
+    all_pythons().into_iter().flat_map(pairs).collect()
+}
+
 impl Target {
     pub(super) fn start(python: &Python, program: Program) -> Target {
         let mut command = Command::new(&python.path);
@@ -165,10 +172,7 @@ impl Target {
     }
 
     /// As user 65534 in PID, mount, network and IPC namespaces of its own, with every file system read-only.
-    pub(super) fn isolated(python: &Python, program: Program) -> Option<Target> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
+    pub(super) fn isolated(python: &Python, program: Program) -> Target {
         let mut command = Command::new("unshare");
         // The interpreter may lie in a home that only its owner may enter: it is bound to a place of its own.
         let prefix =
@@ -188,13 +192,13 @@ impl Target {
         let program_name = python.path.file_name().expect("a file").to_owned();
         command.args(["-f", "-p", "-m", "-n", "-i", "--kill-child", "sh", "-c", &line]);
         command.arg(prefix).arg(program_name);
-        Some(Target::spawn(python, program, &mut command, |helper| {
+        Target::spawn(python, program, &mut command, |helper| {
             let children = format!("/proc/{0}/task/{0}/children", helper.id());
             wait::until("the isolated process", LIMIT, || {
                 let list = fs::read_to_string(&children).unwrap_or_default();
                 list.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or("no child")
             })
-        }))
+        })
     }
 
     fn spawn(
