@@ -5,14 +5,9 @@
 //! count too and the newest goes first.
 
 use std::{
-    collections::HashMap,
     env, fmt, fs,
-    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
-    sync::{Mutex, OnceLock, PoisonError},
-    time::Duration,
 };
 
 use pepo_process::runtime::Language;
@@ -20,13 +15,10 @@ use pepo_wire::{Code, Failure};
 
 /// The debuggers that can be installed: data.
 mod catalog;
+/// What programs say of their versions, and remembering it.
+mod versions;
 
 pub use catalog::{Entry, Install, System, catalog, entry};
-
-/// How long a program may take to say its version.
-const SAYS_VERSION: Duration = Duration::from_secs(5);
-/// The most that is read of what it says, in bytes.
-const MOST: u64 = 16 << 10;
 
 /// A version as numbers: "1.27.2" is greater than "1.9".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +88,8 @@ pub struct Tools {
     path: Vec<PathBuf>,
     /// They are those of the target's image, where nothing is installed.
     of_image: bool,
+    /// Where versions are kept from one command to the next.
+    versions: Option<PathBuf>,
 }
 
 impl Tools {
@@ -108,6 +102,7 @@ impl Tools {
             toolkits: [set("PEPO_TOOLS"), user_toolkit()].into_iter().flatten().collect(),
             path: env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
             of_image: false,
+            versions: versions::file(),
         }
     }
 
@@ -120,7 +115,7 @@ impl Tools {
     /// In these folders and nowhere else.
     #[must_use]
     pub fn in_folders(toolkits: Vec<PathBuf>, path: Vec<PathBuf>) -> Tools {
-        Tools { toolkits, path, of_image: false }
+        Tools { toolkits, path, of_image: false, versions: None }
     }
 
     /// All folders that are searched for a debugger, in their order.
@@ -132,7 +127,7 @@ impl Tools {
 
     /// A program by its own name or its debugger's: `dlv` or `delve`, `gdbserver`, `lldb-server`.
     ///
-    /// Starts it once to hear its version; what it said is kept as long as the file is the same.
+    /// Starts it once to hear its version; what it said is kept as long as the file is the same ([`versions`]).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Tool> {
         let entry = catalog().iter().find(|entry| entry.name == name || entry.programs.contains(&name))?;
@@ -169,7 +164,12 @@ impl Tools {
 
     fn in_toolkits(&self, debugger: &str, program: &str) -> Option<Tool> {
         let paths = self.toolkits.iter().map(|folder| folder.join(debugger).join("bin").join(program));
-        paths.filter(|path| is_program(path)).find_map(found)
+        paths.filter(|path| is_program(path)).find_map(|path| self.found(path))
+    }
+
+    fn found(&self, path: PathBuf) -> Option<Tool> {
+        let folder = path.parent()?.to_owned();
+        Some(Tool { version: versions::of(&path, self.versions.as_deref()), path, folder })
     }
 
     /// The newest of this name, with or without a version in it.
@@ -185,7 +185,7 @@ impl Tools {
             here.sort();
             all.extend(here);
         }
-        let mut tools: Vec<Tool> = all.into_iter().filter_map(found).collect();
+        let mut tools: Vec<Tool> = all.into_iter().filter_map(|path| self.found(path)).collect();
         // Stable: of equal versions the first in PATH stays the first.
         tools.sort_by(|one, other| other.version.cmp(&one.version));
         tools.into_iter().next()
@@ -232,74 +232,6 @@ fn is_named(name: &str, program: &str) -> bool {
 
 fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
-}
-
-fn found(path: PathBuf) -> Option<Tool> {
-    let folder = path.parent()?.to_owned();
-    Some(Tool { version: version(&path), path, folder })
-}
-
-/// What makes a file the same: device, inode, size, time of change.
-type Identity = (u64, u64, u64, i64);
-
-/// What a program says when it is asked for its version; asked once for each file.
-fn version(path: &Path) -> Option<Version> {
-    static SAID: OnceLock<Mutex<HashMap<Identity, Option<Version>>>> = OnceLock::new();
-    let file = fs::metadata(path).ok()?;
-    let identity = (file.dev(), file.ino(), file.size(), file.mtime());
-    let said = SAID.get_or_init(Mutex::default);
-    if let Some(version) = said.lock().unwrap_or_else(PoisonError::into_inner).get(&identity) {
-        return version.clone();
-    }
-    let version = ask(path).or_else(|| by_sibling(path));
-    said.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, version.clone());
-    version
-}
-
-fn ask(path: &Path) -> Option<Version> {
-    let name = path.file_name()?.to_str()?;
-    // These two have a word for it where others have an option.
-    let argument =
-        if name.starts_with("dlv") || name.starts_with("lldb-server") { "version" } else { "--version" };
-    let mut command = crate::guard::command(path);
-    // Without a home delve starts no telemetry, a process which would outlive us.
-    command.env_remove("HOME").env_remove("XDG_CONFIG_HOME");
-    // Some say it on standard error.
-    let (reader, writer) = std::io::pipe().ok()?;
-    command
-        .arg(argument)
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().ok()?)
-        .stderr(writer)
-        .current_dir("/");
-    let mut child = command.spawn().ok()?;
-    // Our copies of the pipe's writing end would keep it from ending.
-    drop(command);
-    let ended = crate::guard::ends_within(&child, SAYS_VERSION);
-    if !ended {
-        let _ = child.kill();
-    }
-    let mut said = String::new();
-    if ended {
-        let _ = reader.take(MOST).read_to_string(&mut said);
-    }
-    let _ = child.wait();
-    Version::find(&said)
-}
-
-/// lldb-dap before version 20 does not say its version: the stub beside it does, and so do names of files and folders.
-fn by_sibling(path: &Path) -> Option<Version> {
-    let name = path.file_name()?.to_str()?;
-    let suffix = name.strip_prefix("lldb-dap")?;
-    let sibling = path.with_file_name(format!("lldb-server{suffix}"));
-    let asked = is_program(&sibling).then(|| ask(&sibling)).flatten();
-    asked.or_else(|| {
-        let real = fs::canonicalize(path).ok()?;
-        let named = |part: &str| {
-            ["llvm-", "lldb-dap-"].iter().find_map(|start| Version::find(part.strip_prefix(start)?))
-        };
-        real.components().rev().find_map(|part| named(part.as_os_str().to_str()?))
-    })
 }
 
 /// Languages for people: "C, C++, Rust".

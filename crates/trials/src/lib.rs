@@ -9,6 +9,8 @@ pub mod bare;
 pub mod cells;
 /// What becomes of a target.
 pub mod fate;
+/// From a container's name to its process.
+pub mod locate;
 /// Times of the same steps with and without Pepo.
 pub mod measure;
 /// Draws what a terminal showed.

@@ -14,14 +14,37 @@ use serde_json::{Value, json};
 
 use crate::{
     bare::Bare,
-    cells::By,
     piped_agent::{PipedAgent, open_request},
 };
+
+/// How the debugger reaches the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The adapter alone, owning the target; for Python debugpy's `--pid`.
+    Bare,
+    /// The adapter alone over a bare stub: the path that the guard stands on.
+    BareStub,
+    /// Pepo with its guard.
+    Guarded,
+    /// Pepo with `--guard=off`.
+    Unguarded,
+}
+
+impl Way {
+    /// The same path without Pepo.
+    #[must_use]
+    pub fn without_pepo(self, debugger: &str) -> Way {
+        match self {
+            Way::BareStub | Way::Guarded if debugger != "python" => Way::BareStub,
+            _ => Way::Bare,
+        }
+    }
+}
 
 /// Requests whose round trips are counted.
 const ROUND_TRIPS: usize = 200;
 
-/// One attach, from the start of the first process to the end.
+/// One attach, from its beginning to its end. The agent runs already: to a command it is no process of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// Until breakpoints can be set.
@@ -54,22 +77,26 @@ pub fn median(all: &[Times]) -> Times {
 ///
 /// # Errors
 /// The debugger could not be attached.
-pub async fn attach(debugger: &str, by: By, fixture: &Fixture) -> Result<Times> {
+pub async fn attach(debugger: &str, way: Way, fixture: &Fixture) -> Result<Times> {
     let target = spawn(fixture, &["1000"]);
-    let started = Instant::now();
-    let times = match by {
-        By::Bare => {
-            let (bare, link) = Bare::start(debugger, target.pid()).await?;
+    let times = match way {
+        Way::Bare | Way::BareStub => {
+            let started = Instant::now();
+            let (bare, link) = match way {
+                Way::Bare => Bare::start(debugger, target.pid()).await?,
+                _ => Bare::over_a_stub(debugger, target.pid()).await?,
+            };
             let opened = bare.opened.clone();
             let times = drive(Debuggee::new(link), &opened, started, fixture).await?;
             tokio::task::spawn_blocking(move || drop(bare)).await?;
             times
         }
-        By::Guarded | By::Unguarded => {
+        Way::Guarded | Way::Unguarded => {
             let run = tempfile::tempdir()?;
             let (agent, stream) = PipedAgent::start(run.path())?;
             let client = Agent::connect(stream).await?;
-            let guard = if by == By::Guarded { Guard::On } else { Guard::Off };
+            let guard = if way == Way::Guarded { Guard::On } else { Guard::Off };
+            let started = Instant::now();
             let session = client.session(open_request(target.pid(), debugger, guard, 30)).await?;
             let opened = session.opened.clone();
             let debuggee = Debuggee::new(Box::new(AgentLink::new(session)));

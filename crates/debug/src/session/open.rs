@@ -11,6 +11,7 @@ use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{Guard, OpenSession, Opened, SymbolsWanted},
 };
+use tokio::task::JoinHandle;
 
 use super::{
     clock::{PauseBudget, StillClock},
@@ -94,11 +95,7 @@ impl Found {
         let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
         let (debugger, mut warnings) = chosen?;
         headroom(debugger, &process)?;
-        let (process, facts, sources) = examining(move || {
-            let sources = sources::of(&process, &facts);
-            Ok((process, facts, sources))
-        })
-        .await?;
+        let sources = read_sources(&process, &facts);
         let brought = symbols.folder().into_iter();
         let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();
         let attached = debugger
@@ -126,7 +123,7 @@ impl Found {
             guard: attached.guard.name().to_owned(),
             pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
             budget_source: source.to_owned(),
-            sources,
+            sources: sources.await.unwrap_or_default(),
             lease_seconds: lease.as_secs() as u32,
             stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
             warnings,
@@ -179,6 +176,16 @@ fn choose_with(
     };
     let (debugger, warnings) = choose(asked, facts, tools).map_err(explain)?;
     Ok((debugger, warnings.into_iter().map(explain).collect()))
+}
+
+/// Reads which sources the program was made of, while the debugger starts.
+fn read_sources(process: &Process, facts: &RuntimeFacts) -> JoinHandle<Vec<String>> {
+    let (pid, start_time, facts) = (process.pid(), process.start_time(), facts.clone());
+    tokio::task::spawn_blocking(move || {
+        Process::open_started(pid, start_time)
+            .map(|process| sources::of(&process, &facts))
+            .unwrap_or_default()
+    })
 }
 
 /// A debugger that does not fit into the memory left where it would run could get the target killed: in the agent's own

@@ -1,6 +1,6 @@
 //! Measures Pepo beside what a user would pick instead, in one run, and writes `docs/benchmarks.md`.
 //!
-//! `bench [attach|engines|list]… [--rounds N] [--write FILE]`; without a name, all of them.
+//! `bench [attach|locate|list]… [--rounds N] [--write FILE]`; without a name, all of them.
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{
@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pepo_testkit::pepo;
 use pepo_trials::{
     cells::{By, Cell, DEBUGGERS, Death, Load},
-    measure::{self, Times, median},
+    locate,
+    measure::{self, Times, Way, median},
 };
 
 /// Processes that `ps` has to look through.
@@ -32,14 +33,14 @@ fn arguments() -> Result<Arguments> {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "attach" | "list" => out.what.push(word),
+            "attach" | "locate" | "list" => out.what.push(word),
             "--rounds" => out.rounds = words.next().context("--rounds wants a number")?.parse()?,
             "--write" => out.write = words.next().context("--write wants a file")?.into(),
             other => bail!("unknown argument {other}"),
         }
     }
     if out.what.is_empty() {
-        out.what = vec!["attach".to_owned(), "list".to_owned()];
+        out.what = ["attach", "locate", "list"].map(str::to_owned).to_vec();
     }
     Ok(out)
 }
@@ -56,6 +57,7 @@ async fn main() -> Result<()> {
     for what in &arguments.what {
         page += &match what.as_str() {
             "attach" => attach(arguments.rounds).await?,
+            "locate" => containers(arguments.rounds).await?,
             _ => list(arguments.rounds)?,
         };
     }
@@ -66,16 +68,12 @@ async fn main() -> Result<()> {
 
 /// Attaching: bare adapter, Pepo guarded and not, in turns so that a busy moment hits all alike.
 async fn attach(rounds: usize) -> Result<String> {
-    let mut out = String::from(
-        "\n## attach\n\n`cargo xtask bench attach`. Medians; in parentheses the ratio to the bare adapter of the same run \
-         (Python: debugpy's own `--pid` way). Ready: breakpoints can be set. Round trip: a `threads` request while the target stands.\n\n\
-         | debugger | | ready | first stop | round trip | detach |\n|---|---|---|---|---|---|\n",
-    );
+    let mut out = String::from(include_str!("bench_attach.md"));
     for debugger in DEBUGGERS {
-        let ways: &[By] = if debugger == "python" {
-            &[By::Bare, By::Guarded]
+        let ways: &[Way] = if debugger == "python" {
+            &[Way::Bare, Way::Guarded]
         } else {
-            &[By::Bare, By::Guarded, By::Unguarded]
+            &[Way::Bare, Way::Unguarded, Way::BareStub, Way::Guarded]
         };
         let fixture = Cell { debugger, by: By::Bare, load: Load::Hot, death: Death::Cut }.fixture();
         let mut all: Vec<Vec<Times>> = vec![Vec::new(); ways.len()];
@@ -84,9 +82,10 @@ async fn attach(rounds: usize) -> Result<String> {
                 times.push(with_patience(debugger, *way, &fixture).await?);
             }
         }
-        let bare = median(&all[0]);
         for (way, times) in ways.iter().zip(&all) {
-            let row = row(debugger, *way, median(times), bare);
+            let without = way.without_pepo(debugger);
+            let bare = ways.iter().position(|one| *one == without).and_then(|at| all.get(at));
+            let row = row(debugger, *way, median(times), bare.map(|bare| median(bare)));
             print!("{row}");
             out += &row;
         }
@@ -95,37 +94,55 @@ async fn attach(rounds: usize) -> Result<String> {
 }
 
 /// lldb fails now and then to attach on a loaded machine, with or without Pepo: such a round is taken again.
-async fn with_patience(debugger: &str, by: By, fixture: &pepo_testkit::Fixture) -> Result<Times> {
+async fn with_patience(debugger: &str, way: Way, fixture: &pepo_testkit::Fixture) -> Result<Times> {
     let mut last = anyhow::anyhow!("not tried");
-    for _ in 0..4 {
-        match measure::attach(debugger, by, fixture).await {
+    for _ in 0..8 {
+        match measure::attach(debugger, way, fixture).await {
             Ok(times) => return Ok(times),
             Err(error) => last = error,
         }
     }
-    Err(last.context(format!("{debugger}, {by:?}")))
+    Err(last.context(format!("{debugger}, {way:?}")))
 }
 
-fn row(debugger: &str, by: By, times: Times, bare: Times) -> String {
-    let name = match (debugger, by) {
-        ("python", By::Bare) => "debugpy `--pid`",
+fn row(debugger: &str, way: Way, times: Times, bare: Option<Times>) -> String {
+    let name = match (debugger, way) {
+        ("python", Way::Bare) => "debugpy `--pid`",
         ("python", _) => "Pepo",
-        (_, By::Bare) => "bare adapter",
-        (_, By::Guarded) => "Pepo",
-        (_, By::Unguarded) => "Pepo, `--guard=off`",
+        (_, Way::Bare) => "bare adapter",
+        (_, Way::BareStub) => "bare adapter over a bare stub",
+        (_, Way::Guarded) => "Pepo",
+        (_, Way::Unguarded) => "Pepo, `--guard=off`",
     };
-    let cell = |time: Duration, other: Duration| {
-        let ratio = time.as_secs_f64() / other.as_secs_f64().max(1e-9);
-        let own = if by == By::Bare { String::new() } else { format!(" ({ratio:.2})") };
-        format!("{:.2} ms{own}", time.as_secs_f64() * 1e3)
+    let bare = bare.filter(|_| matches!(way, Way::Guarded | Way::Unguarded));
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let cell = |step: fn(&Times) -> Duration| {
+        let ratio = bare.map(|bare| step(&times).as_secs_f64() / step(&bare).as_secs_f64().max(1e-9));
+        let ratio = ratio.map(|ratio| format!(" ({ratio:.2})")).unwrap_or_default();
+        format!("{:.2} ms{ratio}", millis(step(&times)))
     };
+    let cost = bare.map(|bare| format!("{:+.2} ms", millis(times.round_trip) - millis(bare.round_trip)));
     format!(
-        "| {debugger} | {name} | {} | {} | {} | {} |\n",
-        cell(times.ready, bare.ready),
-        cell(times.first_stop, bare.first_stop),
-        cell(times.round_trip, bare.round_trip),
-        cell(times.detach, bare.detach),
+        "| {debugger} | {name} | {} | {} | {} | {} | {} |\n",
+        cell(|times| times.ready),
+        cell(|times| times.first_stop),
+        cell(|times| times.round_trip),
+        cost.unwrap_or_default(),
+        cell(|times| times.detach),
     )
+}
+
+/// From a container's name to its proven process, beside `docker inspect`.
+async fn containers(rounds: usize) -> Result<String> {
+    let times = locate::docker(rounds).await?;
+    let out = format!(
+        "\n## locate\n\n`cargo xtask bench locate`, with a dockerd started for it.\n\n| | median |\n|---|---|\n\
+         | a container's name to its proven process, over an open socket | {:.2?} |\n\
+         | `docker inspect --format {{{{.State.Pid}}}}` (a process, a new connection, nothing proven) | {:.2?} |\n",
+        times.located, times.inspected
+    );
+    print!("{out}");
+    Ok(out)
 }
 
 /// `pepo ps` over a thousand processes, beside ps(1).
