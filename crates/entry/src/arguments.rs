@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     exit::{Exit, Fault},
+    hold::socket::Ask,
     signal, tell,
 };
 
@@ -22,6 +23,10 @@ pub(crate) enum Asked {
     Show(String),
     /// A program to be the init of.
     Start(Flags),
+    /// Something of the init of this container.
+    Init(Ask),
+    /// The small tools.
+    Tools,
 }
 
 /// How to be an init, and of what.
@@ -59,6 +64,13 @@ handed over, and the program's status is ours (128+n when signal n ended it).
   -h, --help  this
   --version   the version
 
+Inside a container that it holds:
+
+  status              what is going on
+  rerun [-- COMMAND]  start the program again, or another command in its place
+  release [STATUS]    let the program go on, or end the container
+  sh                  a few tools, for images that have none: ls, cat, env, ps, cd, run
+
 As tini, it also knows TINI_SUBREAPER, TINI_KILL_PROCESS_GROUP and TINI_VERBOSITY.
 
 Words, separated by commas, in PEPO_DEBUG, else in DEBUG (if it has no others), else in the file
@@ -72,7 +84,7 @@ const LICENCE: &str = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n
 pub(crate) fn parse(
     words: Vec<OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
-    _is_init: bool,
+    is_init: bool,
 ) -> Result<Asked, Fault> {
     if let [word] = words.as_slice() {
         match word.as_bytes() {
@@ -80,6 +92,9 @@ pub(crate) fn parse(
             b"--help" => return Ok(Asked::Show(usage())),
             _ => {}
         }
+    }
+    if !is_init && let Some(asked) = of_the_init(&words)? {
+        return Ok(asked);
     }
     let mut flags = Flags { verbosity: 1, ..Flags::default() };
     let mut words = words.into_iter();
@@ -103,10 +118,30 @@ pub(crate) fn parse(
         }
     }
     if flags.command.is_empty() {
-        return Err(Fault::new(Exit::Flags, "no program is named").next("pepo-entry --help"));
+        return Err(Fault::new(Exit::No, "no program is named").next("pepo-entry --help"));
     }
     environment.for_each(|(name, value)| variable(&mut flags, &name, &value));
     Ok(Asked::Start(flags))
+}
+
+/// What is asked of a held container, inside it. An init never asks, so these names are no program's only elsewhere, and
+/// there `--` makes them a program's.
+fn of_the_init(words: &[OsString]) -> Result<Option<Asked>, Fault> {
+    let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    Ok(Some(match texts.as_slice() {
+        ["sh"] => Asked::Tools,
+        ["status"] => Asked::Init(Ask::Status),
+        ["release"] => Asked::Init(Ask::Release(None)),
+        ["release", code] => {
+            let code = code
+                .parse()
+                .map_err(|_| refused(format!("release takes a status from 0 to 255, not {code}")))?;
+            Asked::Init(Ask::Release(Some(code)))
+        }
+        ["rerun"] => Asked::Init(Ask::Rerun(Vec::new())),
+        ["rerun", "--", _, ..] => Asked::Init(Ask::Rerun(words[2..].to_owned())),
+        _ => return Ok(None),
+    }))
 }
 
 /// How the command line is.
@@ -154,7 +189,7 @@ fn value_of(flags: &mut Flags, letter: char, value: &OsStr) -> Result<(), Fault>
 }
 
 fn refused(what: String) -> Fault {
-    Fault::new(Exit::Flags, what).next("pepo-entry --help")
+    Fault::new(Exit::No, what).next("pepo-entry --help")
 }
 
 /// Tini's variables: the first two count when they are there at all.

@@ -7,8 +7,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// A command line that tini refuses, too.
-    Flags = 1,
+    /// What was asked of the init cannot be; or a command line that tini refuses, too.
+    No = 1,
     /// The words were not understood.
     Usage = 2,
     /// A right is missing.

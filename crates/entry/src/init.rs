@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Fault},
     program::Program,
     signal,
-    sys::{self, Action, Arrived, Child, Mask, Signals},
+    sys::{self, Action, Arrived, Child, Mask, Refused, Signals},
     tell,
 };
 
@@ -68,6 +68,8 @@ pub(crate) struct Init<'a> {
     child: Option<Pid>,
     /// Whether a signal came that asks to end.
     asked: bool,
+    /// Whether the program went on after a stop.
+    went_on: bool,
 }
 
 impl<'a> Init<'a> {
@@ -136,6 +138,11 @@ impl<'a> Init<'a> {
         self.asked
     }
 
+    /// Whether the program went on after a stop, since this was asked last.
+    pub(crate) fn went_on(&mut self) -> bool {
+        std::mem::take(&mut self.went_on) && self.child.is_some()
+    }
+
     /// Hands signals on and buries the dead until the program ends.
     fn follow(&mut self) -> Result<Ended, Fault> {
         loop {
@@ -149,19 +156,57 @@ impl<'a> Init<'a> {
 
     /// Starts the program. It has already ended if it could not be run.
     pub(crate) fn start(&mut self, program: &Program) -> Result<Option<Ended>, Fault> {
+        self.spawn(program, false)
+    }
+
+    /// Starts the program and stops it at its first instruction, traced by nobody.
+    pub(crate) fn start_held(&mut self, program: &Program) -> Result<Option<Ended>, Fault> {
+        let started = self.spawn(program, true)?;
+        if let (None, Some(pid)) = (started, self.child) {
+            let failed = |error: io::Error| internal("wait: cannot hold the program", &error);
+            match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED)
+                .map_err(|error| failed(error.into()))?
+            {
+                Some((_, status)) if status.stopped() => {
+                    sys::detach_stopped(pid.as_raw_nonzero().get()).map_err(failed)?;
+                }
+                Some((pid, status)) => return Ok(self.buried(pid, status)),
+                None => {}
+            }
+        }
+        Ok(started)
+    }
+
+    fn spawn(&mut self, program: &Program, traced: bool) -> Result<Option<Ended>, Fault> {
         let exec = program.exec()?;
-        let child =
-            Child { mask: &self.mask, actions: &self.actions, foreground: self.foreground, traced: false };
+        let child = Child { mask: &self.mask, actions: &self.actions, foreground: self.foreground, traced };
         let (pid, refused) =
             sys::spawn(&exec, &child).map_err(|error| internal("cannot start a process", &error))?;
-        self.child = Pid::from_raw(pid);
         self.flags.tell(2, || format!("{} runs as PID {pid}", program.name().display()));
-        if let Some(error) = refused {
-            tell::fault(&not_run(program, &error));
-            self.child = None;
-            return Ok(Some(Ended::Exited(refused_status(&error))));
+        match refused {
+            None => {
+                self.child = Pid::from_raw(pid);
+                Ok(None)
+            }
+            Some(Refused::Prepare(error)) => Err(internal("cannot prepare the program's process", &error)
+                .next("if ptrace is forbidden here, leave the word wait out")),
+            Some(Refused::Exec(error)) => {
+                tell::fault(&not_run(program, &error));
+                Ok(Some(Ended::Exited(refused_status(&error))))
+            }
         }
-        Ok(None)
+    }
+
+    /// The program's process.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.child.map(|pid| pid.as_raw_nonzero().get())
+    }
+
+    /// Our own group in the foreground again.
+    pub(crate) fn take_terminal(&self) {
+        if self.foreground {
+            sys::set_foreground(sys::group());
+        }
     }
 
     /// The status after `-e`.
@@ -226,8 +271,9 @@ impl<'a> Init<'a> {
     pub(crate) fn reap(&mut self) -> Result<Option<Ended>, Fault> {
         let mut ended = None;
         loop {
-            let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+            let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
             match rustix::process::wait(options) {
+                Ok(Some((pid, status))) if status.continued() => self.went_on |= self.child == Some(pid),
                 Ok(Some((pid, status))) if status.stopped() => self.stopped(pid, status),
                 Ok(Some((pid, status))) => ended = self.buried(pid, status).or(ended),
                 Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ended),
@@ -308,7 +354,7 @@ fn not_run(program: &Program, error: &io::Error) -> Fault {
         }
         Some(libc::EACCES) => Fault::new(Exit::NotRunnable, format!("cannot run {name}: {error}"))
             .next("chmod +x it in the image, or mount it without noexec"),
-        _ => Fault::new(Exit::Flags, format!("cannot run {name}: {error}")),
+        _ => Fault::new(Exit::No, format!("cannot run {name}: {error}")),
     }
 }
 

@@ -11,6 +11,8 @@ mod arguments;
 mod exit;
 /// Archives put into the file system.
 mod fstree;
+/// What is kept: the program at its first instruction, the container after its fault.
+mod hold;
 /// The init: signals, zombies, the terminal, the status.
 mod init;
 /// What is run: looked up as `execvp` would, with its arguments and environment.
@@ -21,6 +23,8 @@ mod signal;
 mod sys;
 /// All that is said.
 mod tell;
+/// A few tools for images that have none.
+mod tools;
 /// What is run is told, and shells are traced.
 mod verbose;
 /// The words and where they come from.
@@ -49,13 +53,18 @@ fn act(asked: Asked) -> Result<u8, Fault> {
             tell::show(&text);
             Ok(0)
         }
-        Asked::Start(flags) => start(flags),
+        Asked::Start(flags) => start(&flags),
+        Asked::Init(ask) => {
+            hold::socket::ask(&ask)?;
+            Ok(0)
+        }
+        Asked::Tools => Ok(tools::run()),
     }
 }
 
 /// Reads the words, does what they ask before the program starts, and then is its init.
-fn start(flags: arguments::Flags) -> Result<u8, Fault> {
-    let mut init = Init::new(&flags)?;
+fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
+    let mut init = Init::new(flags)?;
     let (words, environment) = Words::read(std::env::vars_os())?;
     let mut program = Program::new(flags.command.clone(), environment);
     if !words.fstree.is_empty() {
@@ -69,7 +78,13 @@ fn start(flags: arguments::Flags) -> Result<u8, Fault> {
     if let Some(output) = &words.verbose {
         program = verbose::begin(output, program)?;
     }
-    init.run(&program)
+    if words.stayalive.is_none() && words.wait.is_none() {
+        return init.run(&program);
+    }
+    if words.wait.is_some() {
+        program.wait_for_debuggers();
+    }
+    hold::run(&mut init, &program, hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait })
 }
 
 /// What an archive of these bytes would do: how many entries it would put in place, or why it is refused. For tests

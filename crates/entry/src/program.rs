@@ -70,6 +70,25 @@ impl Program {
         self.environment.push((name.into(), value.into()));
     }
 
+    /// Makes runtimes that debuggers enter by a port wait for them there: before the first line of the user's code.
+    pub(crate) fn wait_for_debuggers(&mut self) {
+        let name = Path::new(self.name()).file_name().unwrap_or_default().to_owned();
+        let (variable, value) = match name.as_bytes() {
+            b"node" | b"nodejs" => ("NODE_OPTIONS", "--inspect-brk=127.0.0.1:9229"),
+            b"java" => (
+                "JAVA_TOOL_OPTIONS",
+                "-agentlib:jdwp=transport=dt_socket,server=y,suspend=y,address=127.0.0.1:5005",
+            ),
+            _ => return,
+        };
+        let mut options = self.variable(variable).map(ToOwned::to_owned).unwrap_or_default();
+        if !options.is_empty() {
+            options.push(" ");
+        }
+        options.push(value);
+        self.set(variable, options);
+    }
+
     /// All that `exec` needs.
     pub(crate) fn exec(&self) -> Result<Exec, Fault> {
         let candidates = self.candidates().into_iter().map(|path| c(path.into_os_string()));

@@ -174,29 +174,40 @@ pub(crate) struct Child<'a> {
     pub(crate) traced: bool,
 }
 
+/// What keeps a child from becoming the program.
+pub(crate) enum Refused {
+    /// What comes before failed.
+    Prepare(io::Error),
+    /// The program cannot be run.
+    Exec(io::Error),
+}
+
 /// Starts the program in a group of its own.
 ///
 /// # Errors
 /// If there can be no child. What keeps it from becoming the program is in the second place.
-pub(crate) fn spawn(exec: &Exec, child: &Child<'_>) -> io::Result<(i32, Option<io::Error>)> {
+pub(crate) fn spawn(exec: &Exec, child: &Child<'_>) -> io::Result<(i32, Option<Refused>)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // SAFETY: there is one thread, so the child may do whatever we may.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
-        let error = become_program(exec, child);
-        let number = error.raw_os_error().unwrap_or(libc::EIO);
-        let _ = rustix::io::write(&writer, &number.to_ne_bytes());
+        let (stage, error) = match prepare(child) {
+            Ok(()) => (1, exec.exec()),
+            Err(error) => (0, error),
+        };
+        let [a, b, c, d] = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
+        let _ = rustix::io::write(&writer, &[stage, a, b, c, d]);
         // SAFETY: ends the child without running anything of the parent's.
         unsafe { libc::_exit(127) }
     }
     drop(writer);
     // The pipe closes with `exec`, also when the child then stops because we trace it.
-    let error = told(&reader);
-    if error.is_some() {
+    let refused = told(&reader);
+    if refused.is_some() {
         // SAFETY: no pointer that is not null; the child is ours and has ended or is about to.
         unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
     }
-    Ok((pid, error))
+    Ok((pid, refused))
 }
 
 /// Runs `work` in a process of its own, which has this mask and ends with the status that `work` gives.
@@ -211,22 +222,19 @@ pub(crate) fn fork(mask: &Mask, work: impl FnOnce() -> u8) -> io::Result<i32> {
     Ok(pid)
 }
 
-/// The error that the child wrote, if it did before it became the program.
-fn told(reader: &OwnedFd) -> Option<io::Error> {
-    let mut number = [0; 4];
+/// What the child wrote, if it did before it became the program.
+fn told(reader: &OwnedFd) -> Option<Refused> {
+    let mut bytes = [0; 5];
     loop {
-        match rustix::io::read(reader, &mut number) {
-            Ok(4) => return Some(io::Error::from_raw_os_error(i32::from_ne_bytes(number))),
+        match rustix::io::read(reader, &mut bytes) {
+            Ok(5) => {
+                let [stage, a, b, c, d] = bytes;
+                let error = io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+                return Some(if stage == 0 { Refused::Prepare(error) } else { Refused::Exec(error) });
+            }
             Err(rustix::io::Errno::INTR) => {}
             _ => return None,
         }
-    }
-}
-
-fn become_program(exec: &Exec, child: &Child<'_>) -> io::Error {
-    match prepare(child) {
-        Ok(()) => exec.exec(),
-        Err(error) => error,
     }
 }
 

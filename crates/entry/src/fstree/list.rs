@@ -72,7 +72,9 @@ impl List {
     /// Judges an entry by itself; its data, if it is taken, is at `at`.
     pub(crate) fn add(&mut self, member: Member, at: u64) -> Result<(), Fault> {
         if self.entries.len() >= MOST {
-            return Err(self.fault(Exit::Limit, format!("more than {MOST} entries")));
+            return Err(self
+                .fault(Exit::Limit, format!("more than {MOST} entries"))
+                .next("make several archives of it"));
         }
         let path = self.judge(&member)?;
         let same_as = match member.kind {
@@ -212,6 +214,7 @@ impl List {
 
     fn refuse(&self, member: &Member, what: &str) -> Fault {
         self.fault(Exit::Unsupported, format!("the entry {} {what}", shown(&member.path)))
+            .next("make the archive without it")
     }
 
     fn fault(&self, exit: Exit, what: String) -> Fault {

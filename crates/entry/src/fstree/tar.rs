@@ -498,7 +498,7 @@ mod tests {
     #[test]
     fn records_belong_to_the_next_entry() {
         let mut before = Before::default();
-        pax(b"16 path=a/b/c/d\n27 mtime=-1.5000000000000\n30 SCHILY.xattr.user.x=a=b\nc\xff\n", &mut before)
+        pax(b"16 path=a/b/c/d\n26 mtime=-1.5000000000000\n30 SCHILY.xattr.user.x=a=b\nc\xff\n", &mut before)
             .unwrap();
         assert_eq!(before.path.as_deref(), Some(b"a/b/c/d".as_slice()));
         assert_eq!(before.time, Some((-2, 500_000_000)));

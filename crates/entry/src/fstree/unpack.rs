@@ -267,7 +267,7 @@ impl Work<'_> {
             "an HTML page" => {
                 fault.next("the server answered with a page: is this the link for the download itself?")
             }
-            _ => fault,
+            _ => fault.next("give a tar (also as gz, bz2, xz or zst) or a zip"),
         }
     }
 }

@@ -14,8 +14,8 @@ use std::{
 
 use crate::program::Program;
 
-/// What stands before each traced line of shells other than bash: script and line.
-pub(super) const PROMPT: &str = "+ ${0##*/}:${LINENO-}: ";
+/// What stands before each traced line of shells other than bash: script, and line if the shell knows it.
+pub(super) const PROMPT: &str = "+ ${0##*/}${LINENO:+:$LINENO}: ";
 
 /// And in bash, which also knows the function.
 const BASH_PROMPT: &str = "+ ${BASH_SOURCE-$0}:$LINENO: ${FUNCNAME:+$FUNCNAME(): }";
