@@ -90,6 +90,11 @@ impl Builder {
         self.capture.samples.push(sample);
     }
 
+    /// Forgets the samples taken before that many nanoseconds after the beginning.
+    pub fn forget_before(&mut self, nanos: u64) {
+        self.capture.samples.retain(|sample| sample.at_nanos >= nanos);
+    }
+
     /// What has been made so far.
     #[must_use]
     pub fn so_far(&self) -> &Capture {

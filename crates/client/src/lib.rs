@@ -5,8 +5,11 @@
 
 /// The connection and its calls.
 mod agent;
+/// Samples as they come.
+mod look;
 /// A debugger session, kept alive by its heartbeat.
 mod session;
 
 pub use agent::Agent;
+pub use look::{Look, LookSaid};
 pub use session::{Event, Session, SessionSender};
