@@ -1,10 +1,12 @@
-//! Packs pydevd from the pinned debugpy wheel into one zip that is part of the binary: Python needs no tool installed.
+//! Packs pydevd from the pinned debugpy wheel into one zip that is part of the binary, so that Python needs no tool installed, and
+//! builds the machine code that goes with it.
 
 use std::{
     collections::BTreeSet,
     env, fs,
     io::{Cursor, Read as _, Write as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -22,8 +24,6 @@ const FOLDERS: [&str; 6] = [
     "pydev_ipython/",
 ];
 const FILES: [&str; 4] = ["pydevconsole.py", "pydevd.py", "pydevd_file_utils.py", "pydevd_tracing.py"];
-/// The helper library for threads that already run (3.8 to 3.11).
-const HELPER: &str = "pydevd_attach_to_process/attach_linux_amd64.so";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -34,12 +34,26 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     let mut wheel = ZipArchive::new(Cursor::new(bytes)).expect("the pinned wheel is a zip");
     write(&out.join("pydevd.zip"), &pack(&mut wheel));
-    let x86_64 = env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
-    write(
-        &out.join("attach.so"),
-        &if x86_64 { entry(&mut wheel, &format!("{ROOT}{HELPER}")) } else { Vec::new() },
-    );
+    build_trace(&out.join("trace.bin"));
     println!("cargo::rustc-env=PEPO_DEBUGPY_VERSION={}", pin.version);
+}
+
+/// The trace function, as a flat image that is mapped as it is. Empty where code is not put into processes at all.
+fn build_trace(image: &Path) {
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
+        return write(image, &[]);
+    }
+    let rustc = env::var_os("RUSTC").expect("cargo sets it");
+    let target = env::var("TARGET").expect("cargo sets it");
+    let status = Command::new(rustc)
+        .args(["payload/trace.rs", "--edition=2024", "--crate-type=bin", "--target", &target, "-Dwarnings"])
+        .args(["-Copt-level=s", "-Cpanic=abort", "-Crelocation-model=pic", "-Cdefault-linker-libraries=no"])
+        .args(["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-self-contained=no"])
+        .args(["-Clink-arg=-no-pie", "-Clink-arg=-Tpayload/trace.ld", "-Clink-arg=--oformat=binary", "-o"])
+        .arg(image)
+        .status()
+        .expect("rustc runs: it runs this build");
+    assert!(status.success(), "payload/trace.rs was not built: {status}");
 }
 
 struct Pin {

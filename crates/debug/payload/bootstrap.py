@@ -39,7 +39,7 @@ class Channel:
             self.sock = ours
             self.theirs = [theirs.detach()]
         self.zip = self.keep(memfd("pepo-zip-" + self.nonce))
-        self.lib = self.keep(memfd("pepo-lib-" + self.nonce))
+        self.trace = self.keep(memfd("pepo-trace-" + self.nonce))
         self.control = self.keep(memfd("pepo-" + self.nonce))
 
     def keep(self, fd):
@@ -236,17 +236,6 @@ def drop_locals(holder):
             setattr(holder, name, None)
 
 
-def thread_states(ctypes):
-    """The first words of each thread's state. Only with the GIL held and no switch between."""
-    api = ctypes.pythonapi
-    for name in ("PyInterpreterState_Head", "PyInterpreterState_ThreadHead", "PyThreadState_Next"):
-        getattr(api, name).restype = ctypes.c_void_p
-    state = api.PyInterpreterState_ThreadHead(ctypes.c_void_p(api.PyInterpreterState_Head()))
-    while state:
-        yield (ctypes.c_uint64 * 40).from_address(state)
-        state = api.PyThreadState_Next(ctypes.c_void_p(state))
-
-
 PATH = ["/proc/self/fd/none/"]
 
 
@@ -260,6 +249,7 @@ class Debugger:
         PATH[0] = self.path + "/"
         self.pydevd = None
         self.db = None
+        self.tracer = None
         self.ended = threading.Event()
         self.threads = []
 
@@ -283,7 +273,9 @@ class Debugger:
             sys.path.remove(self.path)
         self.pydevd = pydevd
         pydevd_tracing.TracingFunctionHolder._warn = False
-        pydevd_tracing.get_python_helper_lib_filename = self.helper
+        if sys.version_info < (3, 12):
+            self.tracer = Tracer(self.channel.trace)
+            pydevd_tracing.set_trace_to_threads = self.tracer.set_trace_to_threads
         pydevd_defaults.PydevdCustomization.DEFAULT_PROTOCOL = pydevd_constants.HTTP_JSON_PROTOCOL
         pydevd_defaults.PydevdCustomization.DEBUG_MODE = "debugpy-dap"
         stream = self.channel.as_socket(self.ended.set)
@@ -292,6 +284,9 @@ class Debugger:
 
         def noted(db, host, port):
             self.db = db  # also when the stream ends before settrace returns, and pydevd has forgotten it
+            dispose = db.dispose_and_kill_all_pydevd_threads
+            # Reader and writer each call it at the end of the stream, and would wait for one another until a limit is over.
+            db.dispose_and_kill_all_pydevd_threads = lambda wait=True, timeout=0.5: dispose(wait=False, timeout=timeout)
             return connect(db, host, port)
 
         pydevd.PyDB.connect = noted
@@ -307,11 +302,9 @@ class Debugger:
             trace_only_current_thread=False,
             notify_stdin=False,
         )
+        if self.tracer is not None:
+            threading._trace_hook = self.tracer.hook(threading._trace_hook)
         self.spare_children(self.db)
-
-    def helper(self):
-        fd = self.channel.lib
-        return "/proc/self/fd/%d" % fd if os.fstat(fd).st_size else None
 
     @staticmethod
     def quiet(pydev_log):
@@ -376,6 +369,8 @@ class Debugger:
         from _pydev_bundle import pydev_monkey
         from _pydevd_bundle import pydevd_constants
 
+        if self.tracer is not None:
+            self.tracer.over = True
         pydevd_tracing.restore_sys_set_trace_func()
         if pydevd_constants.PYDEVD_USE_SYS_MONITORING:
             from _pydevd_sys_monitoring import pydevd_sys_monitoring
@@ -395,15 +390,15 @@ class Debugger:
         if self.db is None:
             return
         self.threads = list(self.db.created_pydb_daemon_threads)
-        self.db.dispose_and_kill_all_pydevd_threads(wait=True, timeout=2)
+        self.db.dispose_and_kill_all_pydevd_threads(wait=False)
         for thread in self.threads:  # those that were started after pydevd had disposed of itself
             thread.do_kill_pydev_thread()
-        deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
-            if not any(thread.is_alive() for thread in self.threads):
-                return
-            time.sleep(0.01)
-        return "threads of pydevd: " + ", ".join(t.name for t in self.threads if t.is_alive())
+        deadline = time.monotonic() + 5
+        for thread in self.threads:
+            thread.join(max(0, deadline - time.monotonic()))
+        alive = [thread.name for thread in self.threads if thread.is_alive()]
+        if alive:
+            return "threads of pydevd: " + ", ".join(alive)
 
     def wait_outside(self):
         """Until no thread is inside pydevd: one that was stopped is on its way out."""
@@ -428,66 +423,12 @@ class Debugger:
         return count
 
     def clear_traces(self):
-        """Before 3.12 each thread has a trace function of its own; sys.settrace reaches only the calling thread."""
-        if sys.version_info >= (3, 12) or self.pydevd is None:
-            return
-        import ctypes
-
-        sys.settrace(None)
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(10)  # no other thread runs between reading and writing
-        try:
-            for frame in sys._current_frames().values():
-                while frame is not None:
-                    if frame.f_trace is not None:
-                        frame.f_trace = None
-                    frame = frame.f_back
-            self.clear_thread_states(ctypes)
-        finally:
-            sys.setswitchinterval(interval)
-
-    def clear_thread_states(self, ctypes):
-        """Where `c_traceobj` lies is seen in the calling thread's own state; `c_tracefunc` lies two words before it
-        (Include/cpython/pystate.h, 3.8 to 3.11)."""
-
-        def marker(frame, event, arg):
-            return None
-
-        states = list(thread_states(ctypes))
-        sys.settrace(marker)
-        places = [index for words in states for index in range(4, len(words)) if words[index] == id(marker)]
-        sys.settrace(None)
-        index = places[0]
-        for words in states:
-            if words[index] and ours_or_wraps(ctypes.cast(words[index], ctypes.py_object).value):
-                function = words[index]
-                words[index - 2] = 0  # c_tracefunc
-                words[index] = 0  # c_traceobj
-                ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(function))
-                if words[index - 3] == 0:  # no profile function either
-                    self.clear_use_tracing(ctypes, words, index)
-
-    @staticmethod
-    def clear_use_tracing(ctypes, words, index):
-        if sys.version_info < (3, 10):  # int tracing; int use_tracing; c_profilefunc
-            ctypes.c_int.from_address(ctypes.addressof(words) + (index - 3) * 8 - 4).value = 0
-        elif sys.version_info < (3, 11):  # cframe; c_profilefunc; and cframe begins with int use_tracing
-            ctypes.c_int.from_address(words[index - 4]).value = 0
-        else:  # as 3.10, with one byte
-            ctypes.c_uint8.from_address(words[index - 4]).value = 0
+        if self.tracer is not None:
+            return self.tracer.clear()
 
     def unload(self):
-        """The helper library, when no thread is inside it."""
-        tracing = sys.modules.get("pydevd_tracing")
-        lib = getattr(getattr(tracing, "_load_python_helper_lib", None), "__lib__", None)
-        if lib is None:
-            return
-        if self.inside():
-            return "the helper library stays mapped"
-        import _ctypes
-
-        del tracing._load_python_helper_lib.__lib__
-        _ctypes.dlclose(lib._handle)
+        if self.tracer is not None:
+            return self.tracer.unmap()
 
     def forget(self):
         import linecache
@@ -539,7 +480,7 @@ def run(config):
     channel = Channel(config)
     debugger = None
     try:
-        channel.say("ready", zip=channel.zip, lib=channel.lib, theirs=channel.theirs,
+        channel.say("ready", zip=channel.zip, trace=channel.trace, theirs=channel.theirs,
                     thread=threading.get_native_id(), version=list(sys.version_info[:3]), took=TOOK[0])
         if channel.wait(config["wait"]):
             debugger = Debugger(channel)

@@ -39,7 +39,7 @@ use std::{
 use async_trait::async_trait;
 use pepo_process::{
     Process,
-    runtime::{Language, Libc, RuntimeFacts},
+    runtime::{Language, RuntimeFacts},
 };
 use pepo_wire::{Code, Failure, FailureExt as _};
 use serde_json::json;
@@ -100,15 +100,13 @@ impl Debugger for PythonDebugger {
 
     fn fits(&self, runtime: &RuntimeFacts, _tools: &Tools) -> Fit {
         match judge(runtime) {
-            Ok(warnings) => Fit::Yes(warnings),
+            Ok(()) => Fit::Yes(Vec::new()),
             Err(failure) => Fit::No(failure),
         }
     }
 
     async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
-        // Its warnings were told by `fits`; here it is only the judgement that counts.
         judge(request.runtime)?;
-        let warnings = lacks_cplusplus(request.process, request.runtime).into_iter().collect();
         let process = Process::open_started(request.process.pid(), request.process.start_time())
             .map_err(|error| error.failure())?;
         let (tell, told) = oneshot::channel();
@@ -138,15 +136,15 @@ impl Debugger for PythonDebugger {
             guard: GuardKind::InProcess,
             version: format!("pydevd of debugpy {}", payload::VERSION),
             stood_still: placed.stood_still,
-            warnings,
+            warnings: Vec::new(),
             quirks: Vec::new(),
             hold: Box::new(placed.hold),
         })
     }
 }
 
-/// Does it fit, and what should be known before?
-fn judge(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
+/// Does it fit?
+fn judge(runtime: &RuntimeFacts) -> Result<(), Failure> {
     if runtime.language != Language::Python {
         return Err(Failure::new(Code::RuntimeUnsupported, "this debugger is for Python processes only"));
     }
@@ -154,44 +152,12 @@ fn judge(runtime: &RuntimeFacts) -> Result<Vec<Failure>, Failure> {
         return Err(InjectError::Architecture { arch: std::env::consts::ARCH }.failure());
     }
     let text = runtime.version.as_deref().unwrap_or_default();
-    let Some(version) = major_and_minor(text) else { return Ok(Vec::new()) };
-    if !((3, 8)..=(3, 14)).contains(&version) {
-        return Err(Failure::new(Code::RuntimeUnsupported, format!("Python {text} is outside 3.8 to 3.14")));
+    match major_and_minor(text) {
+        Some(version) if !((3, 8)..=(3, 14)).contains(&version) => {
+            Err(Failure::new(Code::RuntimeUnsupported, format!("Python {text} is outside 3.8 to 3.14")))
+        }
+        _ => Ok(()),
     }
-    let mut warnings = Vec::new();
-    if version < (3, 12) && runtime.libc == Libc::Musl {
-        warnings.push(
-            Failure::new(Code::NotInDebugger, "threads that already run stop at no breakpoint")
-                .because("the library that sets trace functions in them is built for glibc"),
-        );
-    }
-    Ok(warnings)
-}
-
-/// Up to 3.11 a library of pydevd's sets trace functions in threads that already run, and it is written in C++.
-fn lacks_cplusplus(process: &Process, runtime: &RuntimeFacts) -> Option<Failure> {
-    const NAME: &str = "libstdc++.so.6";
-    const FOLDERS: [&str; 6] = [
-        "/lib/x86_64-linux-gnu",
-        "/usr/lib/x86_64-linux-gnu",
-        "/lib64",
-        "/usr/lib64",
-        "/usr/lib",
-        "/usr/local/lib",
-    ];
-    let version = major_and_minor(runtime.version.as_deref().unwrap_or_default())?;
-    if version >= (3, 12) || runtime.libc == Libc::Musl {
-        return None;
-    }
-    let mapped = process.maps().unwrap_or_default().iter().any(|map| map.file_name() == Some(NAME));
-    let there = || FOLDERS.iter().any(|folder| process.open_in_root(format!("{folder}/{NAME}")).is_ok());
-    (!mapped && !there()).then(|| {
-        Failure::new(Code::NotInDebugger, "threads that already run stop at no breakpoint")
-            .because(format!(
-                "the image has no {NAME}, which the library that sets trace functions in them needs"
-            ))
-            .hint("threads that start from now on do; Python 3.12 and later need no such library")
-    })
 }
 
 fn major_and_minor(version: &str) -> Option<(u32, u32)> {

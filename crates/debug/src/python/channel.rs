@@ -42,7 +42,7 @@ pub(super) enum Word {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub(super) struct Ready {
     zip: u32,
-    lib: u32,
+    trace: u32,
     theirs: Vec<u32>,
     /// The thread, as numbered in the process's namespace.
     pub(super) thread: u32,
@@ -130,7 +130,7 @@ pub(super) fn open(process: &Process, ready: &Ready) -> Result<Stream, InjectErr
     fill(ready.zip, payload::PYDEVD).map_err(InjectError::channel("writing pydevd"))?;
     // From 3.12 threads are traced by sys.monitoring.
     if ready.version < [3, 12, 0] {
-        fill(ready.lib, payload::HELPER).map_err(InjectError::channel("writing the helper library"))?;
+        fill(ready.trace, payload::TRACE).map_err(InjectError::channel("writing the trace function"))?;
     }
     let end = |number: u32| process.proc_path().join(format!("fd/{number}"));
     let mut stream = match ready.theirs[..] {

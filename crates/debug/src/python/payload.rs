@@ -1,4 +1,4 @@
-//! What is brought into the process: a few lines that start a thread, the thread's code, pydevd, and its helper library.
+//! What is brought into the process: a few lines that start a thread, the thread's code, pydevd, and a trace function.
 
 use std::fmt::Write as _;
 
@@ -6,12 +6,13 @@ use super::inject::Extra;
 
 /// pydevd's modules as a zip, made by the build script from the pinned wheel.
 pub(super) const PYDEVD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pydevd.zip"));
-/// Sets trace functions in threads that already run, for 3.8 to 3.11 on x86-64 glibc.
-pub(super) const HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/attach.so"));
+/// Machine code: the trace function of threads, for 3.8 to 3.11 (`payload/trace.rs`).
+pub(super) const TRACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trace.bin"));
 /// The version of debugpy that pydevd comes from.
 pub(super) const VERSION: &str = env!("PEPO_DEBUGPY_VERSION");
 /// The code of the thread.
-const BOOTSTRAP: &str = include_str!("../../payload/bootstrap.py");
+const BOOTSTRAP: &str =
+    concat!(include_str!("../../payload/tracer.py"), include_str!("../../payload/bootstrap.py"));
 
 /// Runs in the interrupted thread, so it is as short as can be: it starts a thread and no more. A Ctrl-C that comes meanwhile is
 /// handed on, nothing else can be raised, and no name of `__main__` changes.

@@ -1,8 +1,6 @@
 //! `ps`, `check`, `stack`, `attach` and `release` on containers of real engines: the same body over engines and languages, in images
 //! without a shell.
 
-use std::path::Path;
-
 use pepo_testkit::{Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, clean::Snapshot};
 
 use crate::{
@@ -22,25 +20,10 @@ fn listed(surroundings: &Surroundings, container: &Container) -> serde_json::Val
     row.unwrap_or_else(|| panic!("{} is not in {}\n{}", container.id(), run.stdout, run.stderr)).clone()
 }
 
-/// The fixture without a shell. pydevd follows threads that run already by a part in C++, so Python images have its library, as
-/// those of most distributions do.
-fn image(fixture: &Fixture) -> Image {
-    const CPP: [&str; 3] = [
-        "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
-        "/usr/lib/aarch64-linux-gnu/libstdc++.so.6",
-        "/usr/lib64/libstdc++.so.6",
-    ];
-    let image = Image::of(fixture);
-    match CPP.iter().map(Path::new).find(|path| path.exists()) {
-        Some(library) if language(fixture) == "python" => image.file(library, &library.display().to_string()),
-        _ => image,
-    }
-}
-
 /// Everything a user does with one container.
 fn one_container(kind: Kind, fixture: &Fixture, options: &RunOptions) {
     let engine = Engine::shared(kind);
-    let image = image(fixture);
+    let image = Image::of(fixture);
     engine.load(&image);
     let container = engine.run(&image, &options.clone().args(&["1000"]));
     container.wait_started();

@@ -1,6 +1,6 @@
 //! Measures Pepo beside what a user would pick instead, in one run, and writes `docs/benchmarks.md`.
 //!
-//! `bench [attach|engines|list]… [--rounds N] [--write FILE]`; without a name, all of them.
+//! `bench [attach|list]… [--debugger NAME]… [--rounds N] [--write FILE]`; without a name, all of them.
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{
@@ -23,16 +23,19 @@ const MANY: usize = 1000;
 
 struct Arguments {
     what: Vec<String>,
+    debuggers: Vec<String>,
     rounds: usize,
     write: PathBuf,
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut out = Arguments { what: Vec::new(), rounds: 7, write: "docs/benchmarks.md".into() };
+    let mut out =
+        Arguments { what: Vec::new(), debuggers: Vec::new(), rounds: 7, write: "docs/benchmarks.md".into() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "attach" | "list" => out.what.push(word),
+            "--debugger" => out.debuggers.push(words.next().context("--debugger wants a name")?),
             "--rounds" => out.rounds = words.next().context("--rounds wants a number")?.parse()?,
             "--write" => out.write = words.next().context("--write wants a file")?.into(),
             other => bail!("unknown argument {other}"),
@@ -40,6 +43,9 @@ fn arguments() -> Result<Arguments> {
     }
     if out.what.is_empty() {
         out.what = vec!["attach".to_owned(), "list".to_owned()];
+    }
+    if out.debuggers.is_empty() {
+        out.debuggers = DEBUGGERS.map(str::to_owned).to_vec();
     }
     Ok(out)
 }
@@ -55,7 +61,7 @@ async fn main() -> Result<()> {
     let mut page = format!("{}\nMeasured with {build}.\n", include_str!("bench_head.md"));
     for what in &arguments.what {
         page += &match what.as_str() {
-            "attach" => attach(arguments.rounds).await?,
+            "attach" => attach(arguments.rounds, &arguments.debuggers).await?,
             _ => list(arguments.rounds)?,
         };
     }
@@ -65,13 +71,13 @@ async fn main() -> Result<()> {
 }
 
 /// Attaching: bare adapter, Pepo guarded and not, in turns so that a busy moment hits all alike.
-async fn attach(rounds: usize) -> Result<String> {
+async fn attach(rounds: usize, debuggers: &[String]) -> Result<String> {
     let mut out = String::from(
         "\n## attach\n\n`cargo xtask bench attach`. Medians; in parentheses the ratio to the bare adapter of the same run \
          (Python: debugpy's own `--pid` way). Ready: breakpoints can be set. Round trip: a `threads` request while the target stands.\n\n\
          | debugger | | ready | first stop | round trip | detach |\n|---|---|---|---|---|---|\n",
     );
-    for debugger in DEBUGGERS {
+    for debugger in DEBUGGERS.into_iter().filter(|name| debuggers.iter().any(|wanted| wanted == name)) {
         let ways: &[By] = if debugger == "python" {
             &[By::Bare, By::Guarded]
         } else {

@@ -294,7 +294,7 @@ impl Target {
         self.write_line("report");
         wait::until("a report", LIMIT, || {
             let output = self.output()[before..].to_owned();
-            if output.contains("report end") { Ok(output) } else { Err(self.state()) }
+            if output.contains("report end\n") { Ok(output) } else { Err(self.state()) }
         })
     }
 
