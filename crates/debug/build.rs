@@ -1,5 +1,6 @@
 //! Packs pydevd from the pinned debugpy wheel into one zip that is part of the binary, so that Python needs no tool installed, and
 //! builds the machine code that goes with it.
+#![allow(clippy::disallowed_methods, reason = "the compiler is started here, at build time")]
 
 use std::{
     collections::BTreeSet,

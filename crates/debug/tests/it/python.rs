@@ -252,15 +252,15 @@ mod safety {
     /// session closes it.
     fn assert_unharmed(target: &mut Target, what: &str) {
         target.assert_goes_on();
-        if target.trace_of_ours().iter().any(|one| one.contains("memfd:pepo-run-")) {
-            assert!(Client::attach(target).detach().is_empty());
-        }
-        wait::until(&format!("{what}: nothing is left"), Duration::from_secs(30), || {
-            match target.trace_of_ours() {
-                left if left.is_empty() => Ok(()),
-                left => Err(format!("{left:?}")),
-            }
+        let is_empty_memfd = |one: &String| one.contains("memfd:pepo-run-");
+        wait::until(&format!("{what}: nothing else is left"), Duration::from_secs(30), || {
+            let left = target.trace_of_ours();
+            if left.iter().all(is_empty_memfd) { Ok(()) } else { Err(format!("{left:?}")) }
         });
+        if !target.trace_of_ours().is_empty() {
+            assert_eq!(Client::attach(target).detach(), Vec::<String>::new(), "{what} of {}", target.name());
+        }
+        assert_eq!(target.trace_of_ours(), Vec::<String>::new(), "{what} of {}", target.name());
         target.assert_goes_on();
         assert_eq!(target.errors(), "", "{what} of {}", target.name());
         assert!(!target.output().contains("wrong"), "{what} of {}: {}", target.name(), target.output());

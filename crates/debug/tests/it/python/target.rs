@@ -266,7 +266,9 @@ impl Target {
     pub(super) fn wait_for(&self, text: &str, limit: Duration) {
         wait::until(&format!("{}: {text:?}", self.name), limit, || {
             let output = self.output();
-            if output.lines().any(|line| line.contains(text)) { Ok(()) } else { Err(self.state()) }
+            // A line may come in pieces.
+            let mut whole = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if whole.any(|line| line.contains(text)) { Ok(()) } else { Err(self.state()) }
         });
     }
 
