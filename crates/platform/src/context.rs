@@ -1,7 +1,7 @@
 //! Docker's contexts: named addresses of engines in docker's settings folder.
 //!
-//! Layout (docker/cli, `cli/context/store`): `config.json` names the current context, and
-//! `contexts/meta/<SHA-256 of the name>/meta.json` holds its address.
+//! Layout (docker/cli, `cli/context/store`): `config.json` names the current context,
+//! `contexts/meta/<SHA-256 of the name>/meta.json` holds its address, and `contexts/tls/<the same>/docker` what TLS needs.
 
 use std::{
     fmt::Write as _,
@@ -39,6 +39,8 @@ struct Endpoints {
 struct DockerEndpoint {
     #[serde(rename = "Host")]
     host: String,
+    #[serde(rename = "SkipTLSVerify", default)]
+    skip_tls_verify: bool,
 }
 
 /// The engine that docker's own command would talk to, when settings choose one: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else the
@@ -48,7 +50,12 @@ struct DockerEndpoint {
 /// [`PlatformError::BadAddress`], [`PlatformError::BadSettings`].
 pub(crate) fn chosen(environment: &Environment) -> Result<Option<Endpoint>, PlatformError> {
     if let Some(host) = environment.get("DOCKER_HOST") {
-        return Endpoint::parse(host).map(Some);
+        let tls = environment.get("DOCKER_TLS_VERIFY").is_some() || host.starts_with("https://");
+        return match environment.docker_certificates().filter(|_| tls) {
+            Some(folder) => Endpoint::parse_tls(host, &folder),
+            None => Endpoint::parse(host),
+        }
+        .map(Some);
     }
     let Some(folder) = environment.docker_config() else { return Ok(None) };
     let name = match environment.get("DOCKER_CONTEXT") {
@@ -79,12 +86,18 @@ fn by_name(folder: &Path, name: &str) -> Result<Endpoint, PlatformError> {
     let text = read(&path).map_err(|error| settings(&path, error))?;
     let text = text.ok_or_else(|| PlatformError::NoContext { name: name.to_owned(), path: path.clone() })?;
     let meta: Meta = serde_json::from_str(&text).map_err(|error| settings(&path, error.into()))?;
-    let host = meta.endpoints.docker.host;
-    if host.starts_with("tcp://") && folder.join("contexts/tls").join(&id).is_dir() {
-        let why = "engines behind TLS are not supported; ssh:// reaches the same engine";
-        return Err(PlatformError::BadAddress { address: host, why });
+    let DockerEndpoint { host, skip_tls_verify } = meta.endpoints.docker;
+    let certificates = folder.join("contexts/tls").join(&id).join("docker");
+    if !certificates.is_dir() {
+        return Endpoint::parse(&host);
     }
-    Endpoint::parse(&host)
+    match Endpoint::parse_tls(&host, &certificates)? {
+        Endpoint::Tls { .. } if skip_tls_verify => {
+            let why = "its context says to trust whoever answers (SkipTLSVerify), which is not done here";
+            Err(PlatformError::BadAddress { address: host, why })
+        }
+        endpoint => Ok(endpoint),
+    }
 }
 
 /// The file's text; `None` when there is no such file.
@@ -177,14 +190,41 @@ mod tests {
     }
 
     #[test]
-    fn a_context_with_tls_is_recognised() {
-        let home = folder(
-            r#"{"currentContext":"safe"}"#,
-            &[("safe", &META.replace("ssh://ada@lab", "tcp://lab:2376"))],
-        );
-        let tls = home.path().join(".docker/contexts/tls").join(hex(&Sha256::digest(b"safe"))).join("docker");
+    fn tls_is_asked_for_by_the_environment_or_by_a_contexts_folder() {
+        let meta = META.replace("ssh://ada@lab", "tcp://lab:2376");
+        let home = folder(r#"{"currentContext":"safe"}"#, &[("safe", &meta)]);
+        let docker = home.path().join(".docker");
+        let tls = docker.join("contexts/tls").join(hex(&Sha256::digest(b"safe"))).join("docker");
+        let chosen = |variables: [(&str, &str); 3]| {
+            let home = ("HOME", home.path().to_str().unwrap());
+            let [one, two, three] = variables;
+            chosen(&Environment::of(home.1.as_ref(), [one, two, three, home])).unwrap().unwrap()
+        };
+        let folder_of = |endpoint| match endpoint {
+            Endpoint::Tls { folder, .. } => Some(folder),
+            _ => None,
+        };
+        let none = [("DOCKER_HOST", ""), ("DOCKER_TLS_VERIFY", ""), ("DOCKER_CERT_PATH", "")];
+        assert_eq!(folder_of(chosen(none)), None);
+        fs::create_dir_all(&tls).unwrap();
+        assert_eq!(folder_of(chosen(none)), Some(tls));
+        let host = ("DOCKER_HOST", "tcp://h:1");
+        assert_eq!(folder_of(chosen([host, none[1], none[2]])), None);
+        let verify = ("DOCKER_TLS_VERIFY", "1");
+        assert_eq!(folder_of(chosen([host, verify, none[2]])), Some(docker.clone()));
+        let path = ("DOCKER_CERT_PATH", "/certificates");
+        assert_eq!(folder_of(chosen([host, verify, path])), Some("/certificates".into()));
+        let https = ("DOCKER_HOST", "https://h");
+        assert_eq!(folder_of(chosen([https, none[1], none[2]])), Some(docker));
+    }
+
+    #[test]
+    fn a_context_that_trusts_whoever_answers_is_refused() {
+        let meta = META.replace("ssh://ada@lab", "tcp://lab:2376").replace("false", "true");
+        let home = folder(r#"{"currentContext":"rash"}"#, &[("rash", &meta)]);
+        let tls = home.path().join(".docker/contexts/tls").join(hex(&Sha256::digest(b"rash"))).join("docker");
         fs::create_dir_all(tls).unwrap();
-        assert!(choose(home.path(), &[]).unwrap_err().contains("TLS"));
+        assert!(choose(home.path(), &[]).unwrap_err().contains("SkipTLSVerify"));
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! Addresses of engines, as users and docker's settings write them.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::PlatformError;
 
 /// The port of an engine without TLS, where the address names none.
 const TCP_PORT: u16 = 2375;
+/// And with it.
+const TLS_PORT: u16 = 2376;
 
 /// Where an engine is dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +25,15 @@ pub enum Endpoint {
         host: String,
         /// Port.
         port: u16,
+    },
+    /// With TLS.
+    Tls {
+        /// Name or address, which the engine's certificate must be for; IPv6 without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Where `ca.pem`, `cert.pem` and `key.pem` are.
+        folder: PathBuf,
     },
     /// Through the `ssh` command, as docker's own command does it.
     Ssh {
@@ -47,16 +61,26 @@ impl Endpoint {
             "unix" => Err(bad("a socket's path is absolute, as in unix:///run/docker.sock")),
             "npipe" if !rest.is_empty() => Ok(Endpoint::Pipe(rest.replace('/', "\\"))),
             "tcp" | "http" => {
-                let (host, port, path) = authority(rest).ok_or_else(|| bad("host or port is malformed"))?;
-                if !path.is_empty() && path != "/" {
-                    return Err(bad("a path is not supported here"));
-                }
+                let (host, port) = tcp(rest).map_err(bad)?;
                 Ok(Endpoint::Tcp { host, port: port.unwrap_or(TCP_PORT) })
             }
             "ssh" => ssh(rest).ok_or_else(|| bad("user, host or port is malformed")),
-            "https" => Err(bad("engines behind TLS are not supported; ssh:// reaches the same engine")),
+            "https" => Err(bad("TLS is spoken with Docker's engine alone; ssh:// reaches the others")),
             _ => Err(bad("the scheme is none of unix, tcp, http, ssh, npipe")),
         }
+    }
+
+    /// As [`Endpoint::parse`], but TCP is dialled with TLS and the files in `folder`; `https://` as well.
+    ///
+    /// # Errors
+    /// As [`Endpoint::parse`].
+    pub fn parse_tls(text: &str, folder: &Path) -> Result<Endpoint, PlatformError> {
+        let Some(("tcp" | "http" | "https", rest)) = text.split_once("://") else {
+            return Endpoint::parse(text);
+        };
+        let bad = |why| PlatformError::BadAddress { address: text.to_owned(), why };
+        let (host, port) = tcp(rest).map_err(bad)?;
+        Ok(Endpoint::Tls { host, port: port.unwrap_or(TLS_PORT), folder: folder.to_owned() })
     }
 
     /// Is it dialled without leaving this machine? Says nothing yet about whose kernel answers.
@@ -65,7 +89,7 @@ impl Endpoint {
         match self {
             Endpoint::Unix(_) | Endpoint::Pipe(_) => true,
             Endpoint::Ssh { .. } => false,
-            Endpoint::Tcp { host, .. } => {
+            Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } => {
                 host == "localhost"
                     || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
             }
@@ -78,8 +102,12 @@ impl fmt::Display for Endpoint {
         match self {
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
             Endpoint::Pipe(path) => write!(f, "npipe://{}", path.replace('\\', "/")),
-            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } if host.contains(':') => {
+                write!(f, "tcp://[{host}]:{port}")
+            }
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
+                write!(f, "tcp://{host}:{port}")
+            }
             Endpoint::Ssh { user, host, port, socket } => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
@@ -93,6 +121,12 @@ impl fmt::Display for Endpoint {
             }
         }
     }
+}
+
+/// `HOST[:PORT]` → host, port.
+fn tcp(text: &str) -> Result<(String, Option<u16>), &'static str> {
+    let (host, port, path) = authority(text).ok_or("host or port is malformed")?;
+    if path.is_empty() || path == "/" { Ok((host, port)) } else { Err("a path is not supported here") }
 }
 
 /// `HOST[:PORT][/PATH]` → host, port, path.
@@ -164,6 +198,13 @@ mod tests {
             assert_eq!(endpoint.is_here(), here, "{text}");
         }
         assert_eq!(Endpoint::parse("tcp://build").unwrap().to_string(), "tcp://build:2375");
+        let tls = |text| Endpoint::parse_tls(text, Path::new("/certificates")).unwrap();
+        for text in ["tcp://build", "https://build", "tcp://build:2376"] {
+            assert_eq!(tls(text).to_string(), "tcp://build:2376");
+            assert!(matches!(tls(text), Endpoint::Tls { .. }) && !tls(text).is_here());
+        }
+        assert!(tls("https://[::1]:1").is_here());
+        assert_eq!(tls("unix:///run/docker.sock"), Endpoint::parse("unix:///run/docker.sock").unwrap());
     }
 
     #[test]

@@ -10,8 +10,10 @@ use std::{
 
 /// The environment variables this crate reads, and what each is for.
 pub const VARIABLES: &[(&str, &str)] = &[
-    ("DOCKER_HOST", "address of Docker's engine: unix://, tcp://, ssh:// or npipe://"),
+    ("DOCKER_HOST", "address of Docker's engine: unix://, tcp://, https://, ssh:// or npipe://"),
     ("DOCKER_CONTEXT", "name of the docker context to use; DOCKER_HOST goes first"),
+    ("DOCKER_TLS_VERIFY", "set to anything: the engine at DOCKER_HOST is dialled with TLS, as for https://"),
+    ("DOCKER_CERT_PATH", "folder of ca.pem, cert.pem and key.pem for TLS, instead of ~/.docker"),
     ("DOCKER_CONFIG", "folder of docker's config.json and contexts, instead of ~/.docker"),
     ("CONTAINER_HOST", "address of Podman's service: unix://, tcp:// or ssh://"),
     ("CONTAINER_RUNTIME_ENDPOINT", "address of the CRI runtime; --cri-socket goes first"),
@@ -59,6 +61,11 @@ impl Environment {
     /// Where docker's command keeps its settings.
     pub(crate) fn docker_config(&self) -> Option<PathBuf> {
         self.get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(self.home()?.join(".docker")))
+    }
+
+    /// Where docker's command has what TLS needs, unless a context says so.
+    pub(crate) fn docker_certificates(&self) -> Option<PathBuf> {
+        self.get("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| self.docker_config())
     }
 
     /// Where the sockets of this user's own engines are.

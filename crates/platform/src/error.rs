@@ -51,6 +51,18 @@ pub enum PlatformError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An engine behind TLS could not be joined.
+    #[error("no TLS connection to {engine} at {address}")]
+    NoTls {
+        /// What the engine is called.
+        engine: &'static str,
+        /// Its address.
+        address: String,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The ssh command ended before the engine spoke.
     #[error("{engine} does not answer at {address}: ssh ended")]
     SshEnded {
@@ -202,6 +214,7 @@ impl PlatformError {
             | PlatformError::NoContext { .. } => Code::NoEngine,
             PlatformError::SocketDenied { .. } => Code::SocketDenied,
             PlatformError::Unreachable { .. }
+            | PlatformError::NoTls { .. }
             | PlatformError::SshEnded { .. }
             | PlatformError::Silent { .. } => Code::EngineUnreachable,
             PlatformError::Slow { .. } => Code::TimedOut,
@@ -229,6 +242,7 @@ impl PlatformError {
             PlatformError::Unreachable { .. } => {
                 failure.hint("is the engine running?").try_command("look at this machine", ["pepo", "check"])
             }
+            PlatformError::NoTls { why, hint, .. } => failure.because(why).hint(hint),
             PlatformError::SshEnded { words, by_hand, .. } => {
                 failure.because(words).hint(format!("`{by_hand}` must work without a question"))
             }

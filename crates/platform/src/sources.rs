@@ -414,7 +414,7 @@ fn is_there(endpoint: &Endpoint) -> bool {
     match endpoint {
         Endpoint::Unix(path) => crate::cri::sockets::is_socket(path),
         Endpoint::Pipe(path) => std::fs::metadata(path).is_ok(),
-        Endpoint::Tcp { .. } | Endpoint::Ssh { .. } => true,
+        Endpoint::Tcp { .. } | Endpoint::Tls { .. } | Endpoint::Ssh { .. } => true,
     }
 }
 

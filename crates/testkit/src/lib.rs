@@ -12,6 +12,8 @@ mod binary;
 pub mod clean;
 /// Compiles fixture programs once for each content.
 mod compile;
+/// Ports that lead elsewhere.
+mod door;
 /// Container engines started by hand, which end with the test process.
 pub mod engine;
 /// The small target programs: `fixtures::c(Variant::debug())` and so on.
@@ -40,6 +42,7 @@ pub mod wait;
 pub use at_once::at_once;
 pub use binary::pepo;
 
+pub use door::Door;
 pub use engine::{Container, Engine, HealthCheck, Kind, Network, RunOptions};
 pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;

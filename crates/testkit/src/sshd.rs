@@ -3,21 +3,20 @@
 
 use std::{
     fs,
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     os::fd::OwnedFd,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Child,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
 
-use crate::programs::{command, find, tools};
+use crate::{
+    door::Door,
+    programs::{command, find, tools},
+};
 
 /// What sshd wants of its machine, in a mount namespace of its own: a folder and a user. The home folder of root is not the machine's, so
 /// that nobody's settings matter. `$0` is the folder.
@@ -30,16 +29,26 @@ exec \"$@\"
 
 /// An sshd at a port of 127.0.0.1, where root may log in with a key made for it.
 pub struct Sshd {
+    door: Door,
+    connections: Connections,
     folder: TempDir,
-    port: u16,
-    shared: Arc<Shared>,
-    listener: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
-struct Shared {
-    ends: AtomicBool,
-    connections: Mutex<Vec<(TcpStream, Child)>>,
+/// Each with its sshd.
+#[derive(Clone, Default)]
+struct Connections(Arc<Mutex<Vec<(TcpStream, Child)>>>);
+
+impl Connections {
+    fn get(&self) -> std::sync::MutexGuard<'_, Vec<(TcpStream, Child)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self) {
+        for (stream, mut sshd) in self.get().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+            let _ = sshd.wait();
+        }
+    }
 }
 
 impl Sshd {
@@ -52,25 +61,23 @@ impl Sshd {
         let path = folder.path();
         make_key(&path.join("host_key"));
         make_key(&path.join("key"));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of 127.0.0.1");
-        let port = listener.local_addr().expect("it is bound").port();
-        write_files(path, port, settings);
-        let shared = Arc::new(Shared::default());
-        let thread = std::thread::spawn({
-            let (shared, folder) = (shared.clone(), path.to_owned());
-            move || accept(&listener, &folder, &shared)
+        let connections = Connections::default();
+        let door = Door::open({
+            let (connections, folder) = (connections.clone(), path.to_owned());
+            move |stream| serve(stream, &folder, &connections)
         });
-        Sshd { folder, port, shared, listener: Some(thread) }
+        write_files(path, door.port(), settings);
+        Sshd { door, connections, folder }
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.door.port()
     }
 
     /// The address of an engine's socket behind it, as in `DOCKER_HOST`.
     pub fn address(&self, socket: &Path) -> String {
-        format!("ssh://root@127.0.0.1:{}{}", self.port, socket.display())
+        format!("ssh://root@127.0.0.1:{}{}", self.port(), socket.display())
     }
 
     /// A folder for PATH, in which the `ssh` command knows key and host key. (ssh does not look at HOME for its settings.)
@@ -92,27 +99,19 @@ impl Sshd {
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self.connections.get();
         connections.retain_mut(|(_, sshd)| matches!(sshd.try_wait(), Ok(None)));
         connections.len()
     }
 
     /// Cuts every connection, as a lost network does in the end; new ones are taken.
     pub fn cut(&self) {
-        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        for (stream, mut sshd) in connections.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-            let _ = sshd.wait();
-        }
+        self.connections.cut();
     }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        let _ = self.listener.take().map(JoinHandle::join);
         self.cut();
     }
 }
@@ -155,27 +154,22 @@ fn write_files(folder: &Path, port: u16, settings: &[&str]) {
 }
 
 /// As inetd does it: one sshd for each connection, so that no port is picked before it is listened at.
-fn accept(listener: &TcpListener, folder: &Path, shared: &Shared) {
-    for stream in listener.incoming().map_while(Result::ok) {
-        if shared.ends.load(Ordering::SeqCst) {
-            return;
-        }
-        let end = || stream.try_clone().map(OwnedFd::from);
-        let (Ok(input), Ok(output)) = (end(), end()) else { continue };
-        let sshd = command("unshare")
-            .args(["--mount", "sh", "-ec", SETUP])
-            .arg(folder)
-            .arg(tools().join("sshd/bin/sshd"))
-            .arg("-i")
-            .arg("-f")
-            .arg(folder.join("sshd_config"))
-            .arg("-E")
-            .arg(folder.join("log"))
-            .stdin(input)
-            .stdout(output)
-            .spawn();
-        if let Ok(sshd) = sshd {
-            shared.connections.lock().unwrap_or_else(PoisonError::into_inner).push((stream, sshd));
-        }
+fn serve(stream: TcpStream, folder: &Path, connections: &Connections) {
+    let end = || stream.try_clone().map(OwnedFd::from);
+    let (Ok(input), Ok(output)) = (end(), end()) else { return };
+    let sshd = command("unshare")
+        .args(["--mount", "sh", "-ec", SETUP])
+        .arg(folder)
+        .arg(tools().join("sshd/bin/sshd"))
+        .arg("-i")
+        .arg("-f")
+        .arg(folder.join("sshd_config"))
+        .arg("-E")
+        .arg(folder.join("log"))
+        .stdin(input)
+        .stdout(output)
+        .spawn();
+    if let Ok(sshd) = sshd {
+        connections.get().push((stream, sshd));
     }
 }

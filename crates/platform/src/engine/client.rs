@@ -18,7 +18,7 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::{api, attach::Attached, dial::Dialer, ssh};
+use super::{api, attach::Attached, dial::Dialer, ssh, tls};
 use crate::{Endpoint, PlatformError, error};
 
 /// An engine may take so long to begin an answer.
@@ -220,6 +220,11 @@ impl Client {
         if let (Some(ended), Some(by_hand)) = (ended, ssh::by_hand(&self.endpoint, self.engine)) {
             let words = ended.words.clone();
             return PlatformError::SshEnded { engine: self.engine, address, words, by_hand };
+        }
+        if let Endpoint::Tls { folder, .. } = &self.endpoint
+            && let Some(explained) = tls::explain(self.engine, &address, folder, &error)
+        {
+            return explained;
         }
         PlatformError::Unreachable { engine: self.engine, address, source: Box::new(error) }
     }

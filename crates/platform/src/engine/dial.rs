@@ -19,6 +19,8 @@ use crate::{Endpoint, Io};
 
 /// How long a connection on this machine or network may take.
 const NEAR: Duration = Duration::from_secs(2);
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(8);
 
 /// Dials one endpoint, whatever host a request names.
 #[derive(Clone, Debug)]
@@ -40,12 +42,10 @@ impl Dialer {
         let stream: Box<dyn Io> = match &self.endpoint {
             Endpoint::Unix(path) => unix(path).await?,
             Endpoint::Pipe(path) => pipe(path).await?,
-            Endpoint::Tcp { host, port } => {
-                let dial = tokio::net::TcpStream::connect((host.as_str(), *port));
-                let stream =
-                    tokio::time::timeout(NEAR, dial).await.map_err(|_| io::ErrorKind::TimedOut)??;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
+            Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+            Endpoint::Tls { host, port, folder } => {
+                let join = super::tls::join(tcp(host, *port).await?, host, folder);
+                tokio::time::timeout(HANDSHAKE, join).await.map_err(|_| io::ErrorKind::TimedOut)??
             }
             Endpoint::Ssh { user, host, port, socket } => super::ssh::dial(
                 "ssh",
@@ -98,6 +98,13 @@ impl AsyncWrite for EngineStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<tokio::net::TcpStream> {
+    let dial = tokio::net::TcpStream::connect((host, port));
+    let stream = tokio::time::timeout(NEAR, dial).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 #[cfg(unix)]

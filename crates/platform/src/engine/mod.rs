@@ -10,6 +10,8 @@ pub(crate) mod client;
 mod dial;
 /// Engines on other machines.
 mod ssh;
+/// Engines behind TLS.
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 

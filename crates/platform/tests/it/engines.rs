@@ -1,5 +1,8 @@
 //! Every platform against its real engine: the same bodies for dockerd, podman with and without root, containerd and CRI-O.
 
+/// Behind TLS.
+mod tls;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

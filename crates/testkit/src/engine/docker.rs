@@ -20,16 +20,25 @@ impl Docker {
     /// # Panics
     /// If it does not start; this needs root and Docker's programs.
     pub fn start() -> Engine {
-        try_start().unwrap_or_else(|error| panic!("Docker: {error:#}"))
+        Docker::start_with(&[])
+    }
+
+    /// With these flags of dockerd's too.
+    ///
+    /// # Panics
+    /// As [`Docker::start`].
+    pub fn start_with(flags: &[String]) -> Engine {
+        try_start(flags).unwrap_or_else(|error| panic!("Docker: {error:#}"))
     }
 }
 
-fn try_start() -> Result<Engine> {
+fn try_start(flags: &[String]) -> Result<Engine> {
     let folder = supervisor::folder("docker")?;
     let socket = folder.join("docker.sock");
     // Not the machine's own configuration.
     fs::write(folder.join("daemon.json"), "{}")?;
-    let supervisor = Supervisor::start(&folder, "", &command_line(&folder)?)?;
+    let line = [command_line(&folder)?, flags.to_vec()].concat();
+    let supervisor = Supervisor::start(&folder, "", &line)?;
     let api = EngineApi { socket: socket.clone(), cgroup_parent: String::new(), log_driver: "json-file" };
     Ok(Engine::new(Kind::Docker, socket, Box::new(api), supervisor))
 }
