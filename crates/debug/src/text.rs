@@ -92,6 +92,12 @@ impl Patches {
         new
     }
 
+    /// What stood where something was written.
+    #[must_use]
+    pub fn before(&self, address: u64) -> Option<u8> {
+        self.bytes.get(&address).map(|patch| patch.before)
+    }
+
     /// Takes over what another noted.
     pub fn remember(&mut self, address: u64, patch: Patch) {
         self.bytes.insert(address, patch);

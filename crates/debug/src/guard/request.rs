@@ -46,6 +46,13 @@ pub enum Request {
     Insert(Point),
     /// Remove one.
     Remove(Point),
+    /// Read memory, answered in hexadecimal.
+    Read {
+        /// First address.
+        address: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// Write memory: where and how much.
     Write {
         /// First address.
@@ -143,6 +150,7 @@ impl Request {
         match packet {
             [b'Z', rest @ ..] => Point::parse(rest).map_or(Request::Refused("E01"), Request::Insert),
             [b'z', rest @ ..] => Point::parse(rest).map_or(Request::Refused("E01"), Request::Remove),
+            [b'm', rest @ ..] => read_of(rest),
             [b'M' | b'X', rest @ ..] => write_of(rest),
             [b'c' | b'C' | b's' | b'S', rest @ ..] => old_resume(packet, rest),
             [b'D', b';', pid @ ..] => {
@@ -207,6 +215,14 @@ fn by_name(packet: &[u8]) -> Request {
         };
     }
     Request::Plain
+}
+
+fn read_of(rest: &[u8]) -> Request {
+    let mut fields = rest.splitn(2, |&byte| byte == b',');
+    match (fields.next().and_then(hex), fields.next().and_then(hex)) {
+        (Some(address), Some(length)) => Request::Read { address, length },
+        _ => Request::Plain,
+    }
 }
 
 fn write_of(rest: &[u8]) -> Request {
@@ -353,7 +369,10 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_seen() {
+    fn reads_and_writes_are_seen() {
+        check("m401000,8", Request::Read { address: 0x401_000, length: 8 });
+        check("m401000", Request::Plain);
+        check("mx,8", Request::Plain);
         check("M401000,2:90cc", Request::Write { address: 0x401_000, length: 2 });
         check("X401000,0:", Request::Write { address: 0x401_000, length: 0 });
         check("Mzz", Request::Refused("E01"));

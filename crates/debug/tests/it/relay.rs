@@ -201,6 +201,27 @@ mod debuggers {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn memory_is_read_as_if_no_breakpoint_stood_in_it() {
+        for kind in [StubKind::LldbServer, StubKind::Gdbserver] {
+            let mut spoken = Spoken::to(kind).await;
+            let rare = spoken.rare();
+            let read = format!("m{:x},8", rare - 2);
+            let before = spoken.ask(&read);
+            assert_eq!(before.len(), 16, "{before}");
+            assert_eq!(spoken.ask(&format!("Z0,{rare:x},1")), "OK");
+            assert!(!spoken.snapshot.differences().is_empty(), "{kind:?}");
+            assert_eq!(spoken.ask(&read), before, "{kind:?}");
+            assert_eq!(spoken.ask(&format!("z0,{rare:x},1")), "OK");
+            // What a debugger has written itself is there.
+            assert_eq!(spoken.ask(&format!("M{:x},1:90", rare + 1)), "OK");
+            assert_eq!(spoken.ask(&format!("m{:x},1", rare + 1)), "90");
+            assert!(spoken.ask("m0,8").starts_with('E'), "{kind:?}");
+            spoken.let_go().await;
+            spoken.assert_free();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_interrupt_reaches_the_target_alone_and_not_its_group() {
         for kind in [StubKind::LldbServer, StubKind::Gdbserver] {
             // The target leads a process group in which a bystander lives, as under a shell.

@@ -2,12 +2,15 @@
 
 use std::io;
 
-use super::{Peer, Pending, Relay, SETTLES, contains};
+use super::{Peer, Pending, Relay, SETTLES, contains, names};
 use crate::guard::{
     control::StubKind,
     files::EXE,
     request::{Request, written},
 };
+
+/// The most bytes that are read without the stub: a packet must hold them twice.
+const MAX_READ: u64 = 32 << 10;
 
 impl Relay<'_> {
     /// A request of the adapter on its way to the stub.
@@ -54,9 +57,35 @@ impl Relay<'_> {
             Request::NonStop(on) if self.stub_order.kind == StubKind::LldbServer => {
                 self.tell_peer(if on { &b"E01"[..] } else { &b"OK"[..] });
             }
-            other => self.pass_on(other, packet, target)?,
+            other => match self.memory(&other) {
+                Some(bytes) => self.tell_peer(names::to_hex(&bytes).as_bytes()),
+                None => self.pass_on(other, packet, target)?,
+            },
         }
         Ok(None)
+    }
+
+    /// What a read of memory finds, as the stub would tell it; `None` when only the stub can.
+    ///
+    /// delve reads a hundred times, eight bytes each, to tell of one goroutine: it should not wait for the stub as well.
+    fn memory(&self, request: &Request) -> Option<Vec<u8>> {
+        let Request::Read { address, length } = *request else { return None };
+        let state = &self.state;
+        if state.running || state.elsewhere || !state.pending.is_empty() || length > MAX_READ {
+            return None;
+        }
+        let mut bytes = state.memory.as_ref()?.read_up_to(address, length as usize).ok()?;
+        // A stub hides its own breakpoints.
+        for point in state.facts.points.iter().filter(|point| point.kind == 0) {
+            for at in (0..point.text_length() as u64).map(|offset| point.address.wrapping_add(offset)) {
+                let here =
+                    at.checked_sub(address).and_then(|offset| bytes.get_mut(usize::try_from(offset).ok()?));
+                if let Some(byte) = here {
+                    *byte = state.facts.patches.before(at)?;
+                }
+            }
+        }
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     /// A request that goes to the stub.
