@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::args::Args;
 use crate::paths;
 use crate::run::cmd;
-use crate::setup::{self, CROSS, Purpose, zig_home};
+use crate::setup::{self, CROSS, Purpose, zigbuild};
 
 /// Builds for every `--target` (default: all that are shipped).
 pub(crate) fn main(mut args: Args) -> Result<()> {
@@ -35,14 +35,8 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
 
 /// One release build.
 fn build(target: &str) -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(zig_home().join("bin")).chain(std::env::split_paths(&path));
-    let cargo = cmd("cargo")
-        .args(["zigbuild", "--release", "--locked", "--package", "pepo", "--target", target])
-        .env("PATH", std::env::join_paths(folders)?)
-        .env("PYTHONPATH", zig_home())
-        .without_env("CARGO_BUILD_TARGET")
-        .dir(&paths::root());
+    let cargo =
+        zigbuild("zigbuild")?.args(["--release", "--locked", "--package", "pepo", "--target", target]);
     match target.contains("apple") {
         true => cargo.env("RUSTFLAGS", format!("-Clink-arg=-F{}", frameworks()?.display())).run(),
         false => cargo.run(),

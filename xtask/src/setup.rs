@@ -23,7 +23,7 @@ mod steps;
 mod toolkit;
 
 use steps::{Install, Step};
-pub(crate) use toolkit::{CROSS, zig_home};
+pub(crate) use toolkit::{CROSS, zigbuild};
 
 /// What somebody is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

