@@ -1,4 +1,4 @@
-//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, names of targets.
+//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, names of targets, archives.
 //!
 //! A crate of its own because it drives readers of both sides and runs for as long as it is let: the tests
 //! give each target a second or so, `cargo xtask fuzz --seconds 3600` an hour. It needs no nightly compiler:
@@ -79,6 +79,11 @@ mod tests {
     #[test]
     fn target_names_survive_hostile_bytes() {
         survives("names");
+    }
+
+    #[test]
+    fn archives_survive_hostile_bytes() {
+        survives("archives");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub const ALL: &[Target] = &[
     Target { name: "elf", corpus: elf_corpus, feed: elf_file },
     Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
     Target { name: "names", corpus: name_corpus, feed: names },
+    Target { name: "archives", corpus: archive_corpus, feed: archives },
 ];
 
 /// The target of this name.
@@ -160,4 +161,36 @@ fn names(bytes: &[u8]) {
         let again = shown.parse::<TargetName>().expect("a name that was shown can be typed");
         assert_eq!(again.to_string(), shown);
     }
+}
+
+/// Small ones in each format, with what tars have beside files: links, holes, long names, attributes.
+fn archive_corpus() -> Vec<Vec<u8>> {
+    [
+        include_bytes!("../corpus/gnu.tar").as_slice(),
+        include_bytes!("../corpus/pax.tar"),
+        include_bytes!("../corpus/a.tar.gz"),
+        include_bytes!("../corpus/a.tar.bz2"),
+        include_bytes!("../corpus/a.tar.xz"),
+        include_bytes!("../corpus/a.tar.zst"),
+        include_bytes!("../corpus/a.zip"),
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
+}
+
+/// Judged as they are, and once more with the sums of a tar's blocks made right, so that what stands in them is read.
+fn archives(bytes: &[u8]) {
+    for bytes in [bytes, &with_sums(bytes)] {
+        let _ = pepo_entry::judge_archive(bytes);
+    }
+}
+
+fn with_sums(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for block in bytes.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    bytes
 }

@@ -30,15 +30,20 @@ const ROOMS: &[Room] = &[
         &["pepo-wire", "pepo-process", "pepo-look", "pepo-debug"],
         &["bollard", "clap", "anyhow"],
     ),
+    room(
+        "pepo-entry",
+        &[],
+        &["tokio", "tonic", "prost", "bollard", "hyper", "hyper-util", "clap", "anyhow", "serde", "tracing"],
+    ),
     Room {
         name: "pepo",
         may_use: &["pepo-wire", "pepo-client", "pepo-dap", "pepo-platform"],
-        only_on_linux: &["pepo-agent", "pepo-debug", "pepo-look", "pepo-process"],
+        only_on_linux: &["pepo-agent", "pepo-debug", "pepo-entry", "pepo-look", "pepo-process"],
         must_not_know: ENGINES,
     },
     room(TESTKIT, ALL_BUT_PEPO, &[]),
     room("pepo-trials", ALL_BUT_PEPO, &[]),
-    room("pepo-fuzz", &["pepo-wire", "pepo-process"], &["tokio", "bollard", "clap", "anyhow"]),
+    room("pepo-fuzz", &["pepo-wire", "pepo-process", "pepo-entry"], &["tokio", "bollard", "clap", "anyhow"]),
     room("xtask", &[], &["tokio", "clap"]),
 ];
 
@@ -52,6 +57,7 @@ const ALL_BUT_PEPO: &[&str] = &[
     "pepo-look",
     "pepo-debug",
     "pepo-agent",
+    "pepo-entry",
     TESTKIT,
 ];
 

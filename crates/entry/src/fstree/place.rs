@@ -1,0 +1,521 @@
+//! Puts what was judged in its place: first all of it beside where it goes, under names that nobody uses; then, when
+//! nothing can fail any more for want of room or rights, each by one rename. What fails is undone.
+//!
+//! A program that runs keeps the text it has: its file is replaced, never written to.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+};
+
+use ring::digest::{self, SHA256};
+use rustix::{
+    fs::{
+        AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags,
+        Timespec, Timestamps, Uid, XattrFlags,
+    },
+    io::Errno,
+};
+
+use super::{
+    list::Entry,
+    tar::{Kind, Member},
+    unpack::{Store, hex},
+};
+use crate::exit::{Exit, Fault};
+
+/// As many folders are kept open.
+const MOST_OPEN: usize = 32;
+/// File systems that are the kernel's: writing there is no putting of files. (proc, sysfs, control groups, terminals,
+/// debugfs, tracefs, security's, BPF's.)
+const KERNELS: [u64; 9] =
+    [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x1cd1, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xcafe_4a11];
+
+/// What was done, as it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Each file that took another's place.
+    pub(crate) replaced: Vec<String>,
+    /// Files, links and the like that were not there before.
+    pub(crate) new: usize,
+    /// Folders that were not there before.
+    pub(crate) folders: usize,
+    /// What could not be kept.
+    pub(crate) notes: BTreeSet<String>,
+}
+
+/// Something that waits beside its place.
+struct Ready {
+    folder: String,
+    name: String,
+    /// What it is called until then; afterwards what it took the place of is called so.
+    temporary: String,
+    /// What stands in its place, if anything does.
+    before: Option<String>,
+    /// What comes, for files.
+    after: String,
+}
+
+/// Puts entries below `root`. `stop` is asked between any two.
+pub(crate) fn place(
+    root: OwnedFd,
+    source: &str,
+    entries: &[Entry],
+    store: &Store,
+    stop: &dyn Fn() -> bool,
+) -> Result<Report, Fault> {
+    let mut placing = Placing {
+        root,
+        source,
+        store,
+        open: HashMap::new(),
+        made: Vec::new(),
+        ready: Vec::new(),
+        temporaries: HashMap::new(),
+        report: Report::default(),
+    };
+    let done = placing.prepare(entries, stop).and_then(|()| placing.commit());
+    match done {
+        Ok(()) => Ok(placing.report),
+        Err(fault) => {
+            placing.undo();
+            Err(fault)
+        }
+    }
+}
+
+struct Placing<'a> {
+    root: OwnedFd,
+    source: &'a str,
+    store: &'a Store,
+    open: HashMap<String, Rc<OwnedFd>>,
+    /// Folders that were made, in order.
+    made: Vec<String>,
+    ready: Vec<Ready>,
+    /// By the path of a file, where it waits.
+    temporaries: HashMap<String, (String, String)>,
+    report: Report,
+}
+
+/// What failed: at which path, and why.
+type Step<T> = Result<T, Fault>;
+
+impl Placing<'_> {
+    fn prepare(&mut self, entries: &[Entry], stop: &dyn Fn() -> bool) -> Step<()> {
+        let mut folders = Vec::new();
+        for entry in entries {
+            if stop() {
+                return Err(Fault::new(Exit::Limit, format!("fstree: {}: stopped by a signal", self.source)));
+            }
+            if entry.member.kind == Kind::Folder {
+                let known = self.made.len();
+                self.folder(&entry.path)?;
+                if self.made.len() > known {
+                    folders.push(entry);
+                }
+            } else {
+                self.beside(entry)?;
+            }
+        }
+        // Folders that were made take their own mode and time last: putting things in changes both.
+        for entry in folders.into_iter().rev() {
+            let folder = self.folder(&entry.path)?;
+            let opened = rustix::fs::openat(
+                &folder,
+                ".",
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            let opened = opened.map_err(|error| self.failed(&entry.path, error))?;
+            self.dress(&opened, &entry.member).map_err(|error| self.failed(&entry.path, error))?;
+        }
+        self.report.folders = self.made.len();
+        Ok(())
+    }
+
+    /// A folder, opened; made if it is not there. Links of the image are followed, within the root.
+    fn folder(&mut self, path: &str) -> Step<Rc<OwnedFd>> {
+        if let Some(open) = self.open.get(path) {
+            return Ok(Rc::clone(open));
+        }
+        let opened = match self.opened(path) {
+            Err(Errno::NOENT) => {
+                let (above, name) = split(path);
+                let parent = self.folder(above)?;
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+                    .map_err(|error| self.failed(path, error))?;
+                self.made.push(path.to_owned());
+                self.opened(path)
+            }
+            other => other,
+        };
+        let opened = opened.map_err(|error| match error {
+            Errno::NOTDIR => self.refused(path, "is in a folder of the archive, but a file in the image"),
+            error => self.failed(path, error),
+        })?;
+        let kind = rustix::fs::fstatfs(&opened).map(|fs| fs.f_type.cast_unsigned());
+        if kind.is_ok_and(|kind| KERNELS.contains(&kind)) {
+            return Err(self.refused(path, "is in a file system of the kernel's"));
+        }
+        if self.open.len() >= MOST_OPEN {
+            self.open.clear();
+        }
+        let opened = Rc::new(opened);
+        self.open.insert(path.to_owned(), Rc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn opened(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { "." } else { path };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within) {
+            // An old kernel, or a filter that does not know the call. From the real root the plain way is the same.
+            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(&self.root, path, flags, Mode::empty()),
+            other => other,
+        }
+    }
+
+    /// Makes an entry beside its place.
+    fn beside(&mut self, entry: &Entry) -> Step<()> {
+        let (above, name) = split(&entry.path);
+        let folder = self.folder(above)?;
+        let before = self.before(&folder, name, &entry.path)?;
+        let temporary = format!(".pepo-entry.{}.{}", std::process::id(), self.ready.len());
+        let made = self.make(&folder, &temporary, entry);
+        let after = match made {
+            Ok(after) if before.is_some() => after,
+            Ok(_) => String::new(),
+            Err(error) => {
+                let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
+                return Err(self.failed(&entry.path, error));
+            }
+        };
+        if entry.member.kind == Kind::File {
+            self.temporaries.insert(entry.path.clone(), (above.to_owned(), temporary.clone()));
+        }
+        self.ready.push(Ready { folder: above.to_owned(), name: name.to_owned(), temporary, before, after });
+        if self.ready.last().is_some_and(|ready| ready.before.is_some()) && entry.member.kind == Kind::File {
+            let sum = self.sum_of(entry).map_err(|error| self.failed(&entry.path, error))?;
+            if let Some(ready) = self.ready.last_mut() {
+                ready.after = format!("{} bytes sha256:{sum}", entry.member.size);
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands in the place of an entry, in words.
+    fn before(&self, folder: &OwnedFd, name: &str, path: &str) -> Step<Option<String>> {
+        let stat = match rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(|error| self.failed(path, error))?,
+        };
+        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Err(self.refused(path, "is a mount of its own, which cannot be replaced"));
+        }
+        let told = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::Directory => return Err(self.refused(path, "is a folder in the image")),
+            FileType::RegularFile => {
+                let sum = sum_at(folder, name).unwrap_or_else(|error| format!("unknown ({error})"));
+                format!("{} bytes sha256:{sum}", stat.stx_size)
+            }
+            FileType::Symlink => {
+                let link = rustix::fs::readlinkat(folder, name, Vec::new());
+                format!(
+                    "link to {}",
+                    link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
+                )
+            }
+            _ => "special file".to_owned(),
+        };
+        Ok(Some(told))
+    }
+
+    /// Makes what an entry is, under a name that nobody uses; what it is, in words.
+    fn make(&mut self, folder: &OwnedFd, temporary: &str, entry: &Entry) -> Result<String, Errno> {
+        let member = &entry.member;
+        match member.kind {
+            Kind::File => {
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(folder, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+                self.fill(&file, entry)?;
+                self.dress(&file, member)?;
+                Ok(String::new())
+            }
+            Kind::HardLink => {
+                let (above, other) = self.temporaries.get(&entry.same_as).cloned().ok_or(Errno::NOENT)?;
+                let from = self.opened(&above)?;
+                rustix::fs::linkat(&from, other, folder, temporary, AtFlags::empty())?;
+                Ok(format!("hard link to /{}", entry.same_as))
+            }
+            Kind::SymLink => {
+                rustix::fs::symlinkat(member.link.as_slice(), folder, temporary)?;
+                self.own_link(folder, temporary, member);
+                Ok(format!("link to {}", String::from_utf8_lossy(&member.link)))
+            }
+            Kind::Pipe => {
+                rustix::fs::mknodat(folder, temporary, FileType::Fifo, Mode::from_raw_mode(member.mode), 0)?;
+                self.own_link(folder, temporary, member);
+                Ok("pipe".to_owned())
+            }
+            Kind::Device { block, numbers } => {
+                let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+                let device = rustix::fs::makedev(numbers.0, numbers.1);
+                rustix::fs::mknodat(folder, temporary, kind, Mode::from_raw_mode(member.mode), device)?;
+                self.own_link(folder, temporary, member);
+                Ok("device".to_owned())
+            }
+            Kind::Folder => Err(Errno::ISDIR),
+        }
+    }
+
+    /// Copies a file's data out of the store; holes stay holes.
+    fn fill(&self, file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
+        let mut from = entry.at;
+        for (offset, length) in &entry.member.pieces {
+            copy(self.store, from, file, *offset, *length)?;
+            from += length;
+        }
+        let end = entry.member.pieces.last().map_or(0, |(offset, length)| offset + length);
+        if end < entry.member.size {
+            rustix::fs::ftruncate(file, entry.member.size)?;
+        }
+        Ok(())
+    }
+
+    /// Owner, mode, attributes and time, as far as they are permitted.
+    fn dress(&mut self, file: &OwnedFd, member: &Member) -> Result<(), Errno> {
+        let owner =
+            rustix::fs::fchown(file, Some(Uid::from_raw(member.user)), Some(Gid::from_raw(member.group)));
+        let mut mode = member.mode;
+        if owner.is_err() {
+            self.note("owners");
+            // As another user's it would be another right.
+            mode &= 0o1777;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
+        for (name, value) in &member.attributes {
+            if rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
+                self.note(&format!("the attribute {}", String::from_utf8_lossy(name)));
+            }
+        }
+        rustix::fs::futimens(file, &times(member))
+    }
+
+    /// The same for what has no data.
+    fn own_link(&mut self, folder: &OwnedFd, name: &str, member: &Member) {
+        let (user, group) = (Some(Uid::from_raw(member.user)), Some(Gid::from_raw(member.group)));
+        if rustix::fs::chownat(folder, name, user, group, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            self.note("owners");
+        }
+        let _ = rustix::fs::utimensat(folder, name, &times(member), AtFlags::SYMLINK_NOFOLLOW);
+    }
+
+    fn note(&mut self, what: &str) {
+        self.report.notes.insert(what.to_owned());
+    }
+
+    /// The SHA-256 of a file of the archive, holes and all.
+    fn sum_of(&self, entry: &Entry) -> Result<String, Errno> {
+        let mut sum = digest::Context::new(&SHA256);
+        let mut buffer = vec![0; 128 * 1024];
+        let (mut at, mut from) = (0, entry.at);
+        for (offset, length) in &entry.member.pieces {
+            zeros(&mut sum, offset - at);
+            let mut left = *length;
+            while left > 0 {
+                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let count = self.store.read_at(&mut buffer[..most], from).map_err(|error| errno(&error))?;
+                if count == 0 {
+                    return Err(Errno::IO);
+                }
+                sum.update(&buffer[..count]);
+                from += count as u64;
+                left -= count as u64;
+            }
+            at = offset + length;
+        }
+        zeros(&mut sum, entry.member.size - at);
+        Ok(hex(sum.finish().as_ref()))
+    }
+
+    /// All that is ready goes to its place. What was replaced waits under the other's name until all is done.
+    fn commit(&mut self) -> Step<()> {
+        for at in 0..self.ready.len() {
+            if let Err((path, error)) = self.exchange(at) {
+                let fault = self.failed(&path, error);
+                // The ones before go back.
+                for done in (0..at).rev() {
+                    let _ = self.exchange(done);
+                }
+                return Err(fault);
+            }
+        }
+        for ready in std::mem::take(&mut self.ready) {
+            match &ready.before {
+                None => self.report.new += 1,
+                Some(before) => {
+                    if let Ok(folder) = self.opened(&ready.folder) {
+                        let _ = rustix::fs::unlinkat(folder.as_fd(), &ready.temporary, AtFlags::empty());
+                    }
+                    let slash = if ready.folder.is_empty() { "" } else { "/" };
+                    let Ready { folder, name, after, .. } = &ready;
+                    self.report.replaced.push(format!("/{folder}{slash}{name}: {before} → {after}"));
+                }
+            }
+        }
+        self.made.clear();
+        Ok(())
+    }
+
+    /// Exchanges what is ready with what is in its place, or moves it there, or back again.
+    fn exchange(&mut self, at: usize) -> Result<(), (String, Errno)> {
+        let Some(ready) = self.ready.get(at) else { return Ok(()) };
+        let (path, name, temporary) = (ready.folder.clone(), ready.name.clone(), ready.temporary.clone());
+        let before = ready.before.is_some();
+        let failed = |error| (format!("{path}/{name}"), error);
+        let folder = match self.open.get(&path) {
+            Some(open) => Rc::clone(open),
+            None => {
+                let opened = Rc::new(self.opened(&path).map_err(failed)?);
+                if self.open.len() >= MOST_OPEN {
+                    self.open.clear();
+                }
+                self.open.insert(path.clone(), Rc::clone(&opened));
+                opened
+            }
+        };
+        let there =
+            rustix::fs::statx(&*folder, temporary.as_str(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
+                .is_ok();
+        let (from, to) = if there { (&temporary, &name) } else { (&name, &temporary) };
+        let how = if before { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        match rustix::fs::renameat_with(&*folder, from, &*folder, to, how) {
+            // A file system that cannot exchange; what was replaced is then gone at once.
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&*folder, from, &*folder, to),
+            other => other,
+        }
+        .map_err(failed)
+    }
+
+    /// Removes all that was made and is in no place.
+    fn undo(&mut self) {
+        for ready in std::mem::take(&mut self.ready) {
+            if let Ok(folder) = self.opened(&ready.folder) {
+                let _ = rustix::fs::unlinkat(folder.as_fd(), &ready.temporary, AtFlags::empty());
+            }
+        }
+        for path in std::mem::take(&mut self.made).iter().rev() {
+            let (above, name) = split(path);
+            if let Ok(folder) = self.opened(above) {
+                let _ = rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
+    fn refused(&self, path: &str, what: &str) -> Fault {
+        Fault::new(Exit::Unsupported, format!("fstree: {} is refused: /{path} {what}", self.source))
+            .next("leave it out of the archive")
+    }
+
+    fn failed(&self, path: &str, error: Errno) -> Fault {
+        let (exit, next) = match error {
+            Errno::ROFS => (
+                Exit::Permission,
+                "the file system is read-only: mount a volume there, or leave --read-only out",
+            ),
+            Errno::ACCESS | Errno::PERM => {
+                (Exit::Permission, "run the container as a user that may write there")
+            }
+            Errno::NOSPC | Errno::DQUOT => (Exit::Limit, "free some room there"),
+            _ => (Exit::Unsupported, "see what stands there in the image"),
+        };
+        let why = io::Error::from(error);
+        Fault::new(exit, format!("fstree: {}: cannot put /{path}: {why}; nothing of it was put", self.source))
+            .next(next)
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn times(member: &Member) -> Timestamps {
+    let modified = Timespec { tv_sec: member.time.0, tv_nsec: member.time.1.into() };
+    Timestamps { last_access: modified, last_modification: modified }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
+}
+
+fn zeros(sum: &mut digest::Context, mut count: u64) {
+    let zeros = [0; 4096];
+    while count > 0 {
+        let most = zeros.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+        sum.update(&zeros[..most]);
+        count -= most as u64;
+    }
+}
+
+/// The SHA-256 of a file that is there.
+fn sum_at(folder: &OwnedFd, name: &str) -> Result<String, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let mut sum = digest::Context::new(&SHA256);
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match rustix::io::read(&file, &mut buffer)? {
+            0 => return Ok(hex(sum.finish().as_ref())),
+            count => sum.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Copies within the kernel where that is possible.
+fn copy(store: &Store, mut from: u64, file: &OwnedFd, mut to: u64, mut left: u64) -> Result<(), Errno> {
+    while left > 0 {
+        let most = usize::try_from(left.min(1 << 30)).unwrap_or(usize::MAX);
+        let (mut source, mut target) = (from, to);
+        match rustix::fs::copy_file_range(store.file(), Some(&mut source), file, Some(&mut target), most) {
+            Ok(count @ 1..) => {
+                (from, to, left) = (from + count as u64, to + count as u64, left - count as u64);
+            }
+            Ok(0) => return Err(Errno::IO),
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return copy_by_hand(store, from, file, to, left);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(
+    store: &Store,
+    mut from: u64,
+    file: &OwnedFd,
+    mut to: u64,
+    mut left: u64,
+) -> Result<(), Errno> {
+    let mut buffer = vec![0; 128 * 1024];
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = store.read_at(&mut buffer[..most], from).map_err(|error| errno(&error))?;
+        if count == 0 {
+            return Err(Errno::IO);
+        }
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let written = rustix::io::pwrite(file, rest, to)?;
+            rest = &rest[written..];
+            to += written as u64;
+        }
+        from += count as u64;
+        left -= count as u64;
+    }
+    Ok(())
+}

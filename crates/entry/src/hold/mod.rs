@@ -1,0 +1,263 @@
+//! `stayalive` and `wait`: the program under our eyes, kept at its first instruction or its container after its fault,
+//! until somebody lets go.
+//!
+//! One loop waits for signals, for who asks at the socket, and for the clock. Whoever stops the container ends it at
+//! once, and the final status is the program's own.
+
+/// What is told of a fault, and how to enter.
+mod report;
+/// The socket that is asked, from both its sides.
+pub(crate) mod socket;
+/// Where we are: engine, name, our own path.
+mod whereabouts;
+
+use std::{
+    ffi::OsString,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    exit::Fault,
+    init::{Ended, Init},
+    program::Program,
+    signal, tell,
+    words::Stay,
+};
+use socket::{Ask, Caller, Socket};
+
+/// What `stayalive` and `wait` ask for.
+pub(crate) struct Wishes<'a> {
+    /// Keep the container, so long.
+    pub(crate) stay: Option<&'a Stay>,
+    /// Hold the program at its first instruction, at most so long.
+    pub(crate) wait: Option<Option<Duration>>,
+}
+
+/// What is going on.
+#[derive(Debug)]
+enum State {
+    /// The program runs, or is held at its first instruction until then.
+    Runs {
+        /// Held at its first instruction; until when, if there is a limit.
+        held: Option<Option<Instant>>,
+    },
+    /// The program has ended, and the container is kept.
+    Kept {
+        /// Until when, if there is a limit.
+        until: Option<Instant>,
+    },
+}
+
+/// The program, and who may ask about it.
+struct Hold<'i, 'f> {
+    init: &'i mut Init<'f>,
+    program: &'i Program,
+    wishes: Wishes<'i>,
+    socket: Option<Socket>,
+    state: State,
+    /// How the program ended last.
+    ended: Option<Ended>,
+    /// The last signal that was handed to it.
+    last: Option<i32>,
+    /// Whether we were asked to end: then the end is no fault.
+    ending: bool,
+    /// Who asked last: our end would be theirs, so it waits for them to leave.
+    asker: Option<Caller>,
+}
+
+/// Runs the program until it, or its hold, is over; the status is the program's own, unless who released it says another.
+pub(crate) fn run(init: &mut Init<'_>, program: &Program, wishes: Wishes<'_>) -> Result<u8, Fault> {
+    let socket =
+        Socket::open().inspect_err(|error| tell::line(format!("cannot be asked at a socket: {error}"))).ok();
+    let state = State::Runs { held: None };
+    let mut hold =
+        Hold { init, program, wishes, socket, state, ended: None, last: None, ending: false, asker: None };
+    let mut over = hold.start(program, true)?;
+    loop {
+        if let Some(status) = over {
+            hold.asker.into_iter().for_each(Caller::gone);
+            return Ok(status);
+        }
+        over = hold.turn()?;
+    }
+}
+
+impl Hold<'_, '_> {
+    /// Starts a program; a status if that is the end.
+    fn start(&mut self, program: &Program, first: bool) -> Result<Option<u8>, Fault> {
+        self.last = None;
+        let wait = self.wishes.wait.filter(|_| first);
+        let started = match wait {
+            None => self.init.start(program)?,
+            Some(_) => self.init.start_held(program)?,
+        };
+        self.state = State::Runs { held: wait.map(|limit| limit.map(|limit| Instant::now() + limit)) };
+        match (started, wait) {
+            (Some(ended), _) => self.over(ended),
+            (None, Some(limit)) => {
+                report::held(program, self.init.pid().unwrap_or_default(), limit);
+                Ok(None)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Waits for anything to happen, and does what it means; a status if that is the end.
+    fn turn(&mut self) -> Result<Option<u8>, Fault> {
+        let until = match &self.state {
+            State::Runs { held } => held.flatten(),
+            State::Kept { until } => *until,
+        };
+        let sockets: Vec<_> = self.socket.iter().map(Socket::as_fd).collect();
+        self.init.wait(&sockets, until.map(|until| until.saturating_duration_since(Instant::now())))?;
+        while let Some(arrived) = self.init.arrived()? {
+            if let Some(status) = self.signal(arrived.signal)? {
+                return Ok(Some(status));
+            }
+        }
+        if let Some(ended) = self.init.reap()?
+            && let Some(status) = self.over(ended)?
+        {
+            return Ok(Some(status));
+        }
+        if self.init.went_on() {
+            self.state = State::Runs { held: None };
+        }
+        if let Some((ask, caller)) = self.socket.as_ref().and_then(Socket::asked) {
+            let over = self.answer(ask, &caller)?;
+            self.asker = Some(caller);
+            if over.is_some() {
+                return Ok(over);
+            }
+        }
+        match until.is_some_and(|until| Instant::now() >= until) {
+            true => self.late(),
+            false => Ok(None),
+        }
+    }
+
+    /// A signal for the program; for us, when it is gone.
+    fn signal(&mut self, signal: i32) -> Result<Option<u8>, Fault> {
+        let ends =
+            matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT) || signal == libc::SIGRTMIN() + 3;
+        self.ending |= ends;
+        match &self.state {
+            State::Kept { .. } if ends => {
+                tell::line(format!("{} ends the hold", signal::name(signal)));
+                Ok(Some(self.status()))
+            }
+            State::Kept { .. } => Ok(None),
+            State::Runs { held } => {
+                let held = held.is_some();
+                self.last = Some(signal);
+                self.init.pass(signal)?;
+                if held && (ends || signal == libc::SIGCONT) {
+                    self.let_go()?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets the program go on from its first instruction.
+    fn let_go(&mut self) -> Result<(), Fault> {
+        self.state = State::Runs { held: None };
+        self.init.pass(libc::SIGCONT)
+    }
+
+    /// The clock ends a hold.
+    fn late(&mut self) -> Result<Option<u8>, Fault> {
+        match &self.state {
+            State::Runs { .. } => {
+                tell::line("wait: the time is over, the program goes on");
+                self.let_go()?;
+                Ok(None)
+            }
+            State::Kept { .. } => {
+                tell::line("stayalive: the time is over");
+                Ok(Some(self.status()))
+            }
+        }
+    }
+
+    /// The program ended: that is the end of all, or the container is kept.
+    fn over(&mut self, ended: Ended) -> Result<Option<u8>, Fault> {
+        self.ended = Some(ended);
+        let failed = self.status() != 0;
+        let stay = self.wishes.stay.filter(|stay| !self.ending && (failed || stay.always));
+        let Some(stay) = stay else { return Ok(Some(self.status())) };
+        self.state = State::Kept { until: stay.limit.map(|limit| Instant::now() + limit) };
+        // Ctrl-C at the terminal is for us now.
+        self.init.take_terminal();
+        report::kept(self.program, ended, self.last, stay.limit);
+        Ok(None)
+    }
+
+    /// The status of the program as it ended last.
+    fn status(&self) -> u8 {
+        self.init.remapped(self.ended.map_or(0, Ended::status))
+    }
+
+    /// Somebody asks at the socket.
+    fn answer(&mut self, ask: Ask, caller: &Caller) -> Result<Option<u8>, Fault> {
+        match ask {
+            Ask::Status => {
+                caller.answer(&self.told());
+                Ok(None)
+            }
+            Ask::Release(code) => match &self.state {
+                State::Runs { held: Some(_) } => {
+                    caller.answer("the program goes on\n");
+                    self.let_go()?;
+                    Ok(None)
+                }
+                State::Runs { held: None } => {
+                    caller.refuse("the program runs and is not held");
+                    Ok(None)
+                }
+                State::Kept { .. } => {
+                    let status = code.unwrap_or_else(|| self.status());
+                    caller.answer(&format!("the container ends with status {status}\n"));
+                    Ok(Some(status))
+                }
+            },
+            Ask::Rerun(command) => {
+                if let State::Runs { .. } = self.state {
+                    caller.refuse("the program still runs");
+                    return Ok(None);
+                }
+                self.rerun(command, caller)
+            }
+        }
+    }
+
+    fn rerun(&mut self, command: Vec<OsString>, caller: &Caller) -> Result<Option<u8>, Fault> {
+        let mut program = self.program.clone();
+        if !command.is_empty() {
+            program.command = command;
+        }
+        tell::line(format!("runs {} again", program.name().display()));
+        let status = self.start(&program, false)?;
+        match self.init.pid() {
+            Some(pid) => {
+                caller.answer(&format!("runs as PID {pid}; its output goes to the container's log\n"))
+            }
+            None => caller.refuse("it could not be started; the container's log says why"),
+        }
+        Ok(status)
+    }
+
+    fn told(&self) -> String {
+        let name = self.program.name().display();
+        match (&self.state, self.init.pid()) {
+            (State::Runs { held: Some(_) }, Some(pid)) => {
+                format!("{name} is held at its first instruction as PID {pid}\n")
+            }
+            (State::Runs { .. }, Some(pid)) => format!("{name} runs as PID {pid}\n"),
+            _ => {
+                let how = self.ended.map(report::how).unwrap_or_default();
+                format!("{name} {how}; the container is kept\n")
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The socket that is asked, from both its sides.
+//!
+//! It has a name and no file, so that it is there in a read-only root and nothing stays behind. The name says whose it is
+//! (PID namespace and PID), for a network namespace may be shared. Only root and our own user may ask: the kernel says
+//! who does.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
+    },
+    time::Duration,
+};
+
+use crate::{
+    exit::{Exit, Fault},
+    tell,
+};
+
+/// How the names begin.
+const NAME: &str = "pepo-entry/";
+/// How long a caller may take, for the init has other things to do.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// As long may a question be.
+const LONGEST: u64 = 256 * 1024;
+
+/// What may be asked.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ask {
+    /// What is going on.
+    Status,
+    /// Let go, with this status.
+    Release(Option<u8>),
+    /// Run it again, or this.
+    Rerun(Vec<OsString>),
+}
+
+impl Ask {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        match self {
+            Ask::Status => words.push(b"status".to_vec()),
+            Ask::Release(code) => {
+                words.push(b"release".to_vec());
+                words.extend(code.map(|code| code.to_string().into_bytes()));
+            }
+            Ask::Rerun(command) => {
+                words.push(b"rerun".to_vec());
+                words.extend(command.iter().map(|word| word.as_bytes().to_owned()));
+            }
+        }
+        words.join(&0)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Ask> {
+        let mut words = bytes.split(|byte| *byte == 0);
+        let ask = match words.next()? {
+            b"status" => Ask::Status,
+            b"release" => {
+                let code = words.next().map(|code| std::str::from_utf8(code).ok()?.parse().ok());
+                Ask::Release(match code {
+                    None => None,
+                    Some(code) => Some(code?),
+                })
+            }
+            b"rerun" => Ask::Rerun(words.by_ref().map(|word| OsString::from_vec(word.to_owned())).collect()),
+            _ => return None,
+        };
+        words.next().is_none().then_some(ask)
+    }
+}
+
+/// Our side.
+pub(crate) struct Socket(UnixListener);
+
+/// Somebody who asked and waits for the answer.
+pub(crate) struct Caller(UnixStream);
+
+impl Socket {
+    /// Opens the socket of this process.
+    pub(crate) fn open() -> io::Result<Socket> {
+        let name = format!("{NAME}{}/{}", namespace()?, std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        listener.set_nonblocking(true)?;
+        Ok(Socket(listener))
+    }
+
+    /// For polling.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// What somebody asks who may.
+    pub(crate) fn asked(&self) -> Option<(Ask, Caller)> {
+        let (stream, _) = self.0.accept().ok()?;
+        let caller = Caller(stream);
+        caller.0.set_nonblocking(false).and_then(|()| caller.0.set_read_timeout(Some(PATIENCE))).ok()?;
+        caller.0.set_write_timeout(Some(PATIENCE)).ok()?;
+        let question = receive(&caller.0).ok()?;
+        let who = rustix::net::sockopt::socket_peercred(&caller.0).ok()?;
+        if !who.uid.is_root() && who.uid != rustix::process::geteuid() {
+            caller.refuse("only root and the user of the init may ask");
+            return None;
+        }
+        let ask = Ask::from_bytes(&question);
+        if ask.is_none() {
+            caller.refuse("this is not understood; is the asking pepo-entry another version?");
+        }
+        ask.map(|ask| (ask, caller))
+    }
+}
+
+impl Caller {
+    /// What was asked, was done or told.
+    pub(crate) fn answer(&self, text: &str) {
+        self.say('+', text);
+    }
+
+    /// What was asked cannot be.
+    pub(crate) fn refuse(&self, why: &str) {
+        self.say('-', why);
+    }
+
+    fn say(&self, how: char, text: &str) {
+        let _ = (&self.0).write_all(format!("{how}{text}").as_bytes());
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Waits until the caller has read the answer and gone: with our end it would be killed.
+    pub(crate) fn gone(self) {
+        let _ = (&self.0).read(&mut [0]);
+    }
+}
+
+/// A question, after its length.
+fn receive(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut bytes = Vec::new();
+    stream.take(u64::from(u32::from_le_bytes(length)).min(LONGEST)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Asks the init of this container; its answer.
+///
+/// The connection is left to the end of our process: the init may be waiting for it to close, to end the container and
+/// us with it, and by then our own status must be fixed.
+pub(crate) fn ask(ask: &Ask) -> Result<(), Fault> {
+    let mut stream = connect()?;
+    let lost = |error: io::Error| Fault::new(Exit::Unreachable, format!("the init does not answer: {error}"));
+    let question = ask.to_bytes();
+    let length = u32::try_from(question.len()).unwrap_or(u32::MAX).to_le_bytes();
+    stream.write_all(&[&length, question.as_slice()].concat()).map_err(lost)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(lost)?;
+    std::mem::forget(stream);
+    match answer.split_at_checked(1) {
+        Some(("+", text)) => {
+            tell::show(text);
+            Ok(())
+        }
+        Some(("-", why)) => Err(Fault::new(Exit::No, why)),
+        _ => Err(Fault::new(Exit::Unreachable, "the init gave no answer")),
+    }
+}
+
+fn connect() -> Result<UnixStream, Fault> {
+    let failed = |error: io::Error| Fault::new(Exit::Internal, format!("cannot look for the init: {error}"));
+    let begin = format!("{NAME}{}/", namespace().map_err(failed)?);
+    let sockets = fs::read_to_string("/proc/self/net/unix").map_err(failed)?;
+    // Abstract names are listed with an @ before them; connections have the name, too.
+    let names = sockets.lines().filter_map(|line| line.split_whitespace().nth(7)?.strip_prefix('@'));
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(&begin)).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.as_slice() {
+        [name] => SocketAddr::from_abstract_name(name)
+            .and_then(|address| UnixStream::connect_addr(&address))
+            .map_err(|error| Fault::new(Exit::Unreachable, format!("cannot ask the init: {error}"))),
+        [] => Err(Fault::new(Exit::Unreachable, "no init here can be asked")
+            .next("start the container with PEPO_DEBUG=stayalive, and ask inside it")),
+        several => Err(Fault::new(Exit::Unreachable, format!("{} inits can be asked here", several.len()))
+            .next("ask in a container that has a PID namespace of its own")),
+    }
+}
+
+/// The number of our PID namespace.
+fn namespace() -> io::Result<String> {
+    let link = fs::read_link("/proc/self/ns/pid")?;
+    Ok(link.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_survive_their_way() {
+        let command = ["a b", "", "c"].map(OsString::from).to_vec();
+        for ask in
+            [Ask::Status, Ask::Release(None), Ask::Release(Some(7)), Ask::Rerun(vec![]), Ask::Rerun(command)]
+        {
+            assert_eq!(Ask::from_bytes(&ask.to_bytes()), Some(ask));
+        }
+        for odd in [b"".as_slice(), b"release\x00x", b"status\x00x", b"stop"] {
+            assert_eq!(Ask::from_bytes(odd), None, "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The start of a container: a PID 1 as good as tini, and words (`verbose`, `fstree`, `stayalive`, `wait`) that make
+//! any image debuggable from its first instruction.
+//!
+//! A crate of its own because it must stay small (3 MB with TLS, 1.5 MB of memory at work, under 1 ms to start) and
+//! because it stands where nothing else of ours may: before the program, as its parent, for as long as it lives.
+//! **Invariant:** knows no other crate of ours, no async runtime; without words it says nothing and costs nothing.
+
+/// The command line: tini's flags, and what is asked of a held container.
+mod arguments;
+/// How it ends when it is not the program that ends.
+mod exit;
+/// Archives put into the file system.
+mod fstree;
+/// What is kept: the program at its first instruction, the container after its fault.
+mod hold;
+/// The init: signals, zombies, the terminal, the status.
+mod init;
+/// What is run: looked up as `execvp` would, with its arguments and environment.
+mod program;
+/// Signals by name and number.
+mod signal;
+/// Every system call that needs `unsafe`.
+mod sys;
+/// All that is said.
+mod tell;
+/// A few tools for images that have none.
+mod tools;
+/// What is run is told, and shells are traced.
+mod verbose;
+/// The words and where they come from.
+mod words;
+
+use std::ffi::OsString;
+
+use crate::{arguments::Asked, exit::Fault, init::Init, program::Program, words::Words};
+
+/// Does what the command line (without the program's own name) asks; gives the exit status.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> u8 {
+    let asked = arguments::parse(arguments, std::env::vars_os(), rustix::process::getpid().is_init());
+    match asked.and_then(act) {
+        Ok(status) => status,
+        Err(fault) => {
+            tell::fault(&fault);
+            fault.status()
+        }
+    }
+}
+
+fn act(asked: Asked) -> Result<u8, Fault> {
+    match asked {
+        Asked::Show(text) => {
+            tell::show(&text);
+            Ok(0)
+        }
+        Asked::Start(flags) => start(&flags),
+        Asked::Init(ask) => {
+            hold::socket::ask(&ask)?;
+            Ok(0)
+        }
+        Asked::Tools => Ok(tools::run()),
+    }
+}
+
+/// Reads the words, does what they ask before the program starts, and then is its init.
+fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
+    let mut init = Init::new(flags)?;
+    let (words, environment) = Words::read(std::env::vars_os())?;
+    let mut program = Program::new(flags.command.clone(), environment);
+    if !words.fstree.is_empty()
+        && let Some(status) = init.work(|blocked| fstree::apply(&words.fstree, &words.rules, blocked))?
+    {
+        if !words.rules.optional || init.was_asked_to_end() {
+            return Ok(status);
+        }
+        tell::line("fstree-optional: the program starts all the same");
+    }
+    if let Some(output) = &words.verbose {
+        program = verbose::begin(output, program)?;
+    }
+    if words.stayalive.is_none() && words.wait.is_none() {
+        return init.run(&program);
+    }
+    if words.wait.is_some() {
+        program.wait_for_debuggers();
+    }
+    hold::run(&mut init, &program, hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait })
+}
+
+/// What an archive of these bytes would do: how many entries it would put in place, or why it is refused. For tests
+/// that feed it what no server would send.
+///
+/// # Errors
+/// The fault, in words.
+#[doc(hidden)]
+pub fn judge_archive(bytes: &[u8]) -> Result<usize, String> {
+    fstree::judge(bytes).map_err(|fault| fault.to_string())
+}

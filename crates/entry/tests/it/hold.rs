@@ -1,0 +1,255 @@
+//! What is kept: the program at its first instruction, the container after its fault.
+
+use std::fs;
+
+use pepo_testkit::{command, wait};
+use rustix::process::Signal;
+
+use crate::support::{Init, LIMIT, Outcome, Started, as_pid_1, only_child, run, signal, start, status_field};
+
+/// A container of its own (as far as a PID namespace is one), with these words.
+fn container(words: &str, program: &[&str]) -> Started {
+    start(as_pid_1(Init::Ours, &[], program).env("PEPO_DEBUG", words))
+}
+
+/// Something asked inside it.
+fn ask(started: &Started, words: &[&str]) -> Outcome {
+    ask_as(started, &[], words)
+}
+
+fn ask_as(started: &Started, before: &[&str], words: &[&str]) -> Outcome {
+    let mut command = command("nsenter");
+    command.args(["--target", &started.init().to_string(), "--pid", "--mount", "--"]);
+    run(command.args(before).arg(Init::Ours.path()).args(words))
+}
+
+const KEPT: &str = "stayalive: the container is kept";
+
+#[test]
+fn a_fault_keeps_the_container_and_its_end_has_the_programs_status() {
+    for (script, said, status) in
+        [("exit 3", "sh failed with status 3", 3), ("kill -SEGV $$", "sh was ended by SIGSEGV", 139)]
+    {
+        let started = container("stayalive", &["sh", "-c", script]);
+        started.wait_for(KEPT);
+        let stderr = started.stderr();
+        for line in [said, "exec -it", "status tells", "rerun starts it again"] {
+            assert!(stderr.contains(line), "no {line:?} in {stderr}");
+        }
+        signal(started.init(), Signal::TERM);
+        let outcome = started.end();
+        assert_eq!(outcome.code(), status, "{outcome:?}");
+        assert_eq!(outcome.stderr.matches(KEPT).count(), 1, "the end is no new fault: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_run_is_a_fault_too() {
+    let started = container("stayalive", &["no-such-program"]);
+    started.wait_for(KEPT);
+    let outcome = ask(&started, &["release"]);
+    assert_eq!(
+        (outcome.code(), outcome.stdout.as_str()),
+        (0, "the container ends with status 127\n"),
+        "{outcome:?}"
+    );
+    assert_eq!(started.end().code(), 127);
+}
+
+#[test]
+fn what_ends_well_or_is_stopped_is_not_kept() {
+    let outcome = container("stayalive", &["true"]).end();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""));
+    for (script, status) in
+        [("trap 'exit 7' TERM; echo ready; sleep 60 & wait", 7), ("echo ready; exec sleep 60", 143)]
+    {
+        let started = container("stayalive", &["bash", "-c", script]);
+        started.wait_for("ready");
+        signal(started.init(), Signal::TERM);
+        let outcome = started.end();
+        // PID 1's child with the default action dies of it; a status is the program's own.
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), (status, ""), "{script}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_hold_may_have_a_limit_or_none_at_all() {
+    let outcome = container("stayalive=300ms", &["sh", "-c", "exit 4"]).end();
+    assert!(outcome.code() == 4 && outcome.stderr.contains("the time is over"), "{outcome:?}");
+    let started = container("stayalive=always", &["true"]);
+    started.wait_for("true ended well");
+    started.wait_for(KEPT);
+    signal(started.init(), Signal::INT);
+    assert_eq!(started.end().code(), 0);
+}
+
+#[test]
+fn a_held_container_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark").display().to_string();
+    let script = format!("test -e {mark} && echo again && exec sleep 60; exit 5");
+    let started = container("stayalive", &["sh", "-c", &script]);
+    started.wait_for(KEPT);
+    let outcome = ask(&started, &["status"]);
+    assert_eq!(outcome.stdout, "sh failed with status 5; the container is kept\n", "{outcome:?}");
+    // Another command in its place: its output goes to the container's log, its fault keeps the container.
+    let outcome = ask(&started, &["rerun", "--", "sh", "-c", "echo other $FROM; exit 6"]);
+    assert!(outcome.stdout.starts_with("runs as PID "), "{outcome:?}");
+    started.wait_for("other");
+    wait::until("it is kept again", LIMIT, || match ask(&started, &["status"]).stdout {
+        told if told.contains("status 6") => Ok(()),
+        told => Err(told),
+    });
+    // The program again, now that its fault is mended.
+    fs::write(&mark, "").unwrap();
+    ask(&started, &["rerun"]);
+    started.wait_for("again");
+    let outcome = ask(&started, &["rerun"]);
+    assert!(outcome.code() == 1 && outcome.stderr.contains("still runs"), "{outcome:?}");
+    let outcome = ask(&started, &["release"]);
+    assert!(outcome.code() == 1 && outcome.stderr.contains("is not held"), "{outcome:?}");
+    signal(started.init(), Signal::TERM);
+    assert_eq!(started.end().code(), 143);
+}
+
+#[test]
+fn a_release_may_say_the_status() {
+    let started = container("stayalive", &["sh", "-c", "exit 5"]);
+    started.wait_for(KEPT);
+    assert_eq!(ask(&started, &["release", "9"]).stdout, "the container ends with status 9\n");
+    assert_eq!(started.end().code(), 9);
+}
+
+#[test]
+fn only_root_and_the_same_user_may_ask() {
+    let started = container("stayalive", &["sh", "-c", "exit 5"]);
+    started.wait_for(KEPT);
+    let other = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+    let outcome = ask_as(&started, &other, &["release"]);
+    assert!(outcome.code() == 1 && outcome.stderr.contains("only root and the user"), "{outcome:?}");
+    assert_eq!(ask(&started, &["status"]).code(), 0, "it is still there");
+    let outcome = run(command(Init::Ours.path()).arg("status"));
+    assert!(outcome.code() == 5 && outcome.stderr.contains("no init here can be asked"), "{outcome:?}");
+}
+
+#[test]
+fn whoever_connects_and_is_silent_does_not_hold_the_init_up() {
+    let started = container("stayalive", &["sh", "-c", "exit 5"]);
+    started.wait_for(KEPT);
+    let script = "import socket,time,sys\nname = [l.split()[-1] for l in open('/proc/net/unix') if '@pepo-entry/' in l][-1]\n\
+                  s = socket.socket(socket.AF_UNIX); s.connect('\\0' + name[1:]); print('connected', flush=True); time.sleep(60)";
+    let mut silent = command("nsenter");
+    silent.args(["--target", &started.init().to_string(), "--pid", "--mount", "--", "python3", "-c", script]);
+    let silent = start(&mut silent);
+    silent.wait_for("connected");
+    assert_eq!(ask(&started, &["status"]).code(), 0);
+    signal(started.init(), Signal::TERM);
+    assert_eq!(started.end().code(), 5);
+}
+
+/// The program of a held container, stopped, traced by nobody, before its libraries are there.
+fn held(started: &Started) -> u32 {
+    started.wait_for("is held at its first instruction");
+    let program = only_child(started.init());
+    let of = |name: &str| status_field(program.to_string(), name);
+    assert_eq!((of("State"), of("TracerPid")), ("T (stopped)".to_owned(), "0".to_owned()));
+    assert_eq!(of("Name"), "bash");
+    let maps = fs::read_to_string(format!("/proc/{program}/maps")).unwrap();
+    assert!(maps.contains("bash") && !maps.contains("libc"), "it has run: {maps}");
+    program
+}
+
+const SCRIPT: [&str; 3] = ["bash", "-c", "echo ran; exit 3"];
+
+#[test]
+fn a_program_is_held_at_its_first_instruction_untraced() {
+    let started = container("wait", &SCRIPT);
+    held(&started);
+    assert!(ask(&started, &["status"]).stdout.contains("is held at its first instruction as PID "));
+    assert_eq!(started.stdout(), "");
+    assert_eq!(ask(&started, &["release"]).stdout, "the program goes on\n");
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (3, "ran\n"), "{outcome:?}");
+}
+
+#[test]
+fn a_held_program_goes_on_by_sigcont_by_the_clock_or_ends() {
+    let started = container("wait", &SCRIPT);
+    signal(held(&started), Signal::CONT);
+    assert_eq!(started.end().stdout, "ran\n");
+    let started = container("wait", &SCRIPT);
+    held(&started);
+    signal(started.init(), Signal::CONT);
+    assert_eq!(started.end().stdout, "ran\n");
+    let outcome = container("wait=300ms", &SCRIPT).end();
+    assert!(outcome.stdout == "ran\n" && outcome.stderr.contains("the program goes on"), "{outcome:?}");
+    let started = container("wait", &SCRIPT);
+    held(&started);
+    signal(started.init(), Signal::TERM);
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (143, ""), "{outcome:?}");
+}
+
+#[test]
+fn a_debugger_can_enter_what_is_held() {
+    let started = container("wait", &SCRIPT);
+    let program = held(&started).to_string();
+    // The first instruction is the loader's, and a tracer is let in.
+    let traced = start(command("strace").args(["-p", &program]));
+    traced.wait_for("attached");
+    ask(&started, &["release"]);
+    traced.wait_for("exited with 3");
+    assert_eq!(started.end().code(), 3);
+}
+
+#[test]
+fn words_are_chained() {
+    let started = container("wait,stayalive,verbose", &SCRIPT);
+    held(&started);
+    ask(&started, &["release"]);
+    started.wait_for(KEPT);
+    assert!(started.stderr().contains("echo ran"), "traced: {}", started.stderr());
+    // What runs again is not held again.
+    ask(&started, &["rerun"]);
+    wait::until("it ran twice", LIMIT, || match started.stdout() {
+        said if said == "ran\nran\n" => Ok(()),
+        said => Err(said),
+    });
+    signal(started.init(), Signal::TERM);
+    assert_eq!(started.end().code(), 3);
+}
+
+#[test]
+fn runtimes_are_made_to_wait_at_their_port() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, variable, expected) in [
+        ("node", "NODE_OPTIONS", "--a --inspect-brk=127.0.0.1:9229"),
+        (
+            "java",
+            "JAVA_TOOL_OPTIONS",
+            "--a -agentlib:jdwp=transport=dt_socket,server=y,suspend=y,address=127.0.0.1:5005",
+        ),
+    ] {
+        let program = folder.path().join(name);
+        fs::write(&program, format!("#!/bin/sh\necho \"${variable}\"\n")).unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut command = as_pid_1(Init::Ours, &[], &[program.to_str().unwrap()]);
+        let outcome = run(command.env("PEPO_DEBUG", "wait=10ms").env(variable, "--a"));
+        assert_eq!(outcome.stdout, format!("{expected}\n"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_image_without_tools_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input");
+    let text = "ls /proc/self/exe\ncat /proc/sys/kernel/ostype\ncd /tmp\npwd\nps\nenv\nrun sh -c 'exit 7'\nnonsense\nrun sh -c 'exit 8'\n";
+    fs::write(&input, text).unwrap();
+    let mut command = command(Init::Ours.path());
+    let outcome = run(command.arg("sh").env("HERE", "yes").stdin(fs::File::open(&input).unwrap()));
+    assert_eq!(outcome.code(), 8, "{outcome:?}");
+    for line in ["-> ", "Linux\n", "/tmp\n", "pepo-entry sh", "HERE=yes"] {
+        assert!(outcome.stdout.contains(line), "no {line:?} in {}", outcome.stdout);
+    }
+    assert!(outcome.stderr.contains("nonsense: not one of ours"), "{}", outcome.stderr);
+}

@@ -1,0 +1,191 @@
+//! An init with its program in a PID namespace of its own, ended with the test.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Read,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use pepo_testkit::{command, wait};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long anything may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// An init under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Init {
+    Ours,
+    Tini,
+    Dumb,
+}
+
+impl Init {
+    pub(crate) const ALL: [Init; 3] = [Init::Ours, Init::Tini, Init::Dumb];
+    /// Those that have tini's flags.
+    pub(crate) const TINIS: [Init; 2] = [Init::Ours, Init::Tini];
+
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Init::Ours => env!("CARGO_BIN_EXE_pepo-entry"),
+            Init::Tini => "/usr/bin/tini",
+            Init::Dumb => "/usr/bin/dumb-init",
+        }
+    }
+}
+
+/// The command line of an init as PID 1 of a new PID namespace. `flags` go before the `--`.
+pub(crate) fn as_pid_1(init: Init, flags: &[&str], program: &[&str]) -> Command {
+    let mut command = command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", init.path()]);
+    command.args(flags).arg("--").args(program);
+    clean(&mut command);
+    command
+}
+
+/// The same as an ordinary process.
+pub(crate) fn as_process(init: Init, flags: &[&str], program: &[&str]) -> Command {
+    let mut command = command(init.path());
+    command.args(flags).arg("--").args(program);
+    clean(&mut command);
+    command
+}
+
+/// Nothing of the environment that a test runs in reaches the words.
+fn clean(command: &mut Command) {
+    command.env_remove("DEBUG").env_remove("PEPO_DEBUG");
+}
+
+/// A started command, killed when dropped; its streams are collected.
+pub(crate) struct Started {
+    child: Child,
+    streams: [Arc<Mutex<Vec<u8>>>; 2],
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// The exit status, where a signal counts as a shell counts it.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or_default())
+    }
+}
+
+/// Starts a command.
+pub(crate) fn start(command: &mut Command) -> Started {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let streams = [Arc::default(), Arc::default()];
+    let sources: [Box<dyn Read + Send>; 2] =
+        [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+    let readers = sources.into_iter().zip(&streams).map(|(mut source, stream)| {
+        let stream: Arc<Mutex<Vec<u8>>> = Arc::clone(stream);
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = source.read(&mut bytes) {
+                stream.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+        })
+    });
+    let readers = readers.collect();
+    Started { child, streams, readers }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    start(command).end()
+}
+
+impl Started {
+    pub(crate) fn stdout(&self) -> String {
+        text(&self.streams[0])
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        text(&self.streams[1])
+    }
+
+    /// Waits until standard output or standard error has a line with this text.
+    pub(crate) fn wait_for(&self, what: &str) {
+        wait::until(&format!("it says {what:?}"), LIMIT, || {
+            let said = self.stdout() + &self.stderr();
+            if said.contains(what) { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// The process id of the command.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The init: the only child of `unshare`.
+    pub(crate) fn init(&self) -> u32 {
+        only_child(self.pid())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Outcome {
+        let status = wait::until("it ends", LIMIT, || match self.child.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err(format!("{}{}", text(&self.streams[0]), text(&self.streams[1]))),
+        });
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        Outcome { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(stream: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&stream.lock().unwrap()).into_owned()
+}
+
+/// The children of a process, in this machine's numbers.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// The only child of a process, as soon as there is one.
+pub(crate) fn only_child(pid: u32) -> u32 {
+    wait::until("it has one child", LIMIT, || match children(pid).as_slice() {
+        [child] => Ok(*child),
+        others => Err(format!("{others:?}")),
+    })
+}
+
+/// A field of `/proc/PID/status`.
+pub(crate) fn status_field(pid: impl AsRef<OsStr>, name: &str) -> String {
+    let path = format!("/proc/{}/status", pid.as_ref().display());
+    field(&fs::read_to_string(path).unwrap_or_default(), name)
+}
+
+/// A field of such a text.
+pub(crate) fn field(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Sends a signal to a process of this machine through a pidfd.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let fd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(fd, signal).unwrap();
+}
