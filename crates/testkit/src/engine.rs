@@ -151,6 +151,10 @@ trait Api: Send + Sync {
     fn run(&self, image: &Image, options: &RunOptions) -> Result<Started>;
     /// Stops and removes a container; no error if there is none.
     fn remove(&self, id: &str) -> Result<()>;
+    /// Runs a program in a container; its status, and what it said on both streams.
+    fn exec(&self, id: &str, line: &[&str]) -> Result<(i64, String)>;
+    /// Asks a container to end, and kills it after `grace`; its status.
+    fn stop(&self, id: &str, grace: Duration) -> Result<i64>;
     /// Ids of all containers, stopped ones too.
     fn list(&self) -> Result<Vec<String>>;
     /// All that the engine tells of a container.
@@ -339,6 +343,24 @@ impl Container {
     /// What it wrote so far, without the engine's own marks.
     pub fn logs(&self) -> String {
         read_log(&self.log)
+    }
+
+    /// Runs a program in it, as `docker exec` does; its status, and what it said on both streams.
+    ///
+    /// # Panics
+    /// If the engine cannot.
+    pub fn exec(&self, line: &[&str]) -> (i64, String) {
+        let result = self.engine.inner.api.exec(&self.id, line);
+        result.unwrap_or_else(|error| panic!("cannot run {line:?} in {}: {error:#}", self.name))
+    }
+
+    /// Asks it to end, as `docker stop` does, and kills it after `grace`; its status.
+    ///
+    /// # Panics
+    /// If the engine cannot.
+    pub fn stop(&self, grace: Duration) -> i64 {
+        let result = self.engine.inner.api.stop(&self.id, grace);
+        result.unwrap_or_else(|error| panic!("cannot stop {}: {error:#}", self.name))
     }
 
     /// Stops and removes it now.

@@ -26,3 +26,6 @@ mod verbose;
 
 /// What is kept: the program at its first instruction, the container after its fault.
 mod hold;
+
+/// In containers of real engines.
+mod engines;

@@ -1,6 +1,6 @@
 //! The Engine API (v1.41, Docker 20.10 and later; Podman answers it as well): images in, containers on and off.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -118,6 +118,23 @@ impl Api for EngineApi {
         }
     }
 
+    fn exec(&self, id: &str, line: &[&str]) -> Result<(i64, String)> {
+        let config = json!({"Cmd": line, "AttachStdout": true, "AttachStderr": true, "Tty": false});
+        let made = self.json("POST", &format!("/containers/{id}/exec"), Body::Json(&config))?;
+        let exec = made["Id"].as_str().context("no id")?.to_owned();
+        let how = json!({"Detach": false, "Tty": false});
+        let said = self.call("POST", &format!("/exec/{exec}/start"), Body::Json(&how))?;
+        let ended = self.json("GET", &format!("/exec/{exec}/json"), Body::None)?;
+        Ok((ended["ExitCode"].as_i64().context("it still runs")?, unframed(&said)))
+    }
+
+    fn stop(&self, id: &str, grace: Duration) -> Result<i64> {
+        let stop = self.call("POST", &format!("/containers/{id}/stop?t={}", grace.as_secs()), Body::None);
+        stop.map(drop)
+            .or_else(|error| if error.to_string().contains(": 304: ") { Ok(()) } else { Err(error) })?;
+        self.inspect(id)?["State"]["ExitCode"].as_i64().context("no exit status")
+    }
+
     fn list(&self) -> Result<Vec<String>> {
         let all = self.json("GET", "/containers/json?all=1", Body::None)?;
         let all = all.as_array().context("no list of containers")?;
@@ -127,4 +144,15 @@ impl Api for EngineApi {
     fn inspect(&self, id: &str) -> Result<Value> {
         self.json("GET", &format!("/containers/{id}/json"), Body::None)
     }
+}
+
+/// Both streams of a program without a terminal, as they came: each portion has a head of eight bytes, the length last.
+fn unframed(mut bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    while let Some((&[_, _, _, _, a, b, c, d], rest)) = bytes.split_first_chunk::<8>() {
+        let length = rest.len().min(u32::from_be_bytes([a, b, c, d]) as usize);
+        text.extend_from_slice(&rest[..length]);
+        bytes = &rest[length..];
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }

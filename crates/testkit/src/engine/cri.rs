@@ -98,7 +98,12 @@ impl Client {
 
     /// Kills it: without a word beforehand CRI-O waits ten seconds for a process 1 that ignores SIGTERM.
     pub(super) fn kill(&self, id: &str) -> Result<()> {
-        let request = runtime::StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+        self.stop(id, 0)
+    }
+
+    /// Asks it to end, and kills it when it has not after so many seconds.
+    pub(super) fn stop(&self, id: &str, timeout: i64) -> Result<()> {
+        let request = runtime::StopContainerRequest { container_id: id.to_owned(), timeout };
         self.call(|mut service| async move { service.stop_container(request).await })
             .context("StopContainer")
             .map(drop)
@@ -108,6 +113,25 @@ impl Client {
         let request = runtime::ListContainersRequest::default();
         let answer = self.call(|mut service| async move { service.list_containers(request).await });
         Ok(answer.context("ListContainers")?.containers)
+    }
+
+    /// Runs a program in it; its status and what it said.
+    pub(super) fn exec(&self, id: &str, line: &[&str]) -> Result<(i64, String)> {
+        let cmd = line.iter().map(|word| (*word).to_owned()).collect();
+        let request = runtime::ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: 30 };
+        let answer = self.call(|mut service| async move { service.exec_sync(request).await });
+        let answer = answer.context("ExecSync")?;
+        let said = [answer.stdout, answer.stderr].concat();
+        Ok((answer.exit_code.into(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// The status it ended with.
+    pub(super) fn exit_code(&self, id: &str) -> Result<i64> {
+        let request = runtime::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let answer = self.call(|mut service| async move { service.container_status(request).await });
+        let status = answer.context("ContainerStatus")?.status.context("no status")?;
+        anyhow::ensure!(status.state() == runtime::ContainerState::ContainerExited, "it still runs");
+        Ok(status.exit_code.into())
     }
 
     /// The verbose part of a container's status.

@@ -152,6 +152,15 @@ impl Api for Pods {
         }
     }
 
+    fn exec(&self, id: &str, line: &[&str]) -> Result<(i64, String)> {
+        self.client.exec(id, line)
+    }
+
+    fn stop(&self, id: &str, grace: Duration) -> Result<i64> {
+        self.client.stop(id, grace.as_secs().cast_signed())?;
+        self.client.exit_code(id)
+    }
+
     fn list(&self) -> Result<Vec<String>> {
         Ok(self.client.list()?.into_iter().map(|container| container.id).collect())
     }
