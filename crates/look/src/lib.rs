@@ -6,6 +6,8 @@
 
 /// The modules mapped into a process: unwind tables and names.
 mod modules;
+/// Samples over a time.
+mod record;
 /// Where a thread stands: instruction, stack and frame pointer.
 mod registers;
 /// All threads of a process and where each is.
@@ -13,4 +15,5 @@ mod stack;
 /// System calls by name.
 mod syscalls;
 
+pub use record::{HIGHEST_RATE, USUAL_RATE, record};
 pub use stack::stack;

@@ -20,7 +20,9 @@ pub(crate) type Bytes = Arc<[u8]>;
 pub(crate) struct Modules {
     pub(crate) unwinder: UnwinderNative<Bytes, framehop::MayAllocateDuringUnwind>,
     modules: Vec<Loaded>,
+    /// Sorted.
     executable: Vec<Range<u64>>,
+    special: Vec<(Range<u64>, String)>,
     /// What could not be read, in words for people.
     pub(crate) notes: Vec<String>,
 }
@@ -45,12 +47,13 @@ pub(crate) struct Place<'a> {
 }
 
 impl Modules {
-    /// Reads every module that has code mapped.
-    pub(crate) fn read(process: &Process, maps: &[Map]) -> Modules {
+    /// Reads every module that has code mapped; with `names`, also what its functions are called.
+    pub(crate) fn read(process: &Process, maps: &[Map], names: bool) -> Modules {
         let mut all = Modules {
             unwinder: UnwinderNative::new(),
             modules: Vec::new(),
             executable: maps.iter().filter(|map| map.execute).map(|map| map.start..map.end).collect(),
+            special: special(maps),
             notes: Vec::new(),
         };
         let mut files: HashMap<PathBuf, Vec<&Map>> = HashMap::new();
@@ -61,7 +64,7 @@ impl Modules {
         }
         let with_code = files.into_iter().filter(|(_, maps)| maps.iter().any(|map| map.execute));
         for (path, maps) in with_code.take(MAX_MODULES) {
-            if let Err(error) = all.add(process, &path.to_string_lossy(), &maps) {
+            if let Err(error) = all.add(process, &path.to_string_lossy(), &maps, names) {
                 all.notes.push(format!("{} cannot be read: {error}", path.display()));
             }
         }
@@ -69,7 +72,7 @@ impl Modules {
         all
     }
 
-    fn add(&mut self, process: &Process, path: &str, maps: &[&Map]) -> io::Result<()> {
+    fn add(&mut self, process: &Process, path: &str, maps: &[&Map], names: bool) -> io::Result<()> {
         let file = open(process, path, maps)?;
         let cache = ReadCache::new(file);
         let elf = object::File::parse(&cache).map_err(io::Error::other)?;
@@ -85,14 +88,16 @@ impl Modules {
             bias,
             path: path.to_owned(),
             build_id: build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            symbols: symbols(&elf),
+            symbols: if names { symbols(&elf) } else { Vec::new() },
         });
         Ok(())
     }
 
     /// What lies at an address.
     pub(crate) fn place(&self, address: u64) -> Option<Place<'_>> {
-        let module = self.modules.iter().find(|module| module.range.contains(&address))?;
+        let after = self.modules.partition_point(|module| module.range.start <= address);
+        // Modules do not overlap but in damaged maps: then the nearest below is as good as any.
+        let module = self.modules[..after].last().filter(|module| module.range.contains(&address))?;
         let module_address = address.wrapping_sub(module.bias);
         Some(Place {
             module: &module.path,
@@ -102,9 +107,15 @@ impl Modules {
         })
     }
 
+    /// The name in brackets (`[vdso]`) of what lies at an address and is no file.
+    pub(crate) fn special(&self, address: u64) -> Option<&str> {
+        self.special.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| name.as_str())
+    }
+
     /// Can code stand at this address?
     pub(crate) fn is_code(&self, address: u64) -> bool {
-        self.executable.iter().any(|range| range.contains(&address))
+        let after = self.executable.partition_point(|range| range.start <= address);
+        after.checked_sub(1).is_some_and(|index| self.executable[index].contains(&address))
     }
 }
 
@@ -115,6 +126,14 @@ impl Loaded {
         // A symbol of size 0 (hand-written assembly) reaches up to the next one.
         (*size == 0 || address < start + size).then(|| format!("{:#}", rustc_demangle::demangle(name)))
     }
+}
+
+/// Code that is in no file but has a name.
+fn special(maps: &[Map]) -> Vec<(Range<u64>, String)> {
+    let named = maps.iter().filter(|map| map.execute && map.file().is_none());
+    named
+        .filter_map(|map| Some((map.start..map.end, map.path.as_ref()?.to_string_lossy().into_owned())))
+        .collect()
 }
 
 fn open(process: &Process, path: &str, maps: &[&Map]) -> io::Result<File> {

@@ -47,7 +47,7 @@ fn read(process: &Process, wanted: u32) -> Result<StackResponse, Failure> {
     let mut reader = Reader {
         process,
         memory: &memory,
-        modules: Modules::read(process, &maps),
+        modules: Modules::read(process, &maps, true),
         longest: Default::default(),
     };
     let threads = threads.iter().map(|thread| reader.thread(thread)).collect();
@@ -169,11 +169,11 @@ impl Reader<'_> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn native(start: Registers, frame: u64) -> UnwindRegsNative {
+pub(crate) fn native(start: Registers, frame: u64) -> UnwindRegsNative {
     UnwindRegsNative::new(start.instruction, start.stack, frame)
 }
 
 #[cfg(target_arch = "aarch64")]
-fn native(start: Registers, frame: u64) -> UnwindRegsNative {
+pub(crate) fn native(start: Registers, frame: u64) -> UnwindRegsNative {
     UnwindRegsNative::new(start.link, start.stack, frame)
 }

@@ -20,6 +20,7 @@ const ENGINES: &[&str] = &["bollard", "kube"];
 const ROOMS: &[Room] = &[
     room("pepo-wire", &[], &["tokio", "rustix", "bollard", "clap", "anyhow"]),
     room("pepo-client", &["pepo-wire"], &["bollard", "rustix", "clap", "anyhow"]),
+    room("pepo-capture", &["pepo-wire"], &["tokio", "tonic", "rustix", "libc", "bollard", "clap", "anyhow"]),
     room("pepo-dap", &["pepo-wire", "pepo-client"], &["bollard", "hyper-util", "tonic", "object", "anyhow"]),
     room("pepo-platform", &["pepo-wire", "pepo-client"], &["object", "gimli", "framehop", "clap", "anyhow"]),
     room("pepo-process", &["pepo-wire"], &["tokio", "tonic", "bollard", "hyper-util", "clap", "anyhow"]),
@@ -37,7 +38,7 @@ const ROOMS: &[Room] = &[
     ),
     Room {
         name: "pepo",
-        may_use: &["pepo-wire", "pepo-client", "pepo-dap", "pepo-platform"],
+        may_use: &["pepo-wire", "pepo-client", "pepo-capture", "pepo-dap", "pepo-platform"],
         only_on_linux: &["pepo-agent", "pepo-debug", "pepo-entry", "pepo-look", "pepo-process"],
         must_not_know: ENGINES,
     },
@@ -51,6 +52,7 @@ const ROOMS: &[Room] = &[
 const ALL_BUT_PEPO: &[&str] = &[
     "pepo-wire",
     "pepo-client",
+    "pepo-capture",
     "pepo-dap",
     "pepo-platform",
     "pepo-process",

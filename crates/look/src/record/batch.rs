@@ -1,0 +1,183 @@
+//! What was seen in a short span, as it travels. Modules and threads are numbered once a recording; all else is forgotten with
+//! its span, so that a long recording needs no more memory than a short one.
+
+use std::{collections::HashMap, time::Instant};
+
+use pepo_process::{AgentPid, Process, status::Status};
+use pepo_wire::agent::{LookBatch, LookLocation, LookModule, LookSample, LookStack, LookThread};
+
+/// The most threads that are told apart by name; those beyond are told by their process's.
+const MAX_THREADS: usize = 100_000;
+
+/// Samples of one message: with stacks of a thousand frames, none of them alike, it stays within 32 MiB.
+const FULL: usize = 4000;
+
+/// A place in a call chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// In a module, as its file counts.
+    Module {
+        /// Number of the module.
+        module: u32,
+        /// The address.
+        address: u64,
+    },
+    /// In memory that no file stands for.
+    Memory(u64),
+    /// No place but a remark.
+    Remark(&'static str),
+}
+
+/// What has been seen since it was last taken.
+pub(super) struct Batch {
+    started: Instant,
+    /// As the kernel counts (CLOCK_MONOTONIC).
+    started_nanos: u64,
+    seen: LookBatch,
+    locations: HashMap<Place, u32>,
+    stacks: HashMap<Vec<u32>, u32>,
+    modules: HashMap<(String, String), u32>,
+    threads: HashMap<(u32, u32), u32>,
+    processes: HashMap<u32, (u32, String)>,
+    samples: u64,
+    lost: u64,
+    notes: Vec<String>,
+}
+
+impl Batch {
+    pub(super) fn new(process: &Process) -> Batch {
+        let mut batch = Batch {
+            started: Instant::now(),
+            started_nanos: monotonic(),
+            seen: LookBatch::default(),
+            locations: HashMap::new(),
+            stacks: HashMap::new(),
+            modules: HashMap::new(),
+            threads: HashMap::new(),
+            processes: HashMap::new(),
+            samples: 0,
+            lost: 0,
+            notes: Vec::new(),
+        };
+        batch.process(process.pid().get());
+        batch
+    }
+
+    /// Nanoseconds since the beginning.
+    pub(super) fn elapsed(&self) -> u64 {
+        super::nanos(self.started.elapsed())
+    }
+
+    /// Number of samples, and how many were lost.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.samples, self.lost)
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    /// Says something once.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) && self.notes.len() < 50 {
+            self.notes.push(note);
+        }
+    }
+
+    /// What has been seen; from then on nothing has.
+    pub(super) fn take(&mut self) -> LookBatch {
+        self.seen.until_nanos = self.elapsed();
+        self.locations.clear();
+        self.stacks.clear();
+        std::mem::take(&mut self.seen)
+    }
+
+    /// The number of a module.
+    pub(super) fn module(&mut self, path: &str, build_id: &str) -> u32 {
+        let next = self.modules.len() as u32 + 1;
+        *self.modules.entry((path.to_owned(), build_id.to_owned())).or_insert_with_key(|(path, build_id)| {
+            self.seen.modules.push(LookModule { id: next, path: path.clone(), build_id: build_id.clone() });
+            next
+        })
+    }
+
+    /// Is it time to hand on what was seen, so that no message grows too large?
+    pub(super) fn is_full(&self) -> bool {
+        self.seen.samples.len() >= FULL
+    }
+
+    pub(super) fn lost(&mut self, count: u64) {
+        self.lost += count;
+        self.seen.lost += count;
+    }
+
+    /// One sample: where the thread was, innermost first, and when by the kernel's clock.
+    pub(super) fn sample(&mut self, pid: u32, tid: u32, at: u64, chain: &[Place]) {
+        let stack: Vec<u32> = chain.iter().map(|place| self.location(place)).collect();
+        let seen = &mut self.seen;
+        let stack = *self.stacks.entry(stack).or_insert_with_key(|stack| {
+            seen.stacks.push(LookStack { locations: stack.clone() });
+            seen.stacks.len() as u32 - 1
+        });
+        let thread = self.thread(pid, tid);
+        let at_nanos = at.saturating_sub(self.started_nanos);
+        self.seen.samples.push(LookSample { stack, thread, at_nanos });
+        self.samples += 1;
+    }
+
+    fn location(&mut self, place: &Place) -> u32 {
+        if let Some(known) = self.locations.get(place) {
+            return *known;
+        }
+        let index = self.seen.locations.len() as u32;
+        self.seen.locations.push(match *place {
+            Place::Module { module, address } => LookLocation { module, address, remark: String::new() },
+            Place::Memory(address) => LookLocation { module: 0, address, remark: String::new() },
+            Place::Remark(words) => LookLocation { remark: words.to_owned(), ..LookLocation::default() },
+        });
+        self.locations.insert(place.clone(), index);
+        index
+    }
+
+    fn thread(&mut self, pid: u32, tid: u32) -> u32 {
+        // Beyond what is told apart, every thread counts as its process's first.
+        let tid = if self.threads.len() < MAX_THREADS { tid } else { pid };
+        if let Some(known) = self.threads.get(&(pid, tid)) {
+            return *known;
+        }
+        let id = self.threads.len() as u32 + 1;
+        let (container_pid, process_name) = self.process(pid);
+        let directory = format!("/proc/{pid}/task/{tid}");
+        let name = std::fs::read_to_string(format!("{directory}/comm")).ok();
+        let status = std::fs::read(format!("{directory}/status")).ok().and_then(|text| Status::parse(&text));
+        self.seen.threads.push(LookThread {
+            id,
+            agent_tid: tid,
+            // One that ended at once is told by the number that is left.
+            container_tid: status.and_then(|status| status.ns_pid.last().copied()).unwrap_or(tid),
+            name: name.map_or_else(|| process_name.clone(), |name| name.trim_end().to_owned()),
+            agent_pid: pid,
+            container_pid,
+            process_name,
+        });
+        self.threads.insert((pid, tid), id);
+        id
+    }
+
+    /// Number in the container, and name, as they were when the process was first seen.
+    fn process(&mut self, pid: u32) -> (u32, String) {
+        let read = || {
+            let process = AgentPid::new(pid).and_then(|pid| Process::open(pid).ok());
+            let status = process.as_ref().and_then(|process| process.status().ok());
+            let name = process.and_then(|process| process.stat().ok()).map(|stat| stat.name);
+            (status.map_or(pid, |status| status.container_pid()), name.unwrap_or_default())
+        };
+        self.processes.entry(pid).or_insert_with(read).clone()
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(super) fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}

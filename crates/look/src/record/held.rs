@@ -1,0 +1,156 @@
+//! Samples by holding threads that run, where perf is refused: each for the time it takes to copy its registers and the top of its
+//! stack. Every hold is measured. Threads that wait are not touched.
+//!
+//! A thread is taken for running by its state; that it waits for a processor looks the same, so these samples are of time that
+//! threads run or could run.
+
+use std::time::{Duration, Instant};
+
+use pepo_process::{AgentTid, Memory, Process, stat::Stat};
+use pepo_wire::{Code, Failure, FailureExt as _};
+
+use super::{
+    Cost, Sampler,
+    batch::{Batch, monotonic},
+    space::{Copied, Spaces},
+};
+use crate::registers;
+
+/// The most holds of each thread a second.
+const HIGHEST_RATE: u32 = 49;
+/// The most threads that are held in one round.
+const MOST: usize = 64;
+/// Bytes of `stat` that are read.
+const STAT: usize = 4096;
+
+/// The sampler.
+pub(super) struct Held<'a> {
+    process: &'a Process,
+    memory: Memory,
+    rate: u32,
+    next: Instant,
+    spaces: Spaces,
+    program: Option<std::path::PathBuf>,
+    cost: Cost,
+}
+
+impl Held<'_> {
+    /// # Errors
+    /// When its memory cannot be read.
+    pub(super) fn open(process: &Process, rate: u32) -> Result<Held<'_>, Failure> {
+        let rate = rate.min(HIGHEST_RATE);
+        Ok(Held {
+            process,
+            memory: process.memory().map_err(|error| error.failure())?,
+            rate,
+            next: Instant::now(),
+            spaces: Spaces::default(),
+            program: process.exe_path().ok(),
+            cost: Cost { cpu_nanos: cpu(process), ..Cost::default() },
+        })
+    }
+
+    /// Holds each running thread once. Whatever could not be let go is let go by the end of the thread that held it.
+    fn round(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        self.notice_exec()?;
+        let (running, all) = self.running();
+        if all > MOST {
+            batch.note(format!("only {MOST} of {all} running threads were held at a time"));
+        }
+        let memory = &self.memory;
+        let held = std::thread::scope(|scope| {
+            let hold =
+                || running.iter().map(|tid| (*tid, registers::sample(*tid, memory))).collect::<Vec<_>>();
+            scope.spawn(hold).join().unwrap_or_default()
+        });
+        let pid = self.process.pid().get();
+        for (tid, held) in held {
+            match held {
+                Ok(held) => {
+                    self.cost.held += 1;
+                    self.cost.longest_hold = self.cost.longest_hold.max(held.pause);
+                    self.cost.total_hold += held.pause;
+                    let copied = Copied { registers: held.registers, stack: &held.stack };
+                    let chain = self.spaces.chain(pid, &copied, batch);
+                    batch.sample(pid, tid.get(), monotonic(), &chain);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(
+                        Failure::new(Code::NeedsCapability, "no thread may be held").because_of(&error)
+                    );
+                }
+                // It ended, or sleeps where signals don't reach: not lost but not there to be seen.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Another program has other code, and its memory must be opened anew.
+    fn notice_exec(&mut self) -> Result<(), Failure> {
+        let now = self.process.exe_path().ok();
+        if now.is_some() && now != self.program {
+            self.program = now;
+            self.memory = self.process.memory().map_err(|error| error.failure())?;
+            self.spaces.executed(self.process.pid().get());
+        }
+        Ok(())
+    }
+
+    /// The first of the running threads, and how many there are.
+    fn running(&self) -> (Vec<AgentTid>, usize) {
+        let Ok(entries) = std::fs::read_dir(self.process.proc_path().join("task")) else {
+            return (Vec::new(), 0);
+        };
+        let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let running = tids.filter(|tid| {
+            let stat = self.process.read(&format!("task/{tid}/stat"), STAT).ok();
+            stat.and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.state.letter() == 'R')
+        });
+        let mut running: Vec<AgentTid> = running.filter_map(AgentTid::new).collect();
+        let all = running.len();
+        // A different part of them each time.
+        if all > MOST {
+            running.rotate_left(self.cost.held as usize % all);
+            running.truncate(MOST);
+        }
+        (running, all)
+    }
+}
+
+impl Sampler for Held<'_> {
+    fn name(&self) -> &'static str {
+        "hold"
+    }
+
+    fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {
+        let end = Instant::now() + span;
+        let period = Duration::from_secs(1) / self.rate;
+        while self.next < end {
+            std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
+            if !self.process.alive() {
+                return Ok(());
+            }
+            self.round(batch)?;
+            // A round that took long is not made up for.
+            self.next = (self.next + period).max(Instant::now());
+        }
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Cost {
+        let used = cpu(self.process).saturating_sub(self.cost.cpu_nanos);
+        Cost { cpu_nanos: used, ..self.cost }
+    }
+}
+
+/// CPU time of all threads, ended ones too, in nanoseconds; as exact as clock ticks are.
+fn cpu(process: &Process) -> u64 {
+    let ticks = process.stat().map_or(0, |stat| stat.user_ticks + stat.system_ticks);
+    ticks * (1_000_000_000 / pepo_process::stat::ticks_per_second().max(1))
+}

@@ -1,0 +1,5 @@
+//! Looking at real processes whose truth is known.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+/// Recordings of programs with known shares.
+mod recording;
