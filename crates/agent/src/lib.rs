@@ -7,6 +7,8 @@
 pub mod check;
 /// Reads a file as the target sees it.
 mod files;
+/// Looks that are under way.
+mod looking;
 /// Lets go, whoever holds, and repairs what the dead left.
 mod release;
 /// The calls, each a few lines over process, look and debug.

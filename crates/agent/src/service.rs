@@ -17,8 +17,9 @@ use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{
         CheckRequest, CheckResponse, FileChunk, HelloRequest, HelloResponse, ListProcessesRequest,
-        ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, ReadFileRequest, ReleaseRequest,
-        ReleaseResponse, SessionEvent, SessionRequest, StackRequest, StackResponse, Target,
+        ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, LookEvent, LookRequest,
+        ReadFileRequest, ReleaseRequest, ReleaseResponse, SessionEvent, SessionRequest, StackRequest,
+        StackResponse, Target,
         agent_server::{Agent, AgentServer},
     },
     version,
@@ -26,7 +27,7 @@ use pepo_wire::{
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{check, files, release, sessions::Sessions};
+use crate::{check, files, looking, release, sessions::Sessions};
 
 /// Pings go out this often, and a client that answers none for [`PING_LIMIT`] is gone: the end of a stream is not always seen.
 const PING: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ const LETTING_GO: Duration = Duration::from_secs(30);
 
 /// What this agent offers, by name.
 const ABILITIES: &[&str] =
-    &["list", "check", "stack", "session", "session.symbols", "sessions", "release", "read-file"];
+    &["list", "check", "stack", "session", "session.symbols", "sessions", "release", "read-file", "look"];
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -132,6 +133,7 @@ async fn blocking<T: Send + 'static>(
 impl Agent for Service {
     type SessionStream = BoxStream<'static, Result<SessionEvent, Status>>;
     type ReadFileStream = BoxStream<'static, Result<FileChunk, Status>>;
+    type LookStream = BoxStream<'static, Result<LookEvent, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         let client = request.into_inner();
@@ -205,6 +207,13 @@ impl Agent for Service {
             files::open(&process, &path, limit)
         });
         Ok(Response::new(files::chunks(opened.await?.into_inner())))
+    }
+
+    async fn look(
+        &self,
+        request: Request<Streaming<LookRequest>>,
+    ) -> Result<Response<Self::LookStream>, Status> {
+        looking::start(request.into_inner()).await.map(Response::new).map_err(Failure::into_status)
     }
 }
 

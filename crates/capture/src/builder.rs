@@ -90,6 +90,11 @@ impl Builder {
         self.capture.samples.push(sample);
     }
 
+    /// Forgets the samples taken before that many nanoseconds after the beginning.
+    pub fn forget_before(&mut self, nanos: u64) {
+        self.capture.samples.retain(|sample| sample.at_nanos >= nanos);
+    }
+
     /// What has been made so far.
     #[must_use]
     pub fn so_far(&self) -> &Capture {
@@ -115,9 +120,8 @@ impl Builder {
         }
     }
 
-    /// The capture. Addresses that still have no name get a frame that says where they lie.
-    #[must_use]
-    pub fn finish(mut self) -> Capture {
+    /// Gives every address that still has no name a frame that says where it lies: nothing more will be known of it.
+    pub fn settle(&mut self) {
         for index in 0..self.capture.locations.len() {
             if self.capture.locations[index].frames.is_empty() {
                 let module = self.capture.locations[index].module;
@@ -125,6 +129,12 @@ impl Builder {
                 self.capture.locations[index].frames = vec![frame];
             }
         }
+    }
+
+    /// The capture, in which every address has a frame.
+    #[must_use]
+    pub fn finish(mut self) -> Capture {
+        self.settle();
         self.capture
     }
 

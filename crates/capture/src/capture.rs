@@ -309,8 +309,11 @@ impl Capture {
         parts.extend((meta.started_millis > 0).then(|| utc(meta.started_millis)));
         parts.extend((meta.duration_nanos > 0).then(|| format!("{:.1} s", meta.duration_nanos as f64 / 1e9)));
         parts.extend((!meta.sampler.is_empty()).then(|| meta.sampler.clone()));
+        parts.extend((meta.cpu_nanos > 0).then(|| format!("{:.1} s CPU", meta.cpu_nanos as f64 / 1e9)));
         if meta.rate > 0 {
-            parts.push(format!("{} Hz asked, {:.0} Hz taken", meta.rate, meta.achieved_rate));
+            // How many were taken is known at the end.
+            let taken = (meta.achieved_rate > 0.0).then(|| format!(", {:.0} Hz taken", meta.achieved_rate));
+            parts.push(format!("{} Hz asked{}", meta.rate, taken.unwrap_or_default()));
         }
         parts.push(format!("{} samples", self.sample_count()));
         parts.extend((meta.rate > 0 || meta.lost > 0).then(|| format!("{} lost", meta.lost)));

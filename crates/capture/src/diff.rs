@@ -1,10 +1,10 @@
 //! Two captures compared. They may be of different length, so shares are compared, not weights.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 
-use crate::{By, Capture, Tree, rows};
+use crate::{By, Capture, FrameId, Tree, rows};
 
 /// How one function (or line, thread, process) has changed. Shares are parts of 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -52,6 +52,7 @@ impl Diff {
     /// Compares two captures.
     #[must_use]
     pub fn of(before: &Capture, after: &Capture, by: By) -> Diff {
+        let (before, after) = (&alike(before, after), &alike(after, before));
         let mut changes: BTreeMap<_, Change> = BTreeMap::new();
         for (capture, later) in [(before, false), (after, true)] {
             let whole = capture.total_weight().max(1) as f64;
@@ -83,6 +84,18 @@ impl Diff {
     pub fn grown_by_more_than(&self, part: f64) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(move |change| change.own_delta() > part)
     }
+}
+
+/// A capture as the other can be compared with: collapsed stacks know no modules, and then the same name is the same function.
+fn alike<'c>(capture: &'c Capture, other: &Capture) -> Cow<'c, Capture> {
+    if !other.modules.is_empty() || capture.modules.is_empty() {
+        return Cow::Borrowed(capture);
+    }
+    let mut alike = capture.clone();
+    for (index, frame) in alike.frames.iter_mut().enumerate() {
+        (frame.function, frame.module) = (capture.label(FrameId::at(index)), None);
+    }
+    Cow::Owned(alike)
 }
 
 #[cfg(test)]
@@ -118,5 +131,18 @@ mod tests {
         assert_eq!(grown, ["hot"]);
         let gone = diff.tree.nodes.iter().find(|node| node.total == 0).unwrap();
         assert_eq!(gone.before, 300);
+    }
+
+    #[test]
+    fn what_knows_no_modules_is_compared_by_names_alone() {
+        let before = example();
+        let folded = crate::Format::named("folded").unwrap().write(&before);
+        let after = crate::read(&folded).unwrap();
+        for (one, other) in [(&before, &after), (&after, &before)] {
+            let diff = Diff::of(one, other, By::Function);
+            assert_eq!(diff.changes.len(), 5, "{:?}", diff.changes);
+            assert!(diff.changes.iter().all(|change| change.own_delta() == 0.0), "{:?}", diff.changes);
+            assert!(diff.tree.nodes.iter().all(|node| (node.before == 0) == (node.total == 0)));
+        }
     }
 }

@@ -7,6 +7,8 @@
 mod builder;
 /// The model: samples, stacks, locations, frames, threads, modules.
 mod capture;
+/// From what an agent says of a look to a capture.
+mod collector;
 /// Two captures compared.
 mod diff;
 /// The formats: which there are, how each is recognised, written and read.
@@ -23,6 +25,7 @@ pub use capture::{
     Capture, Frame, FrameId, Kind, Location, LocationId, Meta, Module, ModuleId, Pauses, Process, ProcessId,
     Sample, Stack, StackId, Thread, ThreadId, Unit,
 };
+pub use collector::Collector;
 pub use diff::{Change, Diff};
 pub use formats::{FORMATS, Format, FormatError, read};
 pub use symbols::{SymbolError, Symbols, debug_file_names};

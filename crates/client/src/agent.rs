@@ -8,14 +8,14 @@ use pepo_wire::{
     agent::{
         CheckRequest, CheckResponse, HelloRequest, HelloResponse, ListProcessesRequest, ListSessionsRequest,
         OpenSession, Process, ReadFileRequest, ReleaseRequest, Released, SessionInfo, StackRequest,
-        StackResponse, Target, agent_client::AgentClient,
+        StackResponse, StartLook, Target, agent_client::AgentClient,
     },
     version,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Session, SymbolPaths};
+use crate::{Look, Session, SymbolPaths};
 
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -93,6 +93,18 @@ impl Agent {
     /// The agent's own failure.
     pub async fn stack(&self, request: StackRequest) -> Result<StackResponse, Failure> {
         answer(self.service.clone().stack(request).await)
+    }
+
+    /// Begins to take samples of a process.
+    ///
+    /// # Errors
+    /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
+    pub async fn look(&self, request: StartLook) -> Result<Look, Failure> {
+        if !self.can("look") {
+            return Err(Failure::new(Code::NotOffered, "the agent beside the target takes no samples")
+                .because(format!("it is of version {}", self.hello.version)));
+        }
+        Look::start(self.service.clone(), request).await
     }
 
     /// Opens a debugger session; it is kept alive until it is closed or dropped.

@@ -5,11 +5,14 @@
 
 /// The connection and its calls.
 mod agent;
+/// Samples as they come.
+mod look;
 /// A debugger session, kept alive by its heartbeat.
 mod session;
 /// Debug files on this side.
 mod symbols;
 
 pub use agent::Agent;
+pub use look::{Look, LookSaid};
 pub use session::{Event, Session, SessionSender};
 pub use symbols::SymbolPaths;

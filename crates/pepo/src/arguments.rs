@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{EnumValueParser, TypedValueParser as _},
+    error::ErrorKind,
+};
 use pepo_wire::{
     Code, Failure,
     agent::Selector,
@@ -16,6 +20,8 @@ Examples:
   pepo ps                            what can be debugged on this machine
   pepo check docker/shop             would it work, and if not, what is missing
   pepo stack docker/shop             where every thread is now
+  pepo record docker/shop -d 10 -o flame.svg
+                                     what it spends its time on
   pepo attach docker/shop            a debugger in this terminal
   pepo help attach                   more about one verb
 
@@ -44,8 +50,16 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, value_name = "PLATFORM")]
     pub(crate) on: Option<On>,
     /// Shape of what is printed: for people, with more columns, for programs
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text, value_name = "SHAPE")]
-    pub(crate) output: Output,
+    #[arg(
+        id = "output",
+        short = 'o',
+        long = "output",
+        global = true,
+        default_value = "text",
+        value_name = "SHAPE"
+    )]
+    #[arg(value_parser = EnumValueParser::<Output>::new().map(To::Shape))]
+    pub(crate) to: To,
     /// Socket of the CRI runtime; without it, the usual places are tried
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) cri_socket: Option<PathBuf>,
@@ -84,6 +98,47 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Where the answer goes: most verbs print it in some shape, a few write files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// To stdout.
+    Shape(Output),
+    /// To a file; `-` is stdout, in a file's format.
+    File(PathBuf),
+}
+
+impl To {
+    /// The shape of what is printed.
+    pub(crate) fn shape(&self) -> Output {
+        match self {
+            To::Shape(shape) => *shape,
+            To::File(_) => Output::Text,
+        }
+    }
+}
+
+/// Reads what stands after `-o` where files are written: what is no shape is a file.
+pub(crate) fn to_file(text: &str) -> Result<To, String> {
+    match Output::from_str(text, false) {
+        Ok(shape) => Ok(To::Shape(shape)),
+        Err(_) if text.is_empty() => Err("a file's name is missing".to_owned()),
+        Err(_) => Ok(To::File(PathBuf::from(text))),
+    }
+}
+
+/// What rows of a profile stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rows {
+    // Functions.
+    Function,
+    // Lines of source.
+    Line,
+    // Threads.
+    Thread,
+    // Processes.
+    Process,
+}
+
 /// When colours are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
@@ -104,6 +159,12 @@ pub(crate) enum Verb {
     Check(verbs::check::Check),
     /// Where every thread is now, without stopping the target
     Stack(verbs::stack::Stack),
+    /// What it is busy with now, without stopping the target
+    Top(verbs::top::Top),
+    /// A profile: what it spends its time on, without stopping the target
+    Record(verbs::record::Record),
+    /// Two profiles compared
+    Diff(verbs::diff::Diff),
     /// A debugger in this terminal
     Attach(verbs::attach::Attach),
     /// A debugger for an editor: the debug adapter protocol

@@ -34,7 +34,7 @@ impl Context {
             }
         };
         let printer = Printer {
-            output: global.output,
+            output: global.to.shape(),
             paint: paint(std::io::stdout().is_terminal()),
             error_paint: paint(std::io::stderr().is_terminal()),
         };

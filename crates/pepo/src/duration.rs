@@ -31,6 +31,17 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// As [`parse`]; a bare number counts seconds, as profilers take it.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(seconds) => parse(&format!("{seconds}s")),
+        Err(_) => parse(text),
+    }
+}
+
 fn wrong(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return format!("a unit is missing, as in `{text}s`");

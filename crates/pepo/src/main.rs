@@ -15,6 +15,10 @@ mod environment;
 mod local;
 /// Diagnostics on stderr.
 mod logging;
+/// A look, brought home.
+mod looking;
+/// Files that appear whole or not at all.
+mod new_file;
 /// The way to an agent beside a target.
 mod reach;
 /// All that is printed.

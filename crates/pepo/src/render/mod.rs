@@ -3,6 +3,8 @@
 //! **Invariant:** nothing else in the command writes to stdout or stderr (the line editor of `attach` draws its own prompt),
 //! and a closed stdout is a quiet end, not an error.
 
+/// Captures as tables and data.
+pub(crate) mod capture;
 /// The wire's types as data.
 pub(crate) mod data;
 /// Failures for people and as data.
@@ -104,6 +106,31 @@ impl Printer {
     /// One JSON value on one line, for streams of values.
     pub(crate) fn json_line(&self, value: &Value) -> Outcome {
         self.data(&value.to_string())
+    }
+
+    /// What goes on, on one line of a terminal that the next call writes over; nothing where there is no terminal.
+    pub(crate) fn progress(&self, text: &str) {
+        if io::stderr().is_terminal() && !self.json_wanted() {
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+        }
+    }
+
+    /// Lines on a screen that is cleared before.
+    pub(crate) fn screen(&self, lines: &[String]) -> Outcome {
+        self.data(&format!("\x1b[H\x1b[2J{}", lines.join("\n")))
+    }
+
+    /// Lines of the terminal that stdout is; nothing where it is none.
+    pub(crate) fn height(&self) -> Option<usize> {
+        #[cfg(unix)]
+        {
+            let stdout = io::stdout();
+            let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
+            (size.ws_row > 0).then_some(usize::from(size.ws_row))
+        }
+        #[cfg(not(unix))]
+        io::stdout().is_terminal().then_some(24)
     }
 
     /// Words for the person; never part of the data.

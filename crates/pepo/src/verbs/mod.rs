@@ -10,12 +10,16 @@ pub(crate) mod check;
 pub(crate) mod completions;
 /// A debugger for an editor.
 pub(crate) mod dap;
+/// Two captures compared.
+pub(crate) mod diff;
 /// Hidden: the generated pages of docs.
 pub(crate) mod generate;
 /// Hidden: the guard between a debugger and its target.
 pub(crate) mod guard;
 /// What can be debugged.
 pub(crate) mod ps;
+/// A profile.
+pub(crate) mod record;
 /// Let go, now.
 pub(crate) mod release;
 /// Who is attached to what.
@@ -24,6 +28,8 @@ pub(crate) mod sessions;
 pub(crate) mod stack;
 /// Debuggers for this machine.
 pub(crate) mod tools;
+/// What it is busy with now.
+pub(crate) mod top;
 
 use std::sync::Arc;
 
@@ -67,6 +73,9 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Ps(arguments) => ps::run(&arguments, &context).await,
         Verb::Check(arguments) => check::run(&arguments, &context).await,
         Verb::Stack(arguments) => stack::run(&arguments, &context).await,
+        Verb::Top(arguments) => top::run(&arguments, &context).await,
+        Verb::Record(arguments) => record::run(&arguments, &context).await,
+        Verb::Diff(arguments) => diff::run(&arguments, &context),
         Verb::Attach(arguments) => attach::run(&arguments, &context).await,
         Verb::Dap(arguments) => dap::run(&arguments, &context).await,
         Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,

@@ -6,7 +6,9 @@ use crate::support::{Surroundings, same};
 fn every_help_text_is_as_committed() {
     let surroundings = Surroundings::new();
     same("help", &surroundings.run(&["--help"]).ok().stdout);
-    for verb in ["ps", "check", "stack", "attach", "dap", "sessions", "release", "tools", "completions"] {
+    let looking = ["ps", "check", "stack", "top", "record", "diff"];
+    let others = ["attach", "dap", "sessions", "release", "tools", "completions"];
+    for verb in looking.iter().chain(&others) {
         same(&format!("help-{verb}"), &surroundings.run(&["help", verb]).ok().stdout);
     }
     same("help-tools-install", &surroundings.run(&["help", "tools", "install"]).ok().stdout);

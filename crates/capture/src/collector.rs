@@ -1,0 +1,161 @@
+//! From what an agent says of a look to a capture.
+
+use std::collections::HashMap;
+
+use pepo_wire::agent::{LookBatch, LookEnded, LookStarted, LookThread};
+
+use crate::{
+    Builder, Capture, Kind, LocationId, Meta, Module, ModuleId, Pauses, Process, Sample, Thread, ThreadId,
+    Unit,
+};
+
+/// A look being brought home.
+#[derive(Debug, Default)]
+pub struct Collector {
+    builder: Builder,
+    /// The agent's numbers, and ours.
+    modules: HashMap<u32, ModuleId>,
+    threads: HashMap<u32, ThreadId>,
+    weight: u64,
+}
+
+impl Collector {
+    /// Begins with what the agent said first; `meta` says what the agent does not know: target, time, who made it.
+    #[must_use]
+    pub fn new(started: &LookStarted, meta: Meta) -> Collector {
+        let mut collector =
+            Collector { weight: 1_000_000_000 / u64::from(started.rate.max(1)), ..Collector::default() };
+        let sampler = match started.sampler.as_str() {
+            "perf" => "CPU time by the kernel's timer".to_owned(),
+            "hold" => "running threads, held for each sample".to_owned(),
+            other => other.to_owned(),
+        };
+        *collector.builder.meta() =
+            Meta { sampler, unit: Unit::CpuNanos, rate: started.rate, notes: started.notes.clone(), ..meta };
+        collector
+    }
+
+    /// Number of samples so far.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.builder.so_far().samples.len()
+    }
+
+    /// Takes over a batch; what in it leads nowhere is left out.
+    pub fn batch(&mut self, batch: &LookBatch) {
+        for module in &batch.modules {
+            let ours = Module { path: module.path.clone(), build_id: module.build_id.clone() };
+            self.modules.insert(module.id, self.builder.module(ours));
+        }
+        for thread in &batch.threads {
+            let ours = self.thread(thread);
+            self.threads.insert(thread.id, ours);
+        }
+        let locations: Vec<LocationId> = batch.locations.iter().map(|at| self.location(at)).collect();
+        let mut stacks = Vec::with_capacity(batch.stacks.len());
+        for stack in &batch.stacks {
+            let known = stack.locations.iter().filter_map(|index| locations.get(*index as usize).copied());
+            stacks.push(self.builder.stack(known.collect()));
+        }
+        for sample in &batch.samples {
+            let stack = stacks.get(sample.stack as usize).copied();
+            let thread = self.threads.get(&sample.thread).copied();
+            if let (Some(stack), Some(thread)) = (stack, thread) {
+                let (at_nanos, weight) = (sample.at_nanos, self.weight);
+                self.builder.sample(Sample { stack, thread, at_nanos, count: 1, weight });
+            }
+        }
+        self.builder.meta().lost += batch.lost;
+        self.builder.meta().duration_nanos = batch.until_nanos;
+    }
+
+    fn thread(&mut self, thread: &LookThread) -> ThreadId {
+        let name = thread.process_name.clone();
+        let process =
+            self.builder.process(Process { pid: thread.container_pid, name, target: String::new() });
+        self.builder.thread(Thread { process, tid: thread.container_tid, name: thread.name.clone() })
+    }
+
+    fn location(&mut self, at: &pepo_wire::agent::LookLocation) -> LocationId {
+        if !at.remark.is_empty() {
+            let kind = if at.remark == "[kernel]" { Kind::Kernel } else { Kind::Remark };
+            return self.builder.remark(&at.remark, kind);
+        }
+        self.builder.location(self.modules.get(&at.module).copied(), at.address, Vec::new())
+    }
+
+    /// Takes over what the agent said last.
+    pub fn ended(&mut self, ended: &LookEnded) {
+        let meta = self.builder.meta();
+        meta.duration_nanos = ended.duration_nanos;
+        meta.cpu_nanos = ended.cpu_nanos;
+        meta.lost = ended.lost;
+        if ended.cpu_nanos > 0 {
+            meta.achieved_rate = ended.samples as f64 * 1e9 / ended.cpu_nanos as f64;
+        }
+        meta.pauses = (ended.held > 0).then_some(Pauses {
+            count: ended.held,
+            longest_nanos: ended.longest_hold_nanos,
+            total_nanos: ended.total_hold_nanos,
+        });
+        for note in &ended.notes {
+            if !meta.notes.contains(note) {
+                meta.notes.push(note.clone());
+            }
+        }
+        if let Some(failure) = &ended.failure {
+            meta.notes.push(format!("ended early: {failure}"));
+        }
+    }
+
+    /// What is being made: to note something, or to name addresses.
+    pub fn builder(&mut self) -> &mut Builder {
+        &mut self.builder
+    }
+
+    /// The capture.
+    #[must_use]
+    pub fn finish(self) -> Capture {
+        self.builder.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pepo_wire::agent::{LookLocation, LookModule, LookSample, LookStack};
+
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_becomes_a_capture_and_what_leads_nowhere_is_left_out() {
+        let started = LookStarted { sampler: "perf".into(), rate: 100, ..LookStarted::default() };
+        let mut collector =
+            Collector::new(&started, Meta { target: "docker/shop".into(), ..Meta::default() });
+        let thread = LookThread { id: 1, container_tid: 9, container_pid: 7, ..LookThread::default() };
+        let at = |module, address, remark: &str| LookLocation { module, address, remark: remark.into() };
+        let batch = LookBatch {
+            modules: vec![LookModule { id: 1, path: "/app/shop".into(), build_id: "ab".into() }],
+            threads: vec![thread],
+            locations: vec![at(1, 0x10, ""), at(0, 0x7f00, ""), at(0, 0, "[kernel]")],
+            stacks: vec![LookStack { locations: vec![2, 0, 1, 99] }],
+            samples: vec![
+                LookSample { stack: 0, thread: 1, at_nanos: 5 },
+                LookSample { stack: 9, thread: 1, at_nanos: 6 },
+                LookSample { stack: 0, thread: 9, at_nanos: 7 },
+            ],
+            lost: 3,
+            until_nanos: 10,
+        };
+        collector.batch(&batch);
+        let ended =
+            LookEnded { samples: 50, cpu_nanos: 1_000_000_000, lost: 3, held: 2, ..LookEnded::default() };
+        collector.ended(&ended);
+        let capture = collector.finish();
+        assert!(capture.is_sound());
+        assert_eq!((capture.sample_count(), capture.total_weight()), (1, 10_000_000));
+        let labels: Vec<_> =
+            capture.frames_of(capture.samples[0].stack).map(|frame| capture.label(frame)).collect();
+        assert_eq!(labels, ["[unknown]", "[shop]", "[kernel]"]);
+        assert_eq!((capture.meta.achieved_rate, capture.meta.pauses.unwrap().count), (50.0, 2));
+    }
+}
