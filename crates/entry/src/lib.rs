@@ -47,6 +47,22 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
+/// The same in a program whose start is Rust's: that ignores SIGPIPE, and the program that is started here must not. It gets
+/// the default, as an engine would give it.
+#[must_use]
+pub fn run_as_verb(arguments: Vec<OsString>) -> u8 {
+    sys::default_pipe();
+    run(arguments)
+}
+
+/// Whether these are words of ours.
+///
+/// # Errors
+/// What is not, and the list of words.
+pub fn judge_words(words: &str) -> Result<(), String> {
+    Words::judge(words).map_err(|fault| fault.to_string())
+}
+
 fn act(asked: Asked) -> Result<u8, Fault> {
     match asked {
         Asked::Show(text) => {

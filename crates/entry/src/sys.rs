@@ -67,6 +67,12 @@ pub(crate) fn ignore(signal: i32) -> io::Result<Action> {
     Ok(Action(signal, unsafe { before.assume_init() }))
 }
 
+/// Does on SIGPIPE what is done by default.
+pub(crate) fn default_pipe() {
+    // SAFETY: no handler of ours is named; the signal can have a handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Signals as they arrive, from a descriptor that can be polled.
 pub(crate) struct Signals(OwnedFd);
 

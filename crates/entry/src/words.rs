@@ -128,6 +128,11 @@ impl Words {
         Words::read_with(environment.collect(), Path::new(FILE))
     }
 
+    /// Whether these are words.
+    pub(crate) fn judge(words: &str) -> Result<(), Fault> {
+        parse(OsStr::new(words), "PEPO_DEBUG").map(drop)
+    }
+
     fn read_with(
         mut environment: Vec<(OsString, OsString)>,
         file: &Path,

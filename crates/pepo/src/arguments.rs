@@ -171,6 +171,10 @@ pub(crate) enum Verb {
     Dap(verbs::dap::Dap),
     /// Who is attached to what on this machine
     Sessions(verbs::sessions::Sessions),
+    /// A container with the entry before its program: traced, patched, kept after a fault, held at its start
+    Run(verbs::run::Run),
+    /// The start of a container: an init like tini, and words that make any image debuggable
+    Entry(verbs::entry::Entry),
     /// Let go of a target now, whoever holds it, and repair what a dead debugger left
     Release(verbs::release::Release),
     /// The debuggers on this machine: list and install

@@ -40,6 +40,9 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    if let Some(ended) = verbs::entry::asked(std::env::args_os()) {
+        return ended;
+    }
     render::tell_panics();
     if let Some(guarded) = verbs::guard::asked(std::env::args_os()) {
         return guarded;
@@ -63,6 +66,8 @@ fn run(verb: Verb, context: Context) -> Outcome {
     match verb {
         Verb::Completions(arguments) => verbs::completions::run(&arguments, &context),
         Verb::Generate(arguments) => verbs::generate::run(&arguments, &context),
+        Verb::Entry(arguments) => verbs::entry::run(&arguments),
+        Verb::Run(arguments) => verbs::run::run(&arguments, &context),
         verb => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(render::no_runtime)?;

@@ -32,6 +32,8 @@ mod pid;
 mod platform;
 /// All platforms together.
 mod sources;
+/// How an engine is told to start a container.
+mod start;
 #[cfg(test)]
 mod testing;
 
@@ -45,3 +47,4 @@ pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,
 };
 pub use sources::{Found, Listing, Options, Platforms};
+pub use start::{Before, RunLine};

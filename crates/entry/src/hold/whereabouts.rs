@@ -32,8 +32,8 @@ impl Whereabouts {
         let engine = engine(&read);
         let name = name(&engine, &read, &host);
         let shell = Path::new("/bin/sh").exists();
-        let ours = fs::read_link("/proc/self/exe")
-            .map_or_else(|_| "pepo-entry".to_owned(), |exe| exe.display().to_string());
+        let ours =
+            fs::read_link("/proc/self/exe").map_or_else(|_| "pepo-entry".to_owned(), |exe| called(&exe));
         Whereabouts { engine, name, shell, ours }
     }
 
@@ -74,6 +74,12 @@ impl Whereabouts {
     pub(super) fn in_kubernetes(&self) -> bool {
         matches!(self.engine, Engine::Kubernetes { .. })
     }
+}
+
+/// How we are called: by our own name, or as a verb.
+fn called(exe: &Path) -> String {
+    let verb = if exe.file_name().is_some_and(|name| name == "pepo") { " entry" } else { "" };
+    format!("{}{verb}", exe.display())
 }
 
 fn engine(read: &dyn Fn(&str) -> String) -> Engine {

@@ -12,6 +12,8 @@ pub(crate) mod completions;
 pub(crate) mod dap;
 /// Two captures compared.
 pub(crate) mod diff;
+/// The start of a container.
+pub(crate) mod entry;
 /// Hidden: the generated pages of docs.
 pub(crate) mod generate;
 /// Hidden: the guard between a debugger and its target.
@@ -22,6 +24,8 @@ pub(crate) mod ps;
 pub(crate) mod record;
 /// Let go, now.
 pub(crate) mod release;
+/// A container with the entry before its program.
+pub(crate) mod run;
 /// Who is attached to what.
 pub(crate) mod sessions;
 /// Where every thread is now.
@@ -84,5 +88,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Agent(arguments) => agent::run(&arguments, &context).await,
         Verb::Completions(arguments) => completions::run(&arguments, &context),
         Verb::Generate(arguments) => generate::run(&arguments, &context),
+        Verb::Entry(arguments) => entry::run(&arguments),
+        Verb::Run(arguments) => run::run(&arguments, &context),
     }
 }

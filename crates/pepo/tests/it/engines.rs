@@ -1,6 +1,8 @@
 //! `ps`, `check`, `stack`, `attach` and `release` on containers of real engines: the same body over engines and languages, in images
 //! without a shell.
 
+/// The entry before a container's program.
+mod entry;
 /// An engine behind ssh.
 mod ssh;
 

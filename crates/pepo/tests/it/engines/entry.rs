@@ -1,0 +1,82 @@
+//! `pepo run`: the engines' own commands, with the entry before the program.
+
+use std::{process::Command, time::Duration};
+
+use pepo_testkit::{Engine, Image, Kind, command, wait};
+
+use crate::support::{Run, Surroundings};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn docker_runs_with_the_entry() {
+    runs("docker", Kind::Docker);
+}
+
+#[test]
+fn podman_runs_with_the_entry() {
+    runs("podman", Kind::Podman);
+}
+
+/// The engine's own command, beside ours.
+struct Own<'a>(&'a str, &'a Surroundings);
+
+impl Own<'_> {
+    fn run(&self, line: &[&str]) -> Run {
+        let ours = self.1.command(&[]);
+        let mut command: Command = command(self.0);
+        command.args(line).env_clear();
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Run::of(command.output().unwrap())
+    }
+
+    fn logs(&self, name: &str) -> String {
+        let run = self.run(&["logs", name]);
+        run.stdout + &run.stderr
+    }
+}
+
+fn runs(name: &str, kind: Kind) {
+    let engine = Engine::shared(kind);
+    let image = Image::new("pepo.test/run:1").with_shell().user("65534:65534").env("FROM", "image");
+    engine.load(&image.command(&["sh", "-c", "echo said $FROM $ASKED $0 by $(id -u); exit 4", "word"]));
+    let surroundings = Surroundings::new().at(&engine);
+    let own = Own(name, &surroundings);
+    let start = |line: &[&str]| {
+        surroundings.run(&[&["run", "--debug", "stayalive", "--on", name, "--"], line].concat())
+    };
+
+    // What the image says, with the engine's own options, as its own user; kept, asked, stopped.
+    start(&[
+        "-d",
+        "--name",
+        "kept",
+        "--network=none",
+        "-e",
+        "ASKED=option",
+        "--read-only",
+        "pepo.test/run:1",
+    ])
+    .ok();
+    let log = wait::until("it is kept", LIMIT, || match own.logs("kept") {
+        log if log.contains("the container is kept") => Ok(log),
+        log => Err(log),
+    });
+    assert!(
+        log.contains("said image option word by 65534") && log.contains("sh failed with status 4"),
+        "{log}"
+    );
+    assert!(log.contains(&format!("{name} exec -it ")), "{log}");
+    let status = own.run(&["exec", "kept", "/pepo-entry", "status"]).ok();
+    assert!(status.stdout.contains("failed with status 4; the container is kept"), "{status:?}");
+    own.run(&["stop", "-t", "60", "kept"]).ok();
+    let code = own.run(&["inspect", "--format", "{{.State.ExitCode}}", "kept"]).ok();
+    assert_eq!(code.stdout.trim(), "4");
+
+    // Another command, in the foreground: the streams and the status are its own.
+    let run =
+        start(&["--rm", "--network=none", "pepo.test/run:1", "sh", "-c", "echo out; echo err >&2"]).ok();
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
+    let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
+    assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
