@@ -21,12 +21,14 @@ use pepo_wire::{
 
 use facts::{Facts, Machine};
 
-/// The verbs that rules speak of.
-const STACK: &str = "stack";
+/// The verbs that rules speak of: what looks.
+const LOOKING: &[&str] = &["stack", "top", "record"];
+/// What looks for a time.
+const SAMPLING: &[&str] = &["top", "record"];
 const ATTACH: &str = "attach";
 /// What stops a target; `dap` is `attach` for an editor.
 const STOPPING: &[&str] = &[ATTACH, "dap"];
-const ALL: &[&str] = &[STACK, ATTACH, "dap"];
+const ALL: &[&str] = &["stack", "top", "record", ATTACH, "dap"];
 
 /// What the rules need beside the request.
 #[derive(Clone, Debug)]
@@ -98,8 +100,10 @@ const RULES: &[Rule<Facts>] = &[
     rule("seccomp", access::seccomp),
     rule("no-new-privs", access::no_new_privs),
     rule("init", access::init),
+    rule("timer", access::timer),
     rule("runtime", program::runtime),
     rule("architecture", program::architecture),
+    rule("frames", program::frames),
     rule("debug-info", program::debug_info),
     rule("optimised", program::optimised),
     rule("adapter", program::adapter),

@@ -15,5 +15,5 @@ mod stack;
 /// System calls by name.
 mod syscalls;
 
-pub use record::{HIGHEST_RATE, USUAL_RATE, record};
+pub use record::{HIGHEST_RATE, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

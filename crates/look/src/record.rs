@@ -21,6 +21,7 @@ use pepo_wire::{
     agent::{LookBatch, LookEnded, LookEvent, LookStarted, StartLook, look_event::Kind as Event},
 };
 
+pub use self::perf::{Timer, timer};
 use self::{batch::Batch, held::Held, perf::Perf};
 
 /// Samples a second when nothing is asked; no multiple of the clocks that programs keep.

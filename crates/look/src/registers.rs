@@ -35,6 +35,8 @@ pub(crate) struct Held {
     pub(crate) registers: Registers,
     /// Bytes from the stack pointer upwards.
     pub(crate) stack: Vec<u8>,
+    /// It had begun to wait in the kernel before it stopped.
+    pub(crate) waited: bool,
     /// How long the thread stood still.
     pub(crate) pause: Duration,
 }
@@ -46,15 +48,15 @@ pub(crate) fn sample(tid: AgentTid, memory: &Memory) -> io::Result<Held> {
     let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0)
         .and_then(|()| wait_until_stopped(tid))
         .and_then(|signal| {
-            let registers = read_registers(tid);
-            let stack =
-                registers.as_ref().ok().and_then(|registers| memory.read_up_to(registers.stack, STACK).ok());
+            let words = read_registers(tid);
+            let stack = words.as_ref().ok().map(of_words).map(|registers| registers.stack);
+            let stack = stack.and_then(|stack| memory.read_up_to(stack, STACK).ok());
             // A signal that came just then goes on to the thread.
             ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
-            Ok((registers?, stack.unwrap_or_default()))
+            Ok((words?, stack.unwrap_or_default()))
         });
     let pause = started.elapsed();
-    held.map(|(registers, stack)| Held { registers, stack, pause })
+    held.map(|(words, stack)| Held { registers: of_words(&words), stack, waited: waited(&words), pause })
 }
 
 /// Waits for the stop; returns the signal to hand on when detaching.
@@ -84,7 +86,7 @@ fn ptrace(request: i64, tid: AgentTid, address: usize, data: i64) -> io::Result<
 }
 
 /// The general registers by PTRACE_GETREGSET with NT_PRSTATUS.
-fn read_registers(tid: AgentTid) -> io::Result<Registers> {
+fn read_registers(tid: AgentTid) -> io::Result<[u64; 64]> {
     const NT_PRSTATUS: usize = 1;
     let mut words = [0_u64; 64];
     let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
@@ -101,7 +103,22 @@ fn read_registers(tid: AgentTid) -> io::Result<Registers> {
     if result == -1 {
         return Err(io::Error::last_os_error());
     }
-    Ok(of_words(&words))
+    Ok(words)
+}
+
+/// What a system call that was cut short returns: EINTR, and what the kernel restarts (ERESTARTSYS and its kin).
+const CUT_SHORT: [i64; 5] = [-4, -512, -513, -514, -516];
+
+/// Was it stopped in a system call that waits? `orig_rax` tells of the call, `rax` what became of it.
+#[cfg(target_arch = "x86_64")]
+fn waited(words: &[u64; 64]) -> bool {
+    words[15].cast_signed() >= 0 && CUT_SHORT.contains(&words[10].cast_signed())
+}
+
+/// Was it stopped in a system call that waits? `x0` tells what became of it.
+#[cfg(target_arch = "aarch64")]
+fn waited(words: &[u64; 64]) -> bool {
+    CUT_SHORT.contains(&words[0].cast_signed())
 }
 
 /// `struct user_regs_struct` of x86-64 (sys/user.h).

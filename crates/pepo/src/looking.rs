@@ -10,7 +10,7 @@ use std::{
 use pepo_capture::{Collector, Meta, Module, ModuleId, Symbols, debug_file_names};
 use pepo_client::{Agent, Look, LookSaid};
 use pepo_wire::{
-    Failure,
+    Code, Failure,
     agent::{LookBatch, StartLook, Target},
 };
 use tokio::task::JoinHandle;
@@ -95,9 +95,9 @@ impl Looking {
     pub(crate) async fn until_the_end(
         &mut self,
         context: &Context,
+        signals: &mut Signals,
         of: Option<Duration>,
     ) -> Result<(), Failure> {
-        let mut signals = listen()?;
         let mut asked = false;
         loop {
             tokio::select! {
@@ -157,9 +157,19 @@ impl Looking {
 
 /// Signals, as they are heard from here on.
 pub(crate) fn listen() -> Result<Signals, Failure> {
-    Signals::listen().map_err(|error| {
-        Failure::new(pepo_wire::Code::Internal, "signals cannot be heard").because_of(&error)
-    })
+    Signals::listen()
+        .map_err(|error| Failure::new(Code::Internal, "signals cannot be heard").because_of(&error))
+}
+
+/// What has nothing yet that is worth keeping: a signal cuts it short.
+pub(crate) async fn unless_interrupted<T>(
+    signals: &mut Signals,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        _ = signals.next() => Err(Failure::new(Code::Interrupted, "interrupted")),
+    }
 }
 
 type Fetched = JoinHandle<Result<Vec<u8>, Failure>>;

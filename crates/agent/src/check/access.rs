@@ -1,10 +1,11 @@
 //! Rules about what the kernel allows. Each speaks of one step of ptrace(2), "Ptrace access mode checking"; since the first
 //! step that fails decides, at most one of them says no for a verb.
 
+use pepo_look::Timer;
 use pepo_process::permits::{Denial, Namespace, SYS_PTRACE};
 use pepo_wire::{Code, Failure, FailureExt as _};
 
-use super::{ALL, STACK, STOPPING, Said, facts::Facts};
+use super::{ALL, LOOKING, SAMPLING, STOPPING, Said, facts::Facts};
 
 /// What a step says: its denial for each verb it concerns, else what there is to know.
 fn step(facts: &Facts, is_it: impl Fn(&Denial) -> bool, otherwise: impl FnOnce() -> Vec<Said>) -> Vec<Said> {
@@ -13,7 +14,7 @@ fn step(facts: &Facts, is_it: impl Fn(&Denial) -> bool, otherwise: impl FnOnce()
     };
     match (denied(&facts.look), denied(&facts.stop)) {
         (Some(failure), Some(_)) => vec![Said::no(ALL, failure)],
-        (Some(failure), None) => vec![Said::no(&[STACK], failure)],
+        (Some(failure), None) => vec![Said::no(LOOKING, failure)],
         (None, Some(failure)) => vec![Said::no(STOPPING, failure)],
         (None, None) => otherwise(),
     }
@@ -164,4 +165,27 @@ pub(super) fn init(facts: &Facts) -> Vec<Said> {
     } else {
         Vec::new()
     }
+}
+
+/// Are samples taken by the kernel's timer, or by holding threads?
+pub(super) fn timer(facts: &Facts) -> Vec<Said> {
+    let said = facts.timer.as_ref().map(|timer| match timer {
+        Ok(Timer::Whole) => Said::ok(SAMPLING, "by the kernel's timer, time in the kernel too"),
+        Ok(Timer::UserCode) => Said::lost(SAMPLING, more("time in the kernel is not seen", 1)),
+        Err(failure) => {
+            let held = "running threads are held for each sample";
+            Said::lost(SAMPLING, more(held, 2).because(failure))
+        }
+    });
+    said.into_iter().collect()
+}
+
+/// What the kernel's timer would need to show more.
+fn more(what: &str, level: u8) -> Failure {
+    Failure::new(Code::NeedsCapability, what)
+        .hint("run Pepo with CAP_PERFMON (as root; for a helper container: --cap-add PERFMON)")
+        .try_command(
+            "allow it to every user of this machine",
+            ["sudo".to_owned(), "sysctl".into(), format!("kernel.perf_event_paranoid={level}")],
+        )
 }

@@ -4,6 +4,7 @@ use pepo_debug::{
     debugger::{self, Debugger},
     tools::{Entry, Tool, Tools, catalog},
 };
+use pepo_look::Timer;
 use pepo_process::{
     Process,
     headroom::Headroom,
@@ -28,6 +29,8 @@ pub(super) struct Facts {
     pub(super) runtime: RuntimeFacts,
     /// The debugger Pepo would choose and what it warns of, or why there is none.
     pub(super) debugger: Result<(Chosen, Vec<Failure>), Failure>,
+    /// What the kernel's timer would show; `None` when nothing may be seen, or the facts are recorded ones.
+    pub(super) timer: Option<Result<Timer, Failure>>,
     /// Memory left where the debugger would run.
     pub(super) headroom: Option<Headroom>,
     pub(super) read_only_root: Option<bool>,
@@ -63,7 +66,14 @@ impl Facts {
         let place = if runtime.language == Language::Python { None } else { Process::own().ok() };
         let headroom = Headroom::of(place.as_ref().unwrap_or(process)).ok();
         let mounts = process.read("mountinfo", 1 << 20).unwrap_or_default();
-        Ok(Facts { runtime, debugger, headroom, read_only_root: root_is_read_only(&mounts), ..facts })
+        Ok(Facts {
+            runtime,
+            debugger,
+            timer: env.roots.is_live().then(pepo_look::timer),
+            headroom,
+            read_only_root: root_is_read_only(&mounts),
+            ..facts
+        })
     }
 
     /// With verdicts, and nothing known about the program.
@@ -79,6 +89,7 @@ impl Facts {
             stop,
             runtime: RuntimeFacts::default(),
             debugger: Err(unknown),
+            timer: None,
             headroom: None,
             read_only_root: None,
         }

@@ -3,7 +3,7 @@
 use pepo_process::permits::{PERFMON, SYS_ADMIN, SYS_PTRACE};
 use pepo_wire::{Code, Failure};
 
-use super::{ALL, STACK, STOPPING, Said, facts::Machine};
+use super::{ALL, SAMPLING, STOPPING, Said, facts::Machine};
 
 /// The kernel that has everything Pepo asks for: pidfd_getfd(2).
 const KERNEL: (u32, u32) = (5, 6);
@@ -122,13 +122,13 @@ pub(super) fn hidden_processes(machine: &Machine) -> Vec<Said> {
     vec![Said::lost(ALL, failure)]
 }
 
-/// May processors' counters be read? Nothing needs them yet, so what is missing takes nothing away.
+/// What would the kernel's timer show?
 pub(super) fn perf_events(machine: &Machine) -> Vec<Said> {
     let own = &machine.judge.own;
     let Some(level) = machine.judge.system.perf_event_paranoid else { return Vec::new() };
     let whole = level <= 1 || own.has(PERFMON) || own.has(SYS_ADMIN);
     let what = if whole { "perf events, kernel frames too" } else { "no kernel frames from perf events" };
-    vec![Said::ok(&[STACK], format!("{what} (perf_event_paranoid={level})"))]
+    vec![Said::ok(SAMPLING, format!("{what} (perf_event_paranoid={level})"))]
 }
 
 /// Which debuggers are here?

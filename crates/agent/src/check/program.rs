@@ -4,7 +4,7 @@ use pepo_debug::sight::{self, Sight};
 use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 
-use super::{ALL, STOPPING, Said, facts::Facts};
+use super::{ALL, LOOKING, STOPPING, Said, facts::Facts};
 
 /// `e_machine` of this build (System V ABI, processor supplements).
 const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
@@ -40,6 +40,21 @@ pub(super) fn architecture(facts: &Facts) -> Vec<Said> {
                 if exe.elf.is_64 { 64 } else { 32 }
             ));
     vec![Said::risk(STOPPING, failure)]
+}
+
+/// Whose calls are shown?
+pub(super) fn frames(facts: &Facts) -> Vec<Said> {
+    let language = facts.runtime.language;
+    if !facts.is_readable() || matches!(language, Language::Native | Language::Go) {
+        return Vec::new();
+    }
+    let failure = Failure::new(Code::RuntimeUnsupported, "native frames only")
+        .because(format!("calls of {language} are not read yet, only those of what runs it"))
+        .try_command(
+            "see them in a debugger",
+            ["pepo".to_owned(), "attach".into(), format!("pid/{}", facts.theirs.pid)],
+        );
+    vec![Said::lost(LOOKING, failure)]
 }
 
 /// Do native debuggers find types and lines?

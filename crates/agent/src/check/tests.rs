@@ -56,7 +56,7 @@ fn the_machine_is_checked_without_a_target() {
     let response = check(&CheckRequest::default(), &env).unwrap();
     assert!(response.process.is_none());
     let lines = lines(&response.findings);
-    assert!(lines.contains(&"Ok kernel [stack attach dap]".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"Ok kernel [stack top record attach dap]".to_owned()), "{lines:?}");
     let missing = lines.iter().filter(|line| *line == "Lost tools [attach dap] ToolMissing").count();
     assert_eq!(missing, pepo_debug::tools::catalog().len(), "{lines:?}");
     let hint = response

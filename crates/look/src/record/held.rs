@@ -57,10 +57,11 @@ impl Held<'_> {
         if all > MOST {
             batch.note(format!("only {MOST} of {all} running threads were held at a time"));
         }
-        let memory = &self.memory;
+        let (process, memory) = (self.process, &self.memory);
         let held = std::thread::scope(|scope| {
-            let hold =
-                || running.iter().map(|tid| (*tid, registers::sample(*tid, memory))).collect::<Vec<_>>();
+            // Again before each: while the others were held, it may have begun to wait, and what waits is not touched.
+            let still = running.iter().filter(|tid| is_running(process, **tid));
+            let hold = || still.map(|tid| (*tid, registers::sample(*tid, memory))).collect::<Vec<_>>();
             scope.spawn(hold).join().unwrap_or_default()
         });
         let pid = self.process.pid().get();
@@ -70,6 +71,10 @@ impl Held<'_> {
                     self.cost.held += 1;
                     self.cost.longest_hold = self.cost.longest_hold.max(held.pause);
                     self.cost.total_hold += held.pause;
+                    // Too late: it waited by then.
+                    if held.waited {
+                        continue;
+                    }
                     let copied = Copied { registers: held.registers, stack: &held.stack };
                     let chain = self.spaces.chain(pid, &copied, batch);
                     batch.sample(pid, tid.get(), monotonic(), &chain);
@@ -103,11 +108,8 @@ impl Held<'_> {
             return (Vec::new(), 0);
         };
         let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let running = tids.filter(|tid| {
-            let stat = self.process.read(&format!("task/{tid}/stat"), STAT).ok();
-            stat.and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.state.letter() == 'R')
-        });
-        let mut running: Vec<AgentTid> = running.filter_map(AgentTid::new).collect();
+        let mut running: Vec<AgentTid> =
+            tids.filter_map(AgentTid::new).filter(|tid| is_running(self.process, *tid)).collect();
         let all = running.len();
         // A different part of them each time.
         if all > MOST {
@@ -116,6 +118,11 @@ impl Held<'_> {
         }
         (running, all)
     }
+}
+
+fn is_running(process: &Process, tid: AgentTid) -> bool {
+    let stat = process.read(&format!("task/{tid}/stat"), STAT).ok();
+    stat.and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.state.letter() == 'R')
 }
 
 impl Sampler for Held<'_> {

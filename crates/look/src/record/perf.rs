@@ -38,6 +38,31 @@ const SMALLEST: usize = 128 << 10;
 /// Descriptors that are left to others.
 const OTHERS: u64 = 128;
 
+/// What the kernel's timer would show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// User code, and time in the kernel.
+    Whole,
+    /// User code alone.
+    UserCode,
+}
+
+/// What the kernel's timer would show of a process that may be looked at: tried on the calling thread.
+///
+/// # Errors
+/// Why it shows nothing; running threads are then held for each sample.
+pub fn timer() -> Result<Timer, Failure> {
+    let processor = processors().first().copied().unwrap_or(0);
+    let open = |kernel| Event::open(&Wanted { period_nanos: 1_000_000_000, kernel }, 0, processor);
+    match open(true) {
+        Ok(_) => Ok(Timer::Whole),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open(false).map(|_| Timer::UserCode).map_err(|error| refused(&error))
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
 /// The sampler.
 pub(super) struct Perf {
     rate: u32,

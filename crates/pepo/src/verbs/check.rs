@@ -32,7 +32,9 @@ Examples:
 The exit status is 1 when the answer for a verb that was asked for is no.";
 
 /// The verbs that are judged.
-const VERBS: [&str; 3] = ["stack", "attach", "dap"];
+const VERBS: [&str; 5] = ["stack", "top", "record", "attach", "dap"];
+/// Those that stop a target.
+const STOPPING: [&str; 2] = ["attach", "dap"];
 
 /// Arguments of `pepo check`.
 #[derive(Args, Debug)]
@@ -75,7 +77,8 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
 
 /// The agent that would do the work: for verbs that stop, the way with the right to stop, when there is one.
 async fn judge(arguments: &Check, context: &Context, chosen: &Chosen) -> Result<Reached, Failure> {
-    let stops = arguments.verbs.is_empty() || arguments.verbs.iter().any(|verb| verb != "stack");
+    let stops =
+        arguments.verbs.is_empty() || arguments.verbs.iter().any(|verb| STOPPING.contains(&verb.as_str()));
     let stopping = if stops { reach::reach(context, chosen, Need::Stop).await.ok() } else { None };
     match stopping {
         Some(reached) => Ok(reached),

@@ -11,7 +11,7 @@ use crate::{
     arguments::{Output, TargetArgs, To, to_file},
     config::Context,
     duration,
-    looking::Looking,
+    looking::{Looking, listen, unless_interrupted},
     new_file::NewFile,
     reach,
     render::{Outcome, capture},
@@ -73,7 +73,8 @@ enum Place {
 pub(crate) async fn run(arguments: &Record, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
     let place = place(&arguments.to, arguments.format.as_deref())?;
-    let reached = reach::reach(context, &chosen, Need::Look).await?;
+    let mut signals = listen()?;
+    let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
     let millis = arguments.duration.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
     let request = StartLook {
         rate: arguments.rate,
@@ -82,9 +83,15 @@ pub(crate) async fn run(arguments: &Record, context: &Context) -> Outcome {
         ..StartLook::default()
     };
     let mut looking = Looking::begin(&reached, request, &arguments.symbols, "record").await?;
-    looking.until_the_end(context, arguments.duration).await?;
+    looking.until_the_end(context, &mut signals, arguments.duration).await?;
     context.printer.progress("looking up names");
-    looking.name().await;
+    let interrupted = tokio::select! {
+        () = looking.name() => false,
+        _ = signals.next() => true,
+    };
+    if interrupted {
+        looking.collector.builder().meta().notes.push("names were not all looked up: interrupted".to_owned());
+    }
     context.printer.progress("");
     let capture = looking.collector.finish();
     write(place, &capture, context)

@@ -14,7 +14,7 @@ use crate::{
     arguments::{Rows, TargetArgs},
     config::Context,
     duration,
-    looking::{Looking, listen},
+    looking::{Looking, listen, unless_interrupted},
     reach,
     render::{Outcome, capture},
 };
@@ -59,10 +59,11 @@ pub(crate) struct Top {
 /// Looks and draws until nobody wants more, or the process ends.
 pub(crate) async fn run(arguments: &Top, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
-    let reached = reach::reach(context, &chosen, Need::Look).await?;
-    let request = StartLook { rate: arguments.rate, ..StartLook::default() };
-    let mut looking = Looking::begin(&reached, request, &arguments.symbols, "top").await?;
     let mut signals = listen()?;
+    let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
+    let request = StartLook { rate: arguments.rate, ..StartLook::default() };
+    let beginning = Looking::begin(&reached, request, &arguments.symbols, "top");
+    let mut looking = unless_interrupted(&mut signals, beginning).await?;
     let interval = arguments.interval.max(Duration::from_millis(100));
     let mut next = Instant::now() + interval;
     loop {

@@ -3,6 +3,8 @@
 
 /// The entry before a container's program.
 mod entry;
+/// Profiles.
+mod profiles;
 /// An engine behind ssh.
 mod ssh;
 

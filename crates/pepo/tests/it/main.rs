@@ -26,6 +26,9 @@ mod help;
 mod looking;
 /// Shapes, colours, closed pipes.
 mod output;
+/// Profiles of processes of this machine.
+#[cfg(target_os = "linux")]
+mod profiles;
 /// One session from its first line to its last, wherever the target is.
 #[cfg(target_os = "linux")]
 mod session;

@@ -41,10 +41,10 @@ fn a_container_as_strict_as_can_be_hinders_root_nowhere() {
     }
     // Another user of this machine is told what is missing.
     let other = troubles_for(With { user: Some(NOBODY - 1), ..With::default() }, container.pid());
-    assert_eq!(other, ["No user [stack attach dap] OtherUser"]);
+    assert_eq!(other, ["No user [stack top record attach dap] OtherUser"]);
     // The container's own user, outside of it, has all that is needed: the container has no capability.
     let same = troubles_for(With { user: Some(NOBODY), ..With::default() }, container.pid());
-    assert!(!same.iter().any(|line| line.contains(" [stack ")), "{same:?}");
+    assert!(!same.iter().any(|line| line.starts_with("No ") && line.contains(" [stack ")), "{same:?}");
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn a_rootless_container_is_in_a_user_namespace_below() {
     let image = Image::of(&fixtures::c(Variant::debug()));
     let container = run(Kind::PodmanRootless, image, RunOptions::named("check-rootless"));
     let lines = lines(&findings(&container));
-    assert!(lines.contains(&"Ok user-namespace [stack attach dap]".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"Ok user-namespace [stack top record attach dap]".to_owned()), "{lines:?}");
     assert!(lines.iter().all(|line| !line.starts_with("No ")), "{lines:?}");
     let other = troubles_for(With { user: Some(NOBODY - 1), ..With::default() }, container.pid());
-    assert_eq!(other, ["No user [stack attach dap] OtherUser"]);
+    assert_eq!(other, ["No user [stack top record attach dap] OtherUser"]);
 }
 
 #[test]
@@ -85,7 +85,11 @@ fn who_made_a_user_namespace_may_trace_its_other_users_and_yet_not_read_their_me
     // Root inside is whoever started the engine.
     let maker = fs::metadata(format!("/proc/{}", root_inside.pid())).unwrap().uid();
     let maker = With { user: Some(maker), ..With::default() };
-    assert!(!troubles_for(maker, root_inside.pid()).iter().any(|line| line.contains(" [stack ")));
+    assert!(
+        !troubles_for(maker, root_inside.pid())
+            .iter()
+            .any(|line| line.starts_with("No ") && line.contains(" [stack "))
+    );
     let found = troubles_for(maker, other_inside.pid());
-    assert_eq!(found, ["No capabilities [stack attach dap] NeedsCapability"]);
+    assert_eq!(found, ["No capabilities [stack top record attach dap] NeedsCapability"]);
 }

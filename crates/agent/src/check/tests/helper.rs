@@ -19,6 +19,7 @@ pub(super) struct With {
     pub(super) without_ptrace: bool,
     pub(super) user_namespace: bool,
     pub(super) no_new_privs: bool,
+    /// A seccomp filter that forbids ptrace and perf events.
     pub(super) filter: bool,
 }
 
@@ -74,7 +75,8 @@ impl With {
                 let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
                 let mut steps = [
                     step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-                    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_ptrace as u32),
+                    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, libc::SYS_ptrace as u32),
+                    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_perf_event_open as u32),
                     step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
                     step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
                 ];

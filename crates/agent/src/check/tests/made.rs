@@ -155,7 +155,7 @@ fn a_runtime_without_debugger_is_told() {
     shell.until('S');
     assert_eq!(
         troubles(&findings(shell.pid(), &Toolkit::usual().env())),
-        ["No runtime [attach dap] NoDebugger"]
+        ["No runtime [attach dap] NoDebugger", "Lost frames [stack top record] RuntimeUnsupported"]
     );
 }
 
@@ -171,7 +171,7 @@ fn a_stopped_and_an_ended_process_are_told() {
     child.until('Z');
     assert_eq!(
         troubles(&findings(child.pid(), &Toolkit::usual().env())),
-        ["No state [stack attach dap] ProcessGone"]
+        ["No state [stack top record attach dap] ProcessGone"]
     );
 }
 
@@ -204,16 +204,27 @@ fn rights_that_are_missing_are_told_by_the_process_that_lacks_them() {
     let apart = With { user_namespace: true, ..user(NOBODY) };
     let roots = Waiting::start(With::default());
     let nobodys = Waiting::start(user(NOBODY));
-    assert_eq!(troubles_for(user(NOBODY), roots.pid()), ["No user [stack attach dap] OtherUser"]);
-    assert_eq!(troubles_for(less, roots.pid()), ["No capabilities [stack attach dap] NeedsCapability"]);
-    assert_eq!(troubles_for(apart, nobodys.pid()), ["No capabilities [stack attach dap] NeedsCapability"]);
+    assert_eq!(troubles_for(user(NOBODY), roots.pid()), ["No user [stack top record attach dap] OtherUser"]);
+    assert_eq!(
+        troubles_for(less, roots.pid()),
+        ["No capabilities [stack top record attach dap] NeedsCapability"]
+    );
+    assert_eq!(
+        troubles_for(apart, nobodys.pid()),
+        ["No capabilities [stack top record attach dap] NeedsCapability"]
+    );
     let sandboxed = With { no_new_privs: true, ..user(NOBODY) };
     assert_eq!(
         troubles_for(sandboxed, roots.pid()),
-        ["No user [stack attach dap] OtherUser", "Lost no-new-privs [attach dap] NeedsCapability"]
+        ["No user [stack top record attach dap] OtherUser", "Lost no-new-privs [attach dap] NeedsCapability"]
     );
     let filtered = troubles_for(With { filter: true, ..With::default() }, roots.pid());
     assert!(filtered.contains(&"No seccomp [attach dap] Seccomp".to_owned()), "{filtered:?}");
+    let lost = "Lost timer [top record] NeedsCapability".to_owned();
+    assert!(filtered.contains(&lost), "{filtered:?}");
+    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap();
+    let same = troubles_for(user(NOBODY), nobodys.pid());
+    assert_eq!(same.contains(&lost), level.trim().parse::<i32>().unwrap() > 1, "{same:?}");
 }
 
 #[test]
@@ -221,7 +232,7 @@ fn a_user_namespace_and_a_process_that_is_not_dumpable_are_told() {
     needs_root!();
     let apart = Waiting::start(With { user: Some(NOBODY), user_namespace: true, ..With::default() });
     let found = lines(&findings(apart.pid(), &Toolkit::usual().env()));
-    assert!(found.contains(&"Ok user-namespace [stack attach dap]".to_owned()), "{found:?}");
+    assert!(found.contains(&"Ok user-namespace [stack top record attach dap]".to_owned()), "{found:?}");
     // A program that only its owner may read makes its process untouchable (prctl(2), PR_SET_DUMPABLE).
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -233,7 +244,7 @@ fn a_user_namespace_and_a_process_that_is_not_dumpable_are_told() {
     apply_before(&mut command, With { user: Some(NOBODY), ..With::default() });
     let hidden = Waiting(command.spawn().unwrap());
     let found = troubles_for(With { user: Some(NOBODY), ..With::default() }, hidden.pid());
-    assert_eq!(found, ["No dumpable [stack attach dap] NotDumpable"]);
+    assert_eq!(found, ["No dumpable [stack top record attach dap] NotDumpable"]);
 }
 
 #[test]

@@ -54,30 +54,33 @@ const NOTHING: [&str; 0] = [];
 fn yama_lets_parents_and_the_capability_through_as_its_scope_says() {
     recorded("yama");
     assert_eq!(check("yama-0", 4711), NOTHING);
-    assert_eq!(check("yama-1", 4711), ["No yama [stack attach dap] Yama"]);
+    assert_eq!(check("yama-1", 4711), ["No yama [stack top record attach dap] Yama"]);
     assert_eq!(check("yama-1", 950), NOTHING, "a child may be traced");
     assert_eq!(check("yama-1-root", 4711), NOTHING);
-    assert_eq!(check("yama-2", 950), ["No yama [stack attach dap] Yama"]);
-    assert_eq!(check("yama-3-root", 4711), ["No yama [stack attach dap] Yama"]);
+    assert_eq!(check("yama-2", 950), ["No yama [stack top record attach dap] Yama"]);
+    assert_eq!(check("yama-3-root", 4711), ["No yama [stack top record attach dap] Yama"]);
     assert_eq!(
         check("yama-1", 1),
-        ["No user [stack attach dap] OtherUser"],
+        ["No user [stack top record attach dap] OtherUser"],
         "the first step that fails decides"
     );
     assert_eq!(
         check_machine("yama-1"),
-        ["Lost capabilities [stack attach dap] NeedsCapability", "No yama [stack attach dap] Yama"]
+        [
+            "Lost capabilities [stack top record attach dap] NeedsCapability",
+            "No yama [stack top record attach dap] Yama"
+        ]
     );
     assert_eq!(check_machine("yama-1-root"), NOTHING);
-    assert_eq!(check_machine("yama-3-root"), ["No yama [stack attach dap] Yama"]);
+    assert_eq!(check_machine("yama-3-root"), ["No yama [stack top record attach dap] Yama"]);
 }
 
 #[test]
 fn apparmor_lets_the_unconfined_and_the_same_profile_through() {
     recorded("apparmor");
     assert_eq!(check("apparmor", 4711), NOTHING);
-    assert_eq!(check("apparmor", 4712), ["No security-module [stack attach dap] SecurityModule"]);
-    assert_eq!(check("apparmor", 4713), ["No security-module [stack attach dap] SecurityModule"]);
+    assert_eq!(check("apparmor", 4712), ["No security-module [stack top record attach dap] SecurityModule"]);
+    assert_eq!(check("apparmor", 4713), ["No security-module [stack top record attach dap] SecurityModule"]);
     assert_eq!(check("apparmor-host", 4711), NOTHING);
 }
 
@@ -85,8 +88,14 @@ fn apparmor_lets_the_unconfined_and_the_same_profile_through() {
 fn selinux_keeps_containers_of_other_categories_apart() {
     recorded("selinux");
     assert_eq!(check("selinux", 4711), NOTHING);
-    assert_eq!(check("selinux", 4712), ["No security-module [stack attach dap] SecurityModule"]);
+    assert_eq!(check("selinux", 4712), ["No security-module [stack top record attach dap] SecurityModule"]);
     assert_eq!(check("selinux-permissive", 4712), NOTHING);
-    assert_eq!(check("selinux-deny", 4711), ["No security-module [stack attach dap] SecurityModule"]);
-    assert_eq!(check_machine("selinux-deny"), ["No security-module [stack attach dap] SecurityModule"]);
+    assert_eq!(
+        check("selinux-deny", 4711),
+        ["No security-module [stack top record attach dap] SecurityModule"]
+    );
+    assert_eq!(
+        check_machine("selinux-deny"),
+        ["No security-module [stack top record attach dap] SecurityModule"]
+    );
 }

@@ -1,0 +1,59 @@
+//! Profiles of containers without a shell, with as few rights as can be: from here, and by a helper for a user who may not touch
+//! the target from here. Programs of C and Go whose shares are known.
+
+use std::fs;
+
+use pepo_testkit::{
+    Engine, Image, Kind, Language, Life as _, RunOptions, Symbols, Variant, clean::Snapshot, fixtures,
+};
+
+use crate::{
+    profiles::{assert_known_shares, folded},
+    support::Surroundings,
+};
+
+/// Records a container, and tells how samples were taken.
+fn one_profile(kind: Kind, language: Language, by_helper: bool) -> String {
+    let engine = Engine::shared(kind);
+    let fixture = fixtures::build(language, "hot", Variant::release().symbols(Symbols::Inside));
+    let image = Image::of(&fixture);
+    engine.load(&image);
+    let name = format!("it-profile-{language:?}-{by_helper}-{}", std::process::id()).to_lowercase();
+    let container = engine.run(&image, &RunOptions::restricted(&name));
+    container.wait_started();
+    let surroundings = Surroundings::new().at(&engine);
+    let surroundings = if by_helper { surroundings.without_ptrace() } else { surroundings };
+    let before = Snapshot::take(container.pid()).and_containers_of(&engine);
+    let target = format!("{}/{name}", if kind == Kind::Docker { "docker" } else { "podman" });
+    let run = surroundings.run(&["record", &target, "-d", "4", "-r", "499", "-o", "a.folded"]).ok();
+    let (stacks, samples) = folded(&fs::read_to_string(surroundings.path("a.folded")).unwrap());
+    assert_known_shares(&stacks, samples);
+    let top = surroundings.run(&["top", &target, "--once", "--output", "json"]).ok().json();
+    assert!(!top["rows"].as_array().unwrap().is_empty(), "{top}");
+    container.assert_goes_on();
+    before.assert_same();
+    run.stderr
+}
+
+#[test]
+fn docker_containers_are_recorded_from_here_by_the_kernels_timer() {
+    for language in [Language::C, Language::Go] {
+        let told = one_profile(Kind::Docker, language, false);
+        assert!(told.contains("the kernel's timer") && told.contains("0 lost"), "{told}");
+    }
+}
+
+#[test]
+fn podman_containers_are_recorded_from_here_by_the_kernels_timer() {
+    let told = one_profile(Kind::Podman, Language::C, false);
+    assert!(told.contains("the kernel's timer"), "{told}");
+}
+
+/// Docker's seccomp profile keeps the kernel's timer from a helper; threads are held, and it is owned up to.
+#[test]
+fn docker_containers_are_recorded_by_a_helper_which_holds_running_threads() {
+    for language in [Language::C, Language::Go] {
+        let told = one_profile(Kind::Docker, language, true);
+        assert!(told.contains("threads held") && told.contains("note: threads are held"), "{told}");
+    }
+}
