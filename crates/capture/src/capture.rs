@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The most that is believed of anything that is counted: 36 years in nanoseconds.
+const MOST: u64 = 1 << 60;
+
 macro_rules! ids {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {$(
         $(#[doc = $doc])+
@@ -283,9 +286,26 @@ impl Capture {
         wanted
     }
 
-    /// Does every index lead somewhere? What is read from files is not believed before.
+    /// Does every index lead somewhere, and can what is counted be added up? What is read from files is not believed before.
     #[must_use]
     pub fn is_sound(&self) -> bool {
+        self.leads_somewhere() && self.adds_up()
+    }
+
+    fn adds_up(&self) -> bool {
+        let sum = |of: fn(&Sample) -> u64| {
+            let sum = self.samples.iter().try_fold(0_u64, |sum, sample| sum.checked_add(of(sample)));
+            sum.is_some_and(|sum| sum <= MOST)
+        };
+        let meta = &self.meta;
+        let counts = [meta.started_millis, meta.duration_nanos, meta.cpu_nanos, meta.lost];
+        sum(|sample| sample.weight)
+            && sum(|sample| sample.count)
+            && counts.iter().all(|count| *count <= MOST)
+            && self.samples.iter().all(|sample| sample.at_nanos <= MOST)
+    }
+
+    fn leads_somewhere(&self) -> bool {
         let module = |module: Option<ModuleId>| module.is_none_or(|one| one.index() < self.modules.len());
         self.threads.iter().all(|thread| thread.process.index() < self.processes.len())
             && self.frames.iter().all(|frame| module(frame.module))

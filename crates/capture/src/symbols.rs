@@ -6,7 +6,11 @@ mod demangle;
 /// Go's table of functions and lines, which no `strip` removes.
 mod go;
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use gimli::{EndianArcSlice, RunTimeEndian};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
@@ -17,8 +21,8 @@ type Reader = EndianArcSlice<RunTimeEndian>;
 
 /// The most symbols that are kept of one file.
 const MAX_SYMBOLS: usize = 4_000_000;
-/// The largest section that is unpacked, in bytes.
-const MAX_SECTION: u64 = 4 << 30;
+/// The largest section that is read, in bytes, as it is when unpacked.
+const MAX_SECTION: u64 = 2 << 30;
 
 /// Why a file has no symbols for us.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +121,10 @@ impl Symbols {
     }
 
     fn by_dwarf(&self, address: u64) -> Vec<Named> {
+        guarded(|| self.by_dwarf_unguarded(address)).unwrap_or_default()
+    }
+
+    fn by_dwarf_unguarded(&self, address: u64) -> Vec<Named> {
         let Some(dwarf) = &self.dwarf else { return Vec::new() };
         let Ok(mut found) = dwarf.find_frames(address).skip_all_loads() else { return Vec::new() };
         let mut frames = Vec::new();
@@ -168,11 +176,25 @@ fn dwarf(file: &object::File<'_>) -> Option<addr2line::Context<Reader>> {
     file.section_by_name(".debug_info").filter(|section| section.size() > 0)?;
     let endian = if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
     let load = |section: gimli::SectionId| -> Result<Reader, gimli::Error> {
-        let section = file.section_by_name(section.name()).filter(|section| section.size() <= MAX_SECTION);
-        let data = section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default();
+        let section = file.section_by_name(section.name());
+        let data = section.and_then(|section| unpacked(&section)).unwrap_or_default();
         Ok(EndianArcSlice::new(Arc::from(data.as_ref()), endian))
     };
-    addr2line::Context::from_dwarf(gimli::Dwarf::load(load).ok()?).ok()
+    guarded(|| addr2line::Context::from_dwarf(gimli::Dwarf::load(load).ok()?).ok())?
+}
+
+/// The reader of DWARF is not ours, and the files come from the target: where it panics, nothing has a name.
+fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
+}
+
+/// The bytes of a section. What it says of its size when unpacked is not believed beyond a limit.
+fn unpacked<'d>(section: &object::Section<'d, '_>) -> Option<Cow<'d, [u8]>> {
+    let data = section.compressed_data().ok()?;
+    if data.uncompressed_size > MAX_SECTION {
+        return None;
+    }
+    data.decompress().ok()
 }
 
 /// Where the debug file split from a program may be, below a folder of debug files, the likeliest first.

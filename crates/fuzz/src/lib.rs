@@ -1,4 +1,4 @@
-//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, names of targets, archives.
+//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, names of targets, archives, symbols, captures.
 //!
 //! A crate of its own because it drives readers of both sides and runs for as long as it is let: the tests
 //! give each target a second or so, `cargo xtask fuzz --seconds 3600` an hour. It needs no nightly compiler:
@@ -84,6 +84,16 @@ mod tests {
     #[test]
     fn archives_survive_hostile_bytes() {
         survives("archives");
+    }
+
+    #[test]
+    fn symbols_survive_hostile_bytes() {
+        survives("symbols");
+    }
+
+    #[test]
+    fn captures_survive_hostile_bytes() {
+        survives("captures");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is fuzzed: for each reader a corpus and what must hold for any bytes. Not to panic and not to
 //! linger holds for all.
 
+use pepo_capture::{Builder, By, Diff, FORMATS, Module, Symbols, debug_file_names, read};
 use pepo_process::cgroup::CgroupEntry;
 use pepo_process::elf::{self, Elf};
 use pepo_process::maps::Map;
@@ -26,6 +27,8 @@ pub const ALL: &[Target] = &[
     Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
     Target { name: "names", corpus: name_corpus, feed: names },
     Target { name: "archives", corpus: archive_corpus, feed: archives },
+    Target { name: "symbols", corpus: symbol_corpus, feed: symbols },
+    Target { name: "captures", corpus: capture_corpus, feed: captures },
 ];
 
 /// The target of this name.
@@ -193,4 +196,85 @@ fn with_sums(bytes: &[u8]) -> Vec<u8> {
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
     bytes
+}
+
+/// Small programs: DWARF, DWARF that is packed, and Go's table alone.
+fn symbol_corpus() -> Vec<Vec<u8>> {
+    [
+        include_bytes!("../corpus/c.elf").as_slice(),
+        include_bytes!("../corpus/packed.elf"),
+        include_bytes!("../corpus/go.elf"),
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
+}
+
+/// Names addresses in and around the program's code.
+fn symbols(bytes: &[u8]) {
+    let _ = debug_file_names(bytes);
+    if let Ok(symbols) = Symbols::read(bytes, None, "") {
+        named_functions(&symbols);
+    }
+    let _ = Symbols::read(include_bytes!("../corpus/go.elf"), Some(bytes), "")
+        .map(|symbols| named_functions(&symbols));
+}
+
+/// What stands at some addresses.
+fn named_functions(symbols: &Symbols) -> Vec<String> {
+    let mut builder = Builder::new();
+    let module = builder.module(Module { path: "/a".into(), ..Module::default() });
+    let inside = (0..64).map(|step| 0x40_1000 + step * 8);
+    for address in inside.chain([0, 1, u64::MAX]) {
+        builder.location(Some(module), address, Vec::new());
+    }
+    builder.name(module, symbols);
+    builder.so_far().frames.iter().map(|frame| frame.function.clone()).collect()
+}
+
+/// One in each format that is read.
+fn capture_corpus() -> Vec<Vec<u8>> {
+    let folded = b"main;work;hot 60\nmain;work;warm 30\n".to_vec();
+    let written =
+        |name: &str| FORMATS.iter().find(|format| format.name == name).map(|format| format.write(&small()));
+    let packed = include_bytes!("../corpus/a.pb.gz").to_vec();
+    [Some(folded), written("json"), written("pprof"), Some(packed)].into_iter().flatten().collect()
+}
+
+/// A capture with something of everything.
+fn small() -> pepo_capture::Capture {
+    let capture = read(b"main;work;hot 60\nmain;work;warm 30\n").unwrap_or_default();
+    let mut builder = Builder::new();
+    builder.add(&capture);
+    let module = builder.module(Module { path: "/usr/bin/shop".into(), build_id: "ab12".into() });
+    let location = builder.location(Some(module), 0x10, Vec::new());
+    let stack = builder.stack(vec![location]);
+    let sample = pepo_capture::Sample { stack, at_nanos: 5, count: 1, weight: 10, ..Default::default() };
+    builder.sample(sample);
+    builder.finish()
+}
+
+/// What is read can be written in every format and compared, and what we wrote we can read.
+fn captures(bytes: &[u8]) {
+    let Ok(capture) = read(bytes) else { return };
+    for format in FORMATS {
+        let written = format.write(&capture);
+        if format.name == "json" {
+            assert!(read(&written).is_ok_and(|again| again == capture), "written and read again");
+        }
+    }
+    let _ = Diff::of(&capture, &small(), By::Line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_to_start_from_have_names() {
+        for (program, name) in symbol_corpus().iter().zip(["hot", "hot", "main.hot"]) {
+            let names = named_functions(&Symbols::read(program, None, "").unwrap());
+            assert!(names.iter().any(|one| one == name), "no {name} in {names:?}");
+        }
+        assert!(capture_corpus().iter().all(|capture| read(capture).is_ok()));
+    }
 }

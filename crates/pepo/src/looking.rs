@@ -24,6 +24,8 @@ use crate::{
 
 /// Where a target keeps debug files of its own.
 const IN_TARGET: &str = "/usr/lib/debug";
+/// The largest program or library that is fetched to name its addresses, in bytes.
+const MOST_PROGRAM: u64 = 1 << 30;
 /// The largest debug file that is fetched from there, in bytes.
 const MOST_DEBUG: u64 = 256 << 20;
 
@@ -190,7 +192,7 @@ impl Files {
         for module in batch.modules.iter().filter(|module| module.path.starts_with('/')) {
             let (agent, target, path) = (self.agent.clone(), self.target.clone(), module.path.clone());
             let key = Module { path: module.path.clone(), build_id: module.build_id.clone() };
-            let task = tokio::spawn(async move { agent.read_file(target, &path, 0).await });
+            let task = tokio::spawn(async move { agent.read_file(target, &path, MOST_PROGRAM).await });
             self.fetched.entry(key).or_insert(task);
         }
     }

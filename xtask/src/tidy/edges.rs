@@ -44,7 +44,11 @@ const ROOMS: &[Room] = &[
     },
     room(TESTKIT, ALL_BUT_PEPO, &[]),
     room("pepo-trials", ALL_BUT_PEPO, &[]),
-    room("pepo-fuzz", &["pepo-wire", "pepo-process", "pepo-entry"], &["tokio", "bollard", "clap", "anyhow"]),
+    room(
+        "pepo-fuzz",
+        &["pepo-wire", "pepo-capture", "pepo-process", "pepo-entry"],
+        &["tokio", "bollard", "clap", "anyhow"],
+    ),
     room("xtask", &[], &["tokio", "clap"]),
 ];
 

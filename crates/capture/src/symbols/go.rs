@@ -31,7 +31,7 @@ impl GoTable {
     pub(super) fn find(file: &object::File<'_>) -> Option<GoTable> {
         let names = [".gopclntab", ".data.rel.ro.gopclntab"];
         let section = names.iter().find_map(|name| file.section_by_name(name))?;
-        let data = section.uncompressed_data().ok()?.into_owned();
+        let data = super::unpacked(&section)?.into_owned();
         // The header's own start of the text is not relocated in programs that may lie anywhere.
         let text = file.section_by_name(".text")?.address();
         GoTable::parse(data, file.is_little_endian(), text)
