@@ -20,6 +20,8 @@ use crate::registers;
 const HIGHEST_RATE: u32 = 49;
 /// The most threads that are held in one round.
 const MOST: usize = 64;
+/// How much longer than a round is the time to the next, at least.
+const REST: u32 = 3;
 /// Bytes of `stat` that are read.
 const STAT: usize = 4096;
 
@@ -142,9 +144,10 @@ impl Sampler for Held<'_> {
             if !self.process.alive() {
                 return Ok(());
             }
+            let begun = Instant::now();
             self.round(batch)?;
-            // A round that took long is not made up for.
-            self.next = (self.next + period).max(Instant::now());
+            // A round that took long, as among thousands of threads, is not made up for and is followed by a longer rest.
+            self.next = (self.next + period).max(Instant::now() + begun.elapsed() * REST);
         }
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
         Ok(())

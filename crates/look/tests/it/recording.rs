@@ -215,6 +215,18 @@ fn one_working_thread_among_two_thousand_is_found() {
 }
 
 #[test]
+fn one_working_thread_among_two_thousand_is_held_and_no_other() {
+    let fixture = fixture(Language::C, Variant::release());
+    let target = spawn(&fixture, &["threads"]);
+    target.wait_started();
+    let told = record(&target, "hold", 20);
+    let chains = chains(&told, &Names::of(&fixture), "/hot");
+    let [idle] = shares(&chains, &["idle_for_ever"])[..] else { panic!("one share") };
+    assert!(told.ended.held >= 20 && idle == 0.0, "{idle} of {:?}", told.ended);
+    target.assert_goes_on();
+}
+
+#[test]
 fn children_and_threads_that_are_born_meanwhile_are_followed() {
     let fixture = fixture(Language::C, Variant::release());
     let target = spawn(&fixture, &["fork"]);
