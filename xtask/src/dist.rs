@@ -28,7 +28,11 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let mut built = Vec::new();
     for target in &targets {
         build(target)?;
-        built.push(collect(target, &dist)?);
+        built.push(collect(target, "release", "pepo", &dist)?);
+        if target.contains("linux") {
+            build_entry(target)?;
+            built.push(collect(target, "entry", "pepo-entry", &dist)?);
+        }
     }
     sums(&dist, &built)
 }
@@ -41,6 +45,12 @@ fn build(target: &str) -> Result<()> {
         true => cargo.env("RUSTFLAGS", format!("-Clink-arg=-F{}", frameworks()?.display())).run(),
         false => cargo.run(),
     }
+}
+
+/// The start of containers, in the profile that keeps it small.
+fn build_entry(target: &str) -> Result<()> {
+    let line = ["--profile", "entry", "--locked", "--package", "pepo-entry", "--target", target];
+    zigbuild("zigbuild")?.args(line).run()
 }
 
 /// What the user's side calls of Apple's frameworks (chrono asks for the name of the time zone).
@@ -70,10 +80,10 @@ fn frameworks() -> Result<PathBuf> {
 }
 
 /// Copies the binary under a name that says what it is for.
-fn collect(target: &str, dist: &Path) -> Result<PathBuf> {
+fn collect(target: &str, profile: &str, name: &str, dist: &Path) -> Result<PathBuf> {
     let suffix = if target.contains("windows") { ".exe" } else { "" };
-    let from = paths::target_dir().join(target).join("release").join(format!("pepo{suffix}"));
-    let to = dist.join(format!("pepo-{target}{suffix}"));
+    let from = paths::target_dir().join(target).join(profile).join(format!("{name}{suffix}"));
+    let to = dist.join(format!("{name}-{target}{suffix}"));
     fs::copy(&from, &to).with_context(|| format!("{} was not built", from.display()))?;
     let size = fs::metadata(&to)?.len() / 1024;
     println!("{} {size} KiB", to.display());
