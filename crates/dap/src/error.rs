@@ -116,9 +116,9 @@ impl FailureExt for DapError {
             DapError::NotOffered { .. } => {
                 Failure::new(Code::NotInDebugger, text).hint("`info session` shows what this debugger can do")
             }
-            DapError::NoStop { .. } => {
-                Failure::new(Code::TimedOut, text).hint("`pause` stops it where it is")
-            }
+            DapError::NoStop { .. } => Failure::new(Code::TimedOut, text)
+                .hint("`pause` stops it where it is")
+                .hint("lldb does not pause what hits a breakpoint all the time: remove that first, or attach with `--debugger gdb`"),
             DapError::Running => Failure::new(Code::NotNow, text)
                 .hint("`pause` or Ctrl-C stops it; so does a breakpoint (`break FILE:LINE`)"),
             DapError::Word { hint, .. } => Failure::new(Code::Usage, text).hint(hint),

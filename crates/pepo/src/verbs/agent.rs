@@ -1,9 +1,16 @@
 //! `pepo agent --stdio` (hidden): the agent on stdin and stdout. What a helper container runs beside its target.
 
 #[cfg(target_os = "linux")]
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context as Task, Poll},
+    time::Duration,
+};
 
 use clap::Args;
+#[cfg(target_os = "linux")]
+use tokio::io::{AsyncRead, ReadBuf, Stdin};
 
 use crate::{config::Context, render::Outcome};
 
@@ -15,17 +22,48 @@ pub(crate) struct Agent {
     stdio: bool,
 }
 
-/// Serves until the stream ends, then lets go of what its client held.
+/// Serves until the stream ends or SIGTERM comes, then lets go of what its client held.
 #[cfg(target_os = "linux")]
 pub(crate) async fn run(_arguments: &Agent, context: &Context) -> Outcome {
     // In the target's PID namespace a process that loses its parent would become the target's child, for ever.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    let input = Input { stdin: tokio::io::stdin(), end: Box::pin(terminated()?), ended: false };
+    let io = tokio::io::join(input, tokio::io::stdout());
     let mut config = context.local.agent_config()?;
     config.tools = config.tools.of_image();
     let served = pepo_agent::serve(io, config).await;
     collect().await;
     Ok(served?)
+}
+
+/// Resolves when the process is asked to end.
+#[cfg(target_os = "linux")]
+fn terminated() -> Result<impl Future<Output = ()> + Send, pepo_wire::Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signal = signal(SignalKind::terminate()).map_err(crate::render::no_runtime)?;
+    Ok(async move {
+        signal.recv().await;
+    })
+}
+
+/// Standard input, which also ends when the process is asked to.
+#[cfg(target_os = "linux")]
+struct Input<F> {
+    stdin: Stdin,
+    end: Pin<Box<F>>,
+    ended: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl<F: Future<Output = ()>> AsyncRead for Input<F> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.ended = self.ended || self.end.as_mut().poll(task).is_ready();
+        if self.ended { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stdin).poll_read(task, to) }
+    }
 }
 
 /// How long what debuggers started and left behind may take to end by itself.

@@ -5,6 +5,8 @@
 mod entry;
 /// Profiles.
 mod profiles;
+/// An engine that is restarted under a session.
+mod restart;
 /// An engine behind ssh.
 mod ssh;
 
@@ -157,24 +159,30 @@ fn released_from_elsewhere(surroundings: &Surroundings, target: &[&str], fixture
     held.status();
 }
 
-fn python_by_helper(kind: Kind) {
-    let python = fixtures::python(Variant::debug());
-    one_helper(kind, &python, &image(&python), &[]);
-}
-
-fn c_by_helper(kind: Kind) {
-    let c = fixtures::c(Variant::debug().symbols(Symbols::Split));
-    match Image::of(&c).named("pepo.test/loop-gdb:1").gdb() {
-        Some(with_gdb) => one_helper(kind, &c, &with_gdb, &["--symbols", &symbols(&c)]),
-        None => skip("pepo-helper-gdb", "gdb is not the one that cargo xtask setup brings"),
+/// The fixture with what its debugger needs beside it; `None` (and counted) where that can't be had.
+fn image_for_a_helper(fixture: &Fixture) -> Option<Image> {
+    match language(fixture) {
+        "python" => Some(image(fixture)),
+        "go" => {
+            let image = Image::of(fixture).named("pepo.test/loop-delve:1");
+            Some(image.file(&tool("delve/bin/dlv"), "/usr/local/bin/dlv"))
+        }
+        _ => {
+            let with_gdb = Image::of(fixture).named("pepo.test/loop-gdb:1").gdb();
+            if with_gdb.is_none() {
+                skip("pepo-helper-gdb", "gdb is not the one that cargo xtask setup brings");
+            }
+            with_gdb
+        }
     }
 }
 
-fn go_by_helper(kind: Kind) {
-    let go = fixtures::go(Variant::debug().symbols(Symbols::Split));
-    let image = Image::of(&go).named("pepo.test/loop-delve:1");
-    let with_delve = image.file(&tool("delve/bin/dlv"), "/usr/local/bin/dlv");
-    one_helper(kind, &go, &with_delve, &["--symbols", &symbols(&go)]);
+fn by_helper(kind: Kind, fixture: &Fixture) {
+    let Some(image) = image_for_a_helper(fixture) else { return };
+    match &fixture.debug_file {
+        Some(_) => one_helper(kind, fixture, &image, &["--symbols", &symbols(fixture)]),
+        None => one_helper(kind, fixture, &image, &[]),
+    }
 }
 
 /// The folder with the debug file.
@@ -189,15 +197,21 @@ fn tool(name: &str) -> std::path::PathBuf {
     Path::new(&tools).join(name)
 }
 
+/// Debug information of compiled programs is the user's.
+fn split() -> Variant {
+    Variant::debug().symbols(Symbols::Split)
+}
+
 #[test]
 fn docker_containers_by_a_helper() {
-    python_by_helper(Kind::Docker);
-    go_by_helper(Kind::Docker);
-    c_by_helper(Kind::Docker);
+    for fixture in [fixtures::python(Variant::debug()), fixtures::go(split()), fixtures::c(split())] {
+        by_helper(Kind::Docker, &fixture);
+    }
 }
 
 #[test]
 fn podman_containers_by_a_helper() {
-    python_by_helper(Kind::Podman);
-    c_by_helper(Kind::Podman);
+    for fixture in [fixtures::python(Variant::debug()), fixtures::c(split())] {
+        by_helper(Kind::Podman, &fixture);
+    }
 }

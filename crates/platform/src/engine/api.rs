@@ -22,6 +22,14 @@ pub(crate) struct About {
     pub(crate) arch: String,
 }
 
+/// `GET /info`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Info {
+    /// Do containers outlive the engine?
+    pub(crate) live_restore_enabled: bool,
+}
+
 /// An element of `GET /containers/json`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

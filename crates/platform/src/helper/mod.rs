@@ -4,8 +4,9 @@
 //! in by the archive API (no shell is needed), in the target's PID namespace. Its input and output are the byte stream.
 //!
 //! Steps: image → binary → create → upload → attach → start. If one fails, what was made is removed and the error
-//! names the step. A helper ends by itself when its stream does; the engine then removes it (`AutoRemove`). One whose maker was
-//! killed before the start is removed by the next reach.
+//! names the step. A helper ends by itself when its stream does; the engine then removes it (`AutoRemove`). Where containers
+//! outlive their engine (Docker's `live-restore`) that is left to us: an engine that comes back kills whatever it is to remove, as it
+//! finds it, and a target whose guard is killed may die of it. A helper whose maker was killed before is removed by the next reach.
 
 /// The binary that is put into helpers.
 mod binary;
@@ -28,7 +29,8 @@ use std::{
 };
 
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use pepo_wire::{
     Failure,
@@ -48,8 +50,11 @@ use crate::{
 
 /// Marks our helpers; its value is the id of the target's container.
 pub const LABEL: &str = "dev.pepo.helper";
-/// So long a helper may take to end by itself once its stream has ended.
-const POLITE: Duration = Duration::from_secs(10);
+/// So long a helper may take to end by itself once its stream has ended; then its agent is asked to, which may not have seen that.
+const POLITE: Duration = Duration::from_secs(3);
+/// So long it may take then. Whatever is killed in the target's PID namespace before its children becomes a zombie of the target's,
+/// for ever: this is longer than an agent takes to let go and to collect what it started.
+const ASKED: Duration = Duration::from_secs(40);
 /// So long is waited for its agent's first bytes.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 /// So long the engine may take to remove it.
@@ -121,7 +126,8 @@ async fn choose(
 async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, PlatformError> {
     let act = "create a container";
     let name = format!("pepo-helper-{:016x}", RandomState::new().hash_one(&located.container_id));
-    let body = spec::body(located);
+    let info: api::Info = client.get("tell of itself", "/info").await?;
+    let body = spec::body(located, !info.live_restore_enabled);
     let made = Made { client: client.clone(), name, phase: Phase::Waiting, _counted: MADE.token() };
     let task = tokio::spawn(async move {
         let options = CreateContainerOptionsBuilder::default().name(&made.name).build();
@@ -205,11 +211,14 @@ impl Made {
         remove(&self.client, &self.name).await
     }
 
-    /// Lets it end by itself, then makes sure that it is gone.
+    /// Lets it end by itself, asks it to, then makes sure that it is gone.
     async fn remove_politely(mut self) -> Result<(), PlatformError> {
         self.phase = Phase::Gone;
-        if gone(&self.client, &self.name, POLITE).await? {
-            return Ok(());
+        // An engine that is away for a moment leaves the other ways to be tried.
+        if !matches!(ended(&self.client, &self.name, POLITE).await, Ok(true))
+            && terminate(&self.client, &self.name).await.is_ok()
+        {
+            ended(&self.client, &self.name, ASKED).await?;
         }
         remove(&self.client, &self.name).await
     }
@@ -235,6 +244,14 @@ impl Drop for Made {
     }
 }
 
+/// SIGTERM to its main process, the agent.
+async fn terminate(client: &Client, name: &str) -> Result<(), PlatformError> {
+    let options = KillContainerOptionsBuilder::default().signal("SIGTERM").build();
+    let docker = &client.met().await?.docker;
+    let sent = docker.kill_container(name, Some(options)).await;
+    sent.map_err(|error| client.bollard("signal a container", error))
+}
+
 async fn remove(client: &Client, name: &str) -> Result<(), PlatformError> {
     let act = "remove a container";
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -257,18 +274,34 @@ async fn remove(client: &Client, name: &str) -> Result<(), PlatformError> {
     Err(PlatformError::Slow { what: format!("{}, asked to remove {name},", client.engine), limit: REMOVED })
 }
 
-/// Waits until the engine does not know the container any more. `false`: it still does after `limit`.
+/// Waits until nothing runs in the container. `false`: something still does after `limit`; an error: the engine is away then.
+async fn ended(client: &Client, name: &str, limit: Duration) -> Result<bool, PlatformError> {
+    until(client, name, limit, |inspected| !inspected.state.running).await
+}
+
+/// Waits until the engine does not know the container any more.
 async fn gone(client: &Client, name: &str, limit: Duration) -> Result<bool, PlatformError> {
+    until(client, name, limit, |_| false).await
+}
+
+/// Waits until the container is so, or gone.
+async fn until(
+    client: &Client,
+    name: &str,
+    limit: Duration,
+    is_so: impl Fn(&api::Inspect) -> bool,
+) -> Result<bool, PlatformError> {
     let end = tokio::time::Instant::now() + limit;
     let mut pause = Duration::from_millis(10);
     loop {
+        let late = tokio::time::Instant::now() >= end;
         match client.get::<api::Inspect>("inspect a container", &format!("/containers/{name}/json")).await {
             Err(PlatformError::Refused { status: 404, .. }) => return Ok(true),
-            Ok(_) | Err(PlatformError::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        if tokio::time::Instant::now() >= end {
-            return Ok(false);
+            Ok(inspected) if is_so(&inspected) => return Ok(true),
+            Ok(_) | Err(PlatformError::Refused { .. }) if late => return Ok(false),
+            // It may be starting again.
+            Err(error) if late => return Err(error),
+            Ok(_) | Err(_) => {}
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));

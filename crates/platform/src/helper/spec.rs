@@ -21,8 +21,8 @@ pub(super) const CREATOR_LABEL: &str = "dev.pepo.helper.creator";
 /// - `KILL`: debuggers stop single threads by signals (tgkill(2)) sent to another user's process.
 pub(super) const CAPABILITIES: [&str; 3] = ["DAC_OVERRIDE", "KILL", "SYS_PTRACE"];
 
-/// The helper beside this target. Its root is not read-only, since engines refuse an upload then.
-pub(super) fn body(located: &Located) -> ContainerCreateBody {
+/// The helper beside this target; is it removed by the engine at its end? Its root is not read-only, since engines refuse an upload then.
+pub(super) fn body(located: &Located, removed_by_engine: bool) -> ContainerCreateBody {
     let labels = [(LABEL, located.container_id.clone()), (CREATOR_LABEL, Creator::own().to_string())];
     ContainerCreateBody {
         image: Some(located.facts.image_id.clone()),
@@ -40,7 +40,7 @@ pub(super) fn body(located: &Located) -> ContainerCreateBody {
         // The image's own check would be run in the helper.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
-        host_config: Some(host_config(located)),
+        host_config: Some(HostConfig { auto_remove: Some(removed_by_engine), ..host_config(located) }),
         ..ContainerCreateBody::default()
     }
 }
@@ -56,7 +56,6 @@ fn host_config(located: &Located) -> HostConfig {
         // What it uses is counted where the target's operator meant it to be.
         cgroup_parent: some(&facts.cgroup_parent),
         network_mode: Some("none".to_owned()),
-        auto_remove: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(CAPABILITIES.map(String::from).into()),
         security_opt: Some(security(&facts.process_label)),
@@ -114,7 +113,7 @@ mod tests {
         let mut located = crate::testing::located("docker/shop", "abc");
         located.facts.image_id = "sha256:1".into();
         located.facts.runtime = "runc".into();
-        let body = body(&located);
+        let body = body(&located, true);
         let host = body.host_config.unwrap();
         assert_eq!(body.image.as_deref(), Some("sha256:1"));
         assert_eq!(host.pid_mode.as_deref(), Some("container:abc"));
@@ -123,6 +122,7 @@ mod tests {
         assert_eq!(host.cap_add.unwrap(), CAPABILITIES);
         assert_eq!(host.log_config.unwrap().typ.as_deref(), Some("none"));
         assert_eq!(host.runtime.as_deref(), Some("runc"));
+        assert_eq!(host.auto_remove, Some(true));
         assert_eq!(host.privileged, None);
         assert_eq!(host.binds, None);
         assert_eq!(body.cmd, Some(vec![]));
