@@ -184,13 +184,16 @@ struct Inner {
 }
 
 impl Engine {
-    /// The engine of this kind that all tests of this process share; it ends a moment after the process.
+    /// The engine of this kind that all tests of this process share; it ends a moment after the process. Docker's as it is usually
+    /// configured, with containers that end when it does.
     pub fn shared(kind: Kind) -> Engine {
         static SHARED: [OnceLock<Engine>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
-        SHARED[kind as usize].get_or_init(|| Engine::start(kind)).clone()
+        SHARED[kind as usize]
+            .get_or_init(|| if kind == Kind::Docker { Docker::start_with(&[]) } else { Engine::start(kind) })
+            .clone()
     }
 
-    /// A new engine of its own, for tests that restart it or count what it has.
+    /// A new engine of its own, for tests that restart it (containers outlive that) or count what it has.
     pub fn start(kind: Kind) -> Engine {
         match kind {
             Kind::Docker => Docker::start(),

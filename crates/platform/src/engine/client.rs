@@ -4,7 +4,12 @@
 //! lists and inspections, because bollard's types refuse a whole answer for one state they do not know (Podman's "stopped"), and
 //! attach, because its demultiplexer panics on a kind of frame it does not know.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bollard::{BollardRequest, ClientVersion, Docker};
 use bytes::Bytes;
@@ -18,7 +23,12 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::{api, attach::Attached, dial::Dialer, ssh, tls};
+use super::{
+    api,
+    attach::Attached,
+    dial::{Dialer, Refusal},
+    ssh, tls,
+};
 use crate::{Endpoint, PlatformError, error};
 
 /// An engine may take so long to begin an answer.
@@ -40,6 +50,7 @@ pub(crate) struct Client {
     pub(crate) engine: &'static str,
     pub(crate) endpoint: Endpoint,
     http: Http<Dialer, Body>,
+    refusal: Refusal,
     met: OnceCell<Met>,
 }
 
@@ -55,11 +66,12 @@ pub(crate) struct Met {
 impl Client {
     /// Dials nothing yet.
     pub(crate) fn new(engine: &'static str, endpoint: Endpoint) -> Client {
+        let refusal = Refusal::default();
         let http = Http::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .build(Dialer::new(endpoint.clone(), engine));
-        Client { engine, endpoint, http, met: OnceCell::new() }
+            .build(Dialer::new(endpoint.clone(), engine, Arc::clone(&refusal)));
+        Client { engine, endpoint, http, refusal, met: OnceCell::new() }
     }
 
     /// Asks the engine for its version, once.
@@ -221,10 +233,14 @@ impl Client {
             let words = ended.words.clone();
             return PlatformError::SshEnded { engine: self.engine, address, words, by_hand };
         }
-        if let Endpoint::Tls { folder, .. } = &self.endpoint
-            && let Some(explained) = tls::explain(self.engine, &address, folder, &error)
-        {
-            return explained;
+        if let Endpoint::Tls { folder, .. } = &self.endpoint {
+            let explain = |error: &(dyn std::error::Error + 'static)| {
+                tls::explain(self.engine, &address, folder, error)
+            };
+            let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(explained) = explain(&error).or_else(|| explain(refusal.as_ref()?)) {
+                return explained;
+            }
         }
         PlatformError::Unreachable { engine: self.engine, address, source: Box::new(error) }
     }

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,14 +29,21 @@ pub(crate) struct Dialer {
     endpoint: Endpoint,
     /// The engine's command at the other end of ssh: `docker`, `podman`.
     program: &'static str,
+    refusal: Refusal,
 }
 
+/// What the other side had last against TLS. It may come after the handshake, when the connection is given up before it is used.
+pub(crate) type Refusal = Arc<Mutex<Option<rustls::Error>>>;
+
 /// A byte stream to an engine.
-pub(crate) struct EngineStream(Box<dyn Io>);
+pub(crate) struct EngineStream {
+    io: Box<dyn Io>,
+    refusal: Refusal,
+}
 
 impl Dialer {
-    pub(crate) fn new(endpoint: Endpoint, program: &'static str) -> Dialer {
-        Dialer { endpoint, program }
+    pub(crate) fn new(endpoint: Endpoint, program: &'static str, refusal: Refusal) -> Dialer {
+        Dialer { endpoint, program, refusal }
     }
 
     async fn dial(self) -> io::Result<TokioIo<EngineStream>> {
@@ -52,7 +60,7 @@ impl Dialer {
                 &super::ssh::arguments(user.as_deref(), host, *port, socket.as_deref(), self.program),
             )?,
         };
-        Ok(TokioIo::new(EngineStream(stream)))
+        Ok(TokioIo::new(EngineStream { io: stream, refusal: self.refusal }))
     }
 }
 
@@ -82,21 +90,27 @@ impl AsyncRead for EngineStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(refusal) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>())
+        {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.clone());
+        }
+        read
     }
 }
 
 impl AsyncWrite for EngineStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

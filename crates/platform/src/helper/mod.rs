@@ -5,8 +5,9 @@
 //!
 //! Steps: image → binary → create → upload → attach → start. If one fails, what was made is removed and the error
 //! names the step. A helper ends by itself when its stream does; the engine then removes it (`AutoRemove`). Where containers
-//! outlive their engine (Docker's `live-restore`) that is left to us: an engine that comes back kills whatever it is to remove, as it
-//! finds it, and a target whose guard is killed may die of it. A helper whose maker was killed before is removed by the next reach.
+//! outlive their engine (`live-restore` of Docker before 25) that is left to us: such an engine comes back and kills whatever it is to
+//! remove at its end (moby/moby#46308), and a target whose guard is killed may die of it. A helper whose maker was killed before is
+//! removed by the next reach.
 
 /// The binary that is put into helpers.
 mod binary;
@@ -126,8 +127,7 @@ async fn choose(
 async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, PlatformError> {
     let act = "create a container";
     let name = format!("pepo-helper-{:016x}", RandomState::new().hash_one(&located.container_id));
-    let info: api::Info = client.get("tell of itself", "/info").await?;
-    let body = spec::body(located, !info.live_restore_enabled);
+    let body = spec::body(located, is_spared(client).await?);
     let made = Made { client: client.clone(), name, phase: Phase::Waiting, _counted: MADE.token() };
     let task = tokio::spawn(async move {
         let options = CreateContainerOptionsBuilder::default().name(&made.name).build();
@@ -143,6 +143,17 @@ async fn create(client: &Arc<Client>, located: &Located) -> Result<Made, Platfor
         why: error.to_string(),
     };
     task.await.map_err(lost)?
+}
+
+/// The first Docker that spares what it is to remove later.
+const SPARES: u32 = 25;
+
+/// Does an engine that comes back leave a helper alone that it is to remove at its end?
+async fn is_spared(client: &Client) -> Result<bool, PlatformError> {
+    let info: api::Info = client.get("tell of itself", "/info").await?;
+    let version = &client.met().await?.about.version;
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    Ok(!info.live_restore_enabled || major.is_some_and(|major| major >= SPARES))
 }
 
 /// Upload, attach, start; the step that failed stands with its error.

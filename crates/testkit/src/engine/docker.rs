@@ -1,4 +1,4 @@
-//! dockerd by hand; containers outlive its restarts (`--live-restore`).
+//! dockerd by hand.
 
 use std::{fs, path::Path};
 
@@ -15,15 +15,15 @@ use crate::programs;
 pub struct Docker;
 
 impl Docker {
-    /// A new dockerd.
+    /// A new dockerd whose containers outlive its restarts.
     ///
     /// # Panics
     /// If it does not start; this needs root and Docker's programs.
     pub fn start() -> Engine {
-        Docker::start_with(&[])
+        Docker::start_with(&["--live-restore".to_owned()])
     }
 
-    /// With these flags of dockerd's too.
+    /// A new dockerd with these flags.
     ///
     /// # Panics
     /// As [`Docker::start`].
@@ -53,7 +53,6 @@ fn command_line(folder: &Path) -> Result<Vec<String>> {
         format!("--exec-root={}", at("exec")),
         format!("--pidfile={}", at("docker.pid")),
         format!("--cgroup-parent={}", supervisor::cgroup(folder)),
-        "--live-restore".to_owned(),
         "--log-level=warn".to_owned(),
         "--iptables=false".to_owned(),
         "--ip6tables=false".to_owned(),
