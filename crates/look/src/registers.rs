@@ -14,7 +14,7 @@ use std::{
 use pepo_process::{AgentTid, Memory};
 
 /// How long a thread may take to stop: it may be asleep where signals don't reach.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 /// Most stop within this time, and are waited for without giving the processor away.
 const SOON: Duration = Duration::from_micros(60);
 /// How often the others are looked for. Sleeping, not yielding: on a busy machine who yields comes last.

@@ -176,6 +176,13 @@ pub(crate) async fn unless_interrupted<T>(
 
 type Fetched = JoinHandle<Result<Vec<u8>, Failure>>;
 
+/// A file here with the same build id is the same file. The target chose its path: it may name a device, or a pipe.
+async fn here(module: &Module) -> Option<Vec<u8>> {
+    let metadata = tokio::fs::metadata(&module.path).await.ok()?;
+    let may_be = !module.build_id.is_empty() && metadata.is_file() && metadata.len() <= MOST_PROGRAM;
+    if may_be { tokio::fs::read(&module.path).await.ok() } else { None }
+}
+
 /// The files that name addresses. They are fetched as soon as they are heard of: later the process may have ended, and its root
 /// with it.
 #[derive(Debug)]
@@ -192,8 +199,9 @@ impl Files {
         for module in batch.modules.iter().filter(|module| module.path.starts_with('/')) {
             let (agent, target, path) = (self.agent.clone(), self.target.clone(), module.path.clone());
             let key = Module { path: module.path.clone(), build_id: module.build_id.clone() };
-            let task = tokio::spawn(async move { agent.read_file(target, &path, MOST_PROGRAM).await });
-            self.fetched.entry(key).or_insert(task);
+            self.fetched.entry(key).or_insert_with(|| {
+                tokio::spawn(async move { agent.read_file(target, &path, MOST_PROGRAM).await })
+            });
         }
     }
 
@@ -217,11 +225,9 @@ impl Files {
             Ok(Err(failure)) => Err(failure.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        // A file here with the same build id is the same file.
-        let here = || (!module.build_id.is_empty()).then(|| std::fs::read(&module.path).ok()).flatten();
         let program = match fetched {
             Ok(program) => program,
-            Err(why) => here().ok_or_else(|| format!("no names for {}: {why}", module.path))?,
+            Err(why) => here(module).await.ok_or_else(|| format!("no names for {}: {why}", module.path))?,
         };
         let debug = self.debug_file(&program).await;
         let build_id = module.build_id.clone();

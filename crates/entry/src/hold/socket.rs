@@ -103,12 +103,13 @@ impl Socket {
         let caller = Caller(stream);
         caller.0.set_nonblocking(false).and_then(|()| caller.0.set_read_timeout(Some(PATIENCE))).ok()?;
         caller.0.set_write_timeout(Some(PATIENCE)).ok()?;
-        let question = receive(&caller.0).ok()?;
+        // Before anything is read: a stranger could keep the init waiting.
         let who = rustix::net::sockopt::socket_peercred(&caller.0).ok()?;
         if !who.uid.is_root() && who.uid != rustix::process::geteuid() {
             caller.refuse("only root and the user of the init may ask");
             return None;
         }
+        let question = receive(&caller.0).ok()?;
         let ask = Ask::from_bytes(&question);
         if ask.is_none() {
             caller.refuse("this is not understood; is the asking pepo-entry another version?");

@@ -127,18 +127,19 @@ fn name(engine: &Engine, read: &dyn Fn(&str) -> String, host: &str) -> String {
     }
 }
 
-/// The first container id (64 hexadecimal digits) that is not a layer's: 12 digits of it, as engines show it.
+/// The first container id (64 hexadecimal digits): 12 digits of it, as engines show it. In a control group's path it may stand
+/// anywhere; what is mounted from outside may be a layer or a volume as well, so there it has to stand below `…containers`.
 fn id(text: &str) -> Option<String> {
-    let words = text
-        .lines()
-        .filter(|line| line.contains("containers/") || !line.contains("mountinfo"))
-        .flat_map(|line| {
-            let at = line.split(' ').nth(3).filter(|_| line.contains(" - ")).unwrap_or(line);
-            at.split(['/', '-', '.', ':'])
-        });
-    let mut words =
-        words.filter(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    words.next().map(|word| word[..12].to_owned())
+    let is_id = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let of_line = |line: &str| {
+        if line.contains(" - ") {
+            let inner: Vec<&str> = line.split(' ').nth(3)?.split('/').collect();
+            let pair = inner.windows(2).find(|pair| pair[0].ends_with("containers") && is_id(pair[1]))?;
+            return Some(pair[1].to_owned());
+        }
+        line.split(['/', '-', '.', ':']).find(|word| is_id(word)).map(str::to_owned)
+    };
+    text.lines().find_map(of_line).map(|id| id[..12].to_owned())
 }
 
 #[cfg(test)]
@@ -162,6 +163,10 @@ mod tests {
             assert_eq!(id(&text).as_deref(), Some("0123456789ab"), "{text}");
         }
         assert_eq!(id("0::/\n"), None);
+        let volume = format!(
+            "700 690 8:1 /var/lib/containers/storage/volumes/{ID}/_data /data rw - ext4 /dev/sda1 rw\n"
+        );
+        assert_eq!(id(&volume), None);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! A thread is taken for running by its state; that it waits for a processor looks the same, so these samples are of time that
 //! threads run or could run.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use pepo_process::{AgentTid, Memory, Process, stat::Stat};
 use pepo_wire::{Code, Failure, FailureExt as _};
@@ -63,7 +66,19 @@ impl Held<'_> {
         let held = std::thread::scope(|scope| {
             // Again before each: while the others were held, it may have begun to wait, and what waits is not touched.
             let still = running.iter().filter(|tid| is_running(process, **tid));
-            let hold = || still.map(|tid| (*tid, registers::sample(*tid, memory))).collect::<Vec<_>>();
+            let hold = || {
+                let mut held = Vec::new();
+                for tid in still {
+                    let one = registers::sample(*tid, memory);
+                    // It may stop yet, and goes on at the end of this very thread.
+                    let is_late = matches!(&one, Err(error) if error.kind() == ErrorKind::TimedOut);
+                    held.push((*tid, one));
+                    if is_late {
+                        break;
+                    }
+                }
+                held
+            };
             scope.spawn(hold).join().unwrap_or_default()
         });
         let pid = self.process.pid().get();
@@ -81,12 +96,18 @@ impl Held<'_> {
                     let chain = self.spaces.chain(pid, &copied, batch);
                     batch.sample(pid, tid.get(), monotonic(), &chain);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                // So long at most it stood still.
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    self.cost.held += 1;
+                    self.cost.longest_hold = self.cost.longest_hold.max(registers::PATIENCE);
+                    self.cost.total_hold += registers::PATIENCE;
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(
                         Failure::new(Code::NeedsCapability, "no thread may be held").because_of(&error)
                     );
                 }
-                // It ended, or sleeps where signals don't reach: not lost but not there to be seen.
+                // It ended: not lost but not there to be seen.
                 Err(_) => {}
             }
         }
