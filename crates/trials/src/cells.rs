@@ -205,7 +205,7 @@ impl Cell {
 
     async fn round_with_patience(self, fixture: &Fixture, round: u32) -> Result<Option<(Fate, String)>> {
         let mut last = anyhow!("not tried");
-        for _ in 0..4 {
+        for _ in 0..8 {
             match self.round(fixture, round).await {
                 Ok(fate) => return Ok(fate),
                 Err(error) => last = error,

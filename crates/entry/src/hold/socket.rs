@@ -158,11 +158,15 @@ pub(crate) fn ask(ask: &Ask) -> Result<(), Fault> {
     let lost = |error: io::Error| Fault::new(Exit::Unreachable, format!("the init does not answer: {error}"));
     let question = ask.to_bytes();
     let length = u32::try_from(question.len()).unwrap_or(u32::MAX).to_le_bytes();
-    stream.write_all(&[&length, question.as_slice()].concat()).map_err(lost)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(lost)?;
+    // A stranger is refused unheard: whether it could be asked shows in the answer.
+    let asked = stream.write_all(&[&length, question.as_slice()].concat());
+    let mut answer = Vec::new();
+    let heard = stream.read_to_end(&mut answer);
     std::mem::forget(stream);
-    match answer.split_at_checked(1) {
+    if answer.is_empty() {
+        asked.and(heard.map(drop)).map_err(lost)?;
+    }
+    match String::from_utf8_lossy(&answer).split_at_checked(1) {
         Some(("+", text)) => {
             tell::show(text);
             Ok(())

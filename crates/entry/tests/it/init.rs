@@ -11,6 +11,7 @@ use rustix::{
 
 use crate::support::{
     Init, LIMIT, as_pid_1, as_process, children, field, only_child, run, signal, start, status_field,
+    with_signals,
 };
 
 /// Signals that a program can catch and an init passes on (not CHLD, and not those of a fault or of the terminal).
@@ -195,7 +196,7 @@ fn the_terminal_is_the_programs() {
         let (mut master, slave) = terminal();
         let script = "trap 'echo interrupted; exit 5' INT; trap 'echo resized' WINCH; echo ready; \
                       while :; do read -t 1 -u 9; done 9<> <(:)";
-        let mut command = command("setsid");
+        let mut command = with_signals("setsid");
         command.args(["--ctty", "--wait", "unshare", "--pid", "--fork", "--kill-child", init.path(), "--"]);
         command.args(["bash", "-c", script]).env_remove("DEBUG").stdin(slave.try_clone().unwrap());
         let started = start(&mut command);
@@ -225,7 +226,7 @@ fn a_shells_job_stops_with_its_program() {
         "set -m; {} -- bash -c 'echo ready; sleep 60'; echo stopped=$?; kill -9 %1; exit 9",
         Init::Ours.path()
     );
-    let mut shell = command("setsid");
+    let mut shell = with_signals("setsid");
     // bash gives its jobs the terminal only when it can say so there.
     shell
         .args(["--ctty", "--wait", "bash", "-c", "exec bash -c \"$0\" 2>/dev/tty", &line])

@@ -39,9 +39,16 @@ impl Init {
     }
 }
 
+/// A program with all signals as they are by default: tests may run where some are ignored, which no shell can trap then.
+pub(crate) fn with_signals(program: &str) -> Command {
+    let mut command = command("env");
+    command.args(["--default-signal", program]);
+    command
+}
+
 /// The command line of an init as PID 1 of a new PID namespace. `flags` go before the `--`.
 pub(crate) fn as_pid_1(init: Init, flags: &[&str], program: &[&str]) -> Command {
-    let mut command = command("unshare");
+    let mut command = with_signals("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", init.path()]);
     command.args(flags).arg("--").args(program);
     clean(&mut command);
@@ -50,7 +57,7 @@ pub(crate) fn as_pid_1(init: Init, flags: &[&str], program: &[&str]) -> Command 
 
 /// The same as an ordinary process.
 pub(crate) fn as_process(init: Init, flags: &[&str], program: &[&str]) -> Command {
-    let mut command = command(init.path());
+    let mut command = with_signals(init.path());
     command.args(flags).arg("--").args(program);
     clean(&mut command);
     command

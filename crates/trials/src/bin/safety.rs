@@ -1,8 +1,8 @@
 //! Runs the safety cells and writes `docs/safety.md`.
 //!
 //! `safety [--kills N] [--others N] [--jobs N] [--only WORD]… [--resume] [--write FILE | --check]`; with `--check` nothing is
-//! written, and a guarded target that was lost is a failure. Each cell that is done is noted in a file; `--resume` goes on
-//! after those, and the page has all that are noted there.
+//! written, and a guarded target that was lost is a failure. Else each cell that is done is noted in a file until the page is
+//! written; `--resume` goes on after a run that did not come so far.
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{
@@ -72,8 +72,11 @@ fn main() -> Result<ExitCode> {
     let arguments = arguments()?;
     stop_at_ctrl_c()?;
     let mut outcomes = if arguments.resume { read_notes(&arguments.notes)? } else { Outcomes::new() };
-    if !arguments.resume && arguments.notes.exists() {
-        fs::remove_file(&arguments.notes).context("the notes of the run before stay")?;
+    if !arguments.resume && !arguments.check && arguments.notes.exists() {
+        bail!(
+            "{} is of a run that did not end: `--resume` goes on after it, or remove it",
+            arguments.notes.display()
+        );
     }
     let wanted = |name: &str| arguments.only.iter().all(|word| name.contains(word.as_str()));
     let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| wanted(&cell.to_string())).collect();
@@ -96,13 +99,18 @@ fn main() -> Result<ExitCode> {
             started.elapsed()
         );
         outcome.details.iter().for_each(|detail| println!("    {detail}"));
-        note(&arguments.notes, &name, &outcome)?;
+        if !arguments.check {
+            note(&arguments.notes, &name, &outcome)?;
+        }
         outcomes.insert(name, outcome);
     }
     if arguments.check {
         return Ok(judge(&outcomes));
     }
     fs::write(&arguments.write, page(&outcomes))?;
+    if arguments.notes.exists() {
+        fs::remove_file(&arguments.notes).context("the notes stay")?;
+    }
     println!("wrote {}", arguments.write.display());
     Ok(ExitCode::SUCCESS)
 }
