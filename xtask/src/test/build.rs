@@ -56,7 +56,9 @@ pub(crate) fn tests() -> Result<Vec<Program>> {
 
 /// The test program that one of cargo's messages tells of, if it does.
 fn program(message: &Value) -> Option<Program> {
-    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+    // `--bins` also builds those whose manifest says that they have no tests.
+    let is_test = message["profile"]["test"] == true && message["target"]["test"] == true;
+    if message["reason"] != "compiler-artifact" || !is_test {
         return None;
     }
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
@@ -107,11 +109,14 @@ mod tests {
     #[test]
     fn test_programs_are_found_among_cargos_messages() {
         let test = serde_json::json!({"reason": "compiler-artifact", "manifest_path": "/w/crates/wire/Cargo.toml",
-            "profile": {"test": true}, "target": {"kind": ["lib"], "name": "pepo_wire"},
+            "profile": {"test": true}, "target": {"kind": ["lib"], "name": "pepo_wire", "test": true},
             "executable": "/w/target/x/debug/deps/pepo_wire-1"});
         let found = program(&test).unwrap();
         assert_eq!(found.name, "wire lib pepo_wire");
         assert_eq!(found.folder, PathBuf::from("/w/crates/wire"));
+        let mut without_tests = test;
+        without_tests["target"]["test"] = false.into();
+        assert!(program(&without_tests).is_none());
         let library = serde_json::json!({"reason": "compiler-artifact", "profile": {"test": false}});
         assert!(program(&library).is_none());
     }
