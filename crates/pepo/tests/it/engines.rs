@@ -14,14 +14,14 @@ use std::path::Path;
 
 use pepo_testkit::{
     Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, Symbols, Variant, clean::Snapshot,
-    fixtures, skip,
+    fixtures, skip, wait,
 };
 use serde_json::json;
 
 use crate::{
     editor,
     held::Held,
-    session::{self, changes_a_variable, language},
+    session::{self, LIMIT, changes_a_variable, language},
     support::Surroundings,
 };
 
@@ -50,6 +50,14 @@ fn image(fixture: &Fixture) -> Image {
         Some(library) if language(fixture) == "python" => image.file(library, &library.display().to_string()),
         _ => image,
     }
+}
+
+/// Waits until the engine has no container beside these.
+fn until_only(engine: &Engine, before: &[String]) {
+    wait::until("no helper is left", LIMIT, || {
+        let helpers: Vec<_> = engine.containers().into_iter().filter(|id| !before.contains(id)).collect();
+        if helpers.is_empty() { Ok(()) } else { Err(helpers.join(" ")) }
+    });
 }
 
 /// Everything a user does with one container.

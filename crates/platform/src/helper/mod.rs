@@ -150,10 +150,13 @@ const SPARES: u32 = 25;
 
 /// Does an engine that comes back leave a helper alone that it is to remove at its end?
 async fn is_spared(client: &Client) -> Result<bool, PlatformError> {
-    let info: api::Info = client.get("tell of itself", "/info").await?;
     let version = &client.met().await?.about.version;
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    Ok(!info.live_restore_enabled || major.is_some_and(|major| major >= SPARES))
+    if major.is_some_and(|major| major >= SPARES) {
+        return Ok(true);
+    }
+    let info: api::Info = client.get("tell of itself", "/info").await?;
+    Ok(!info.live_restore_enabled)
 }
 
 /// Upload, attach, start; the step that failed stands with its error.

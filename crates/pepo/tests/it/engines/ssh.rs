@@ -8,7 +8,7 @@ use pepo_testkit::{
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::image;
+use super::{image, until_only};
 use crate::{
     session::{LIMIT, changes_a_variable},
     support::{Run, Surroundings},
@@ -29,14 +29,6 @@ fn run(engine: &Engine, name: &str) -> Container {
     let container = engine.run(&image(&fixtures::python(Variant::debug())), &options);
     container.wait_started();
     container
-}
-
-/// Waits until the engine has no container beside these.
-fn until_only(engine: &Engine, before: &[String]) {
-    wait::until("no helper is left", LIMIT, || {
-        let helpers: Vec<_> = engine.containers().into_iter().filter(|id| !before.contains(id)).collect();
-        if helpers.is_empty() { Ok(()) } else { Err(helpers.join(" ")) }
-    });
 }
 
 fn everything(kind: Kind, prefix: &str) {
