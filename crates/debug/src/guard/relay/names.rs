@@ -29,22 +29,22 @@ pub(super) fn with_executable(answer: &[u8]) -> Vec<u8> {
 /// namespace does not see: each of them then looks as if it had been stopped by a signal of its own. Where any thread has a better
 /// reason, takes these stops out of an answer in JSON.
 pub(super) fn without_stray_stops(answer: &[u8]) -> Vec<u8> {
-    calm(&unescape(answer)).map_or_else(|| answer.to_vec(), |calmed| escape(&calmed.json))
+    calm(&unescape(answer), None).map_or_else(|| answer.to_vec(), |calmed| escape(&calmed.json))
 }
 
 /// The same in the report of a stop, which holds that JSON as hexadecimal digits, and may name the wrong thread as its own.
 pub(super) fn without_stray_stops_in_report(report: &[u8]) -> Vec<u8> {
     let pairs =
         || report.get(3..).unwrap_or_default().split(|&byte| byte == b';').filter(|pair| !pair.is_empty());
-    let Some(calmed) = pairs().find_map(|pair| calm(&from_hex(pair.strip_prefix(b"jstopinfo:")?))) else {
+    let named = pairs().find_map(|pair| pair.strip_prefix(b"thread:")).unwrap_or_default();
+    let process = named.iter().position(|&byte| byte == b'.').map_or(0, |dot| dot + 1);
+    let tid = hex(&named[process..]);
+    let Some(calmed) = pairs().find_map(|pair| calm(&from_hex(pair.strip_prefix(b"jstopinfo:")?), tid))
+    else {
         return report.to_vec();
     };
-    let named = pairs().find_map(|pair| pair.strip_prefix(b"thread:")).unwrap_or_default();
-    let process =
-        named.split_inclusive(|&byte| byte == b'.').next().filter(|process| process.starts_with(b"p"));
-    let tid = format!("{:x}", calmed.tid);
-    let thread = [process.unwrap_or_default(), tid.as_bytes()].concat();
-    let same = thread == named;
+    let same = tid == Some(calmed.tid);
+    let thread = [&named[..process], format!("{:x}", calmed.tid).as_bytes()].concat();
     let mut out = format!("T{:02x}thread:{};", calmed.signal, String::from_utf8_lossy(&thread)).into_bytes();
     for pair in pairs() {
         let key = pair.split(|&byte| byte == b':').next().unwrap_or_default();
@@ -76,8 +76,9 @@ struct Calmed {
     description: Option<String>,
 }
 
-/// `None` when there is nothing to change, or when it cannot be read.
-fn calm(json: &[u8]) -> Option<Calmed> {
+/// The thread that has a reason is `named` if it has one: others may have kept theirs from an earlier stop, as those that a debugger
+/// does not let run while it steps one. `None` when there is nothing to change, or when it cannot be read.
+fn calm(json: &[u8], named: Option<u64>) -> Option<Calmed> {
     let mut threads: Vec<Value> = serde_json::from_slice(json).ok()?;
     let text = |thread: &Value, key: &str| thread.get(key).and_then(Value::as_str).map(str::to_owned);
     let number = |thread: &Value, key: &str| thread.get(key).and_then(Value::as_u64);
@@ -87,7 +88,9 @@ fn calm(json: &[u8]) -> Option<Calmed> {
     if !threads.iter().any(stray) {
         return None;
     }
-    let real = threads.iter().find(|thread| thread.get("reason").is_some() && !stray(thread))?.clone();
+    let real = |thread: &&Value| thread.get("reason").is_some() && !stray(thread);
+    let is_named = |thread: &&Value| number(thread, "tid") == named;
+    let real = threads.iter().filter(real).find(is_named).or_else(|| threads.iter().find(real))?.clone();
     for thread in threads.iter_mut().filter(|thread| stray(thread)).filter_map(Value::as_object_mut) {
         for key in ["reason", "signal", "description"] {
             thread.remove(key);
@@ -149,6 +152,17 @@ mod tests {
             to_hex(calmed)
         );
         assert_eq!(String::from_utf8(without_stray_stops_in_report(report.as_bytes())).unwrap(), told);
+    }
+
+    #[test]
+    fn a_report_keeps_the_thread_that_it_names_where_that_one_has_a_reason() {
+        let json = br#"[{"reason":"signal","signal":19,"tid":16},{"reason":"signal","signal":23,"tid":17},{"reason":"trace","signal":5,"tid":18}]"#;
+        let calmed =
+            br#"[{"tid":16},{"reason":"signal","signal":23,"tid":17},{"reason":"trace","signal":5,"tid":18}]"#;
+        let report =
+            |json: &[u8]| format!("T05thread:12;name:x;jstopinfo:{};00:ff;reason:trace;", to_hex(json));
+        let told = without_stray_stops_in_report(report(json).as_bytes());
+        assert_eq!(String::from_utf8(told).unwrap(), report(calmed));
     }
 
     #[test]
