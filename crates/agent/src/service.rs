@@ -166,8 +166,8 @@ impl Agent for Service {
     async fn stack(&self, request: Request<StackRequest>) -> Result<Response<StackResponse>, Status> {
         let request = request.into_inner();
         blocking(move || {
-            let process = find::resolve(&named(request.target)?)?;
-            pepo_look::stack(&process, request.thread)
+            let process = find::resolve(&named(request.target.clone())?)?;
+            pepo_look::stack(&process, &request)
         })
         .await
     }

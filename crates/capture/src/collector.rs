@@ -132,7 +132,12 @@ mod tests {
         let mut collector =
             Collector::new(&started, Meta { target: "docker/shop".into(), ..Meta::default() });
         let thread = LookThread { id: 1, container_tid: 9, container_pid: 7, ..LookThread::default() };
-        let at = |module, address, remark: &str| LookLocation { module, address, remark: remark.into() };
+        let at = |module, address, remark: &str| LookLocation {
+            module,
+            address,
+            remark: remark.into(),
+            ..LookLocation::default()
+        };
         let batch = LookBatch {
             modules: vec![LookModule { id: 1, path: "/app/shop".into(), build_id: "ab".into() }],
             threads: vec![thread],
@@ -145,6 +150,7 @@ mod tests {
             ],
             lost: 3,
             until_nanos: 10,
+            ..LookBatch::default()
         };
         collector.batch(&batch);
         let ended =

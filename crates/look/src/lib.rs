@@ -6,6 +6,8 @@
 
 /// The modules mapped into a process: unwind tables and names.
 mod modules;
+/// Python's own frames.
+mod python;
 /// Samples over a time.
 mod record;
 /// Where a thread stands: instruction, stack and frame pointer.
@@ -14,6 +16,8 @@ mod registers;
 mod stack;
 /// System calls by name.
 mod syscalls;
+/// Call chains of native code.
+mod unwind;
 
 pub use record::{HIGHEST_RATE, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

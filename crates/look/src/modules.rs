@@ -17,6 +17,7 @@ const MAX_MODULES: usize = 2_000;
 pub(crate) type Bytes = Arc<[u8]>;
 
 /// What is known of all modules of a process.
+#[derive(Default)]
 pub(crate) struct Modules {
     pub(crate) unwinder: UnwinderNative<Bytes, framehop::MayAllocateDuringUnwind>,
     modules: Vec<Loaded>,

@@ -45,8 +45,9 @@ pub(crate) struct Held {
     pub(crate) pause: Duration,
 }
 
-/// Holds a running thread for one sample. Call it from a thread that ends soon after: its end lets go of everything.
-pub(crate) fn sample(tid: AgentTid, memory: &Memory) -> io::Result<Held> {
+/// Holds a running thread for one sample; what else is wanted of it is done `meanwhile`. Call it from a thread that ends soon after:
+/// its end lets go of everything.
+pub(crate) fn sample(tid: AgentTid, memory: &Memory, meanwhile: &mut dyn FnMut()) -> io::Result<Held> {
     ptrace(libc::PTRACE_SEIZE as i64, tid, 0, 0)?;
     let started = Instant::now();
     let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0)
@@ -55,6 +56,7 @@ pub(crate) fn sample(tid: AgentTid, memory: &Memory) -> io::Result<Held> {
             let words = read_registers(tid);
             let stack = words.as_ref().ok().map(of_words).map(|registers| registers.stack);
             let stack = stack.and_then(|stack| memory.read_up_to(stack, STACK).ok());
+            meanwhile();
             // A signal that came just then goes on to the thread.
             ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
             Ok((words?, stack.unwrap_or_default()))

@@ -1,63 +1,97 @@
 //! All threads of a process and where each is, by unwind tables and frame pointers.
 
-use std::time::Instant;
+/// What an interpreter says of them.
+mod python;
 
-use framehop::{CacheNative, UnwindRegsNative, Unwinder as _};
-use pepo_process::{Memory, Process, list, threads::SyscallNow};
+use std::{ops::Range, time::Instant};
+
+use pepo_process::{
+    AgentTid, Memory, Process, list,
+    runtime::{self, RuntimeFacts},
+    threads::SyscallNow,
+};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
-    agent::{Frame, StackResponse, Thread},
+    agent::{Frame, StackRequest, StackResponse, Thread},
 };
 
+use self::python::Python;
 use crate::{
     modules::Modules,
+    python::{Either, Placed, eval_loop, join},
     registers::{Registers, sample},
     syscalls,
+    unwind::{Cache, Walked, walk},
 };
 
 /// The most frames of one thread.
 const MAX_FRAMES: usize = 512;
 /// How far above the stack pointer a waiting thread's frame pointer is looked for, in bytes.
 const FRAME_SEARCH: u64 = 16 << 10;
+/// How often a thread is looked at before it is said that its two stacks do not belong together.
+const TRIES: usize = 5;
 
-/// Where every thread is now (or only the one with this number, as in the container or as in the agent's `/proc`).
+/// Where every thread is now (or only the one that is asked for, by its number in the container or in the agent's `/proc`).
 ///
-/// Threads that wait are not touched; those that run are held one after the other for one sample each.
+/// Threads that wait are not touched; those that run are held one after the other for one sample each. Threads that an interpreter
+/// runs are not held, unless their native frames are wanted too.
 ///
 /// # Errors
 /// [`Code::ProcessGone`], a missing right, or [`Code::ProcessNotFound`] for a thread that is not there.
-pub fn stack(process: &Process, thread: u32) -> Result<StackResponse, Failure> {
+pub fn stack(process: &Process, request: &StackRequest) -> Result<StackResponse, Failure> {
     // Whatever ptrace holds is let go by the end of the thread that held it, in every case.
-    std::thread::scope(|scope| match scope.spawn(|| read(process, thread)).join() {
+    std::thread::scope(|scope| match scope.spawn(|| read(process, request)).join() {
         Ok(result) => result,
         Err(_) => Err(Failure::new(Code::Internal, "the sampler failed")),
     })
 }
 
-fn read(process: &Process, wanted: u32) -> Result<StackResponse, Failure> {
+fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Failure> {
     let started = Instant::now();
     let memory = process.memory().map_err(|error| error.failure())?;
-    let maps = process.maps().map_err(|error| error.failure())?;
     let mut threads = process.threads().map_err(|error| error.failure())?;
+    let facts = runtime::detect(process);
+    let (python, mut notes) = open_python(process, &facts, &threads, request.locals);
+    let wanted = request.thread;
     threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
     if threads.is_empty() {
         return Err(Failure::new(Code::ProcessNotFound, format!("there is no thread {wanted}"))
             .try_command("see all threads", ["pepo", "stack", "TARGET"]));
     }
-    let mut reader = Reader {
-        process,
-        memory: &memory,
-        modules: Modules::read(process, &maps, true),
-        longest: Default::default(),
+    let native = request.native || python.is_none();
+    let modules = if native {
+        let maps = process.maps().map_err(|error| error.failure())?;
+        Modules::read(process, &maps, true)
+    } else {
+        Modules::default()
     };
+    let eval_loop = facts.python.as_ref().filter(|_| native).and_then(|facts| eval_loop(process, facts));
+    let mut reader =
+        Reader { process, memory: &memory, modules, longest: Default::default(), python, native, eval_loop };
     let threads = threads.iter().map(|thread| reader.thread(thread)).collect();
+    notes.append(&mut reader.modules.notes);
     Ok(StackResponse {
-        process: list::describe(process).ok(),
+        process: list::describe_as(process, &facts).ok(),
         threads,
         longest_pause_micros: u64::try_from(reader.longest.as_micros()).unwrap_or(u64::MAX),
         total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        notes: reader.modules.notes,
+        notes,
     })
+}
+
+/// The interpreter, if there is one and it can be read; else why not.
+fn open_python(
+    process: &Process,
+    facts: &RuntimeFacts,
+    threads: &[pepo_process::threads::Thread],
+    locals: bool,
+) -> (Option<Python>, Vec<String>) {
+    let Some(facts) = &facts.python else { return (None, Vec::new()) };
+    let tids = threads.iter().map(|thread| thread.container_tid).collect();
+    match Python::open(process, facts, &tids, locals) {
+        Ok(python) => (Some(python), Vec::new()),
+        Err(unreadable) => (None, vec![format!("native frames only: {}", unreadable.0)]),
+    }
 }
 
 struct Reader<'a> {
@@ -65,7 +99,23 @@ struct Reader<'a> {
     memory: &'a Memory,
     modules: Modules,
     longest: std::time::Duration,
+    python: Option<Python>,
+    /// Are native frames wanted?
+    native: bool,
+    /// The code of the interpreter's loop.
+    eval_loop: Option<Range<u64>>,
 }
+
+/// Native frames.
+#[derive(Default)]
+struct Unwound {
+    walked: Vec<Walked>,
+    /// Was the outermost frame reached?
+    whole: bool,
+}
+
+/// Frames of Python, if the thread has any, and whether there are more.
+type Placing = Option<(Vec<Placed>, bool)>;
 
 impl Reader<'_> {
     fn thread(&mut self, thread: &pepo_process::threads::Thread) -> Thread {
@@ -77,60 +127,124 @@ impl Reader<'_> {
             wait_channel: thread.wait_channel.clone().unwrap_or_default(),
             ..Thread::default()
         };
-        out.frames = match thread.syscall {
-            Some(SyscallNow::Call { number, ref arguments, stack_pointer, program_counter }) => {
-                out.syscall = syscalls::describe(self.process, number, arguments);
-                self.waiting(stack_pointer, program_counter)
-            }
-            Some(SyscallNow::Blocked { stack_pointer, program_counter }) => {
-                self.waiting(stack_pointer, program_counter)
-            }
-            Some(SyscallNow::Running) | None => self.running(thread),
-        };
+        if let Some(SyscallNow::Call { number, ref arguments, .. }) = thread.syscall {
+            out.syscall = syscalls::describe(self.process, number, arguments);
+        }
+        if let Some(python) = &self.python {
+            python.tell(&mut out);
+        }
+        out.frames = if self.native { self.both(thread) } else { self.of_python(thread) };
         out
     }
 
-    fn waiting(&self, stack: u64, instruction: u64) -> Vec<Frame> {
-        let start = Registers { instruction, stack, frame: None, link: 0 };
-        self.unwind(start, &[])
-    }
-
-    fn running(&mut self, thread: &pepo_process::threads::Thread) -> Vec<Frame> {
-        if thread.state.is_zombie() {
-            return Vec::new();
-        }
-        if thread.tracer != 0 {
-            let note = format!("thread {}: process {} traces it", thread.container_tid, thread.tracer);
-            self.modules.notes.push(note);
-            return Vec::new();
-        }
-        match sample(thread.tid, self.memory) {
-            Ok(held) => {
-                self.longest = self.longest.max(held.pause);
-                self.unwind(held.registers, &held.stack)
+    /// The frames of Python alone; a thread that it does not know has none.
+    fn of_python(&mut self, thread: &pepo_process::threads::Thread) -> Vec<Frame> {
+        let Some(python) = &mut self.python else { return Vec::new() };
+        let tid = thread.container_tid;
+        if !python.knows(tid) {
+            let note = "threads without frames run no Python: `--native` shows where they are";
+            if !self.modules.notes.iter().any(|known| known == note) {
+                self.modules.notes.push(note.to_owned());
             }
-            Err(error) => {
-                self.modules.notes.push(format!("thread {}: {error}", thread.container_tid));
+            return Vec::new();
+        }
+        match python.placed(tid) {
+            Some((placed, is_cut)) => python.frames(tid, &placed, is_cut),
+            None => {
+                self.modules
+                    .notes
+                    .push(format!("thread {tid} was never at one place long enough to be seen"));
                 Vec::new()
             }
         }
     }
 
+    /// Native frames, joined with those of Python where the thread has any.
+    fn both(&mut self, thread: &pepo_process::threads::Thread) -> Vec<Frame> {
+        for _ in 0..TRIES {
+            let (Unwound { walked, whole }, placing) = self.look(thread);
+            let Some((placed, is_cut)) = placing else {
+                return walked.iter().map(|one| self.frame(one)).collect();
+            };
+            let joined = join(&walked, &placed, self.eval_loop.as_ref(), whole && !is_cut);
+            let (Some(joined), Some(python)) = (joined, &mut self.python) else { continue };
+            let told = python.frames(thread.container_tid, &placed, false);
+            return joined
+                .into_iter()
+                .filter_map(|one| match one {
+                    Either::Native(index) => walked.get(index).map(|one| self.frame(one)),
+                    Either::Python(index) => told.get(index).cloned(),
+                })
+                .collect();
+        }
+        let note =
+            format!("thread {}: its native frames do not belong to those of Python", thread.container_tid);
+        self.modules.notes.push(note);
+        self.of_python(thread)
+    }
+
+    /// Both stacks of a thread, of nearly one moment.
+    fn look(&mut self, thread: &pepo_process::threads::Thread) -> (Unwound, Placing) {
+        // By now it may be elsewhere than when all were listed.
+        let now = self.python.as_ref().and_then(|_| self.syscall(thread.tid)).or(thread.syscall);
+        match now {
+            Some(
+                SyscallNow::Call { stack_pointer, program_counter, .. }
+                | SyscallNow::Blocked { stack_pointer, program_counter },
+            ) => {
+                let placing = self.placing(thread.container_tid);
+                (self.waiting(stack_pointer, program_counter), placing)
+            }
+            Some(SyscallNow::Running) | None => self.running(thread),
+        }
+    }
+
+    fn syscall(&self, tid: AgentTid) -> Option<SyscallNow> {
+        let text = self.process.read(&format!("task/{tid}/syscall"), 4096).ok()?;
+        SyscallNow::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn placing(&mut self, tid: u32) -> Placing {
+        self.python.as_mut().filter(|python| python.knows(tid)).and_then(|python| python.placed(tid))
+    }
+
+    fn waiting(&self, stack: u64, instruction: u64) -> Unwound {
+        let start = Registers { instruction, stack, frame: None, link: 0 };
+        self.unwind(start, &[])
+    }
+
+    fn running(&mut self, thread: &pepo_process::threads::Thread) -> (Unwound, Placing) {
+        if thread.state.is_zombie() {
+            return (Unwound::default(), None);
+        }
+        if thread.tracer != 0 {
+            let note = format!("thread {}: process {} traces it", thread.container_tid, thread.tracer);
+            self.modules.notes.push(note);
+            return (Unwound::default(), self.placing(thread.container_tid));
+        }
+        let mut placing = None;
+        match self.hold(thread.tid, thread.container_tid, &mut placing) {
+            Ok(unwound) => (unwound, placing),
+            Err(error) => {
+                self.modules.notes.push(format!("thread {}: {error}", thread.container_tid));
+                (Unwound::default(), self.placing(thread.container_tid))
+            }
+        }
+    }
+
+    fn hold(&mut self, tid: AgentTid, number: u32, placing: &mut Placing) -> std::io::Result<Unwound> {
+        let memory = self.memory;
+        let held = sample(tid, memory, &mut || *placing = self.placing(number))?;
+        self.longest = self.longest.max(held.pause);
+        Ok(self.unwind(held.registers, &held.stack))
+    }
+
     /// Unwinds from the copy of the stack; what it does not hold is read from memory.
-    fn unwind(&self, start: Registers, copy: &[u8]) -> Vec<Frame> {
+    fn unwind(&self, start: Registers, copy: &[u8]) -> Unwound {
         let mut read = |address: u64| self.word(start.stack, copy, address).ok_or(());
         let frame = start.frame.or_else(|| self.find_frame_pointer(start.stack)).unwrap_or(0);
-        let mut cache = CacheNative::<_>::new();
-        let mut frames =
-            self.modules.unwinder.iter_frames(start.instruction, native(start, frame), &mut cache, &mut read);
-        let mut out = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            if out.len() == MAX_FRAMES || !self.modules.is_code(frame.address_for_lookup()) {
-                break;
-            }
-            out.push(self.frame(frame.address(), frame.address_for_lookup()));
-        }
-        out
+        let (walked, whole) = walk(&self.modules, &mut Cache::new(), (start, frame), MAX_FRAMES, &mut read);
+        Unwound { walked, whole }
     }
 
     fn word(&self, base: u64, copy: &[u8], address: u64) -> Option<u64> {
@@ -154,26 +268,18 @@ impl Reader<'_> {
         })
     }
 
-    fn frame(&self, address: u64, lookup: u64) -> Frame {
-        let Some(place) = self.modules.place(lookup) else { return Frame { address, ..Frame::default() } };
+    fn frame(&self, walked: &Walked) -> Frame {
+        let address = walked.address;
+        let Some(place) = self.modules.place(walked.lookup) else {
+            return Frame { address, ..Frame::default() };
+        };
         Frame {
             address,
             module_address: place.module_address,
             module: place.module.to_owned(),
             build_id: place.build_id.to_owned(),
             function: place.function,
-            file: String::new(),
-            line: 0,
+            ..Frame::default()
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn native(start: Registers, frame: u64) -> UnwindRegsNative {
-    UnwindRegsNative::new(start.instruction, start.stack, frame)
-}
-
-#[cfg(target_arch = "aarch64")]
-pub(crate) fn native(start: Registers, frame: u64) -> UnwindRegsNative {
-    UnwindRegsNative::new(start.link, start.stack, frame)
 }

@@ -51,8 +51,15 @@ pub fn all() -> Vec<agent::Process> {
 /// # Errors
 /// [`ProcessError::Gone`], or what reading said.
 pub fn describe(process: &Process) -> Result<agent::Process, ProcessError> {
-    let facts = runtime::detect(process);
-    Ok(Lister::new().describe(process, &process.stat()?, &facts)?.0)
+    describe_as(process, &runtime::detect(process))
+}
+
+/// As [`describe`], for a process whose runtime is known.
+///
+/// # Errors
+/// As [`describe`].
+pub fn describe_as(process: &Process, facts: &RuntimeFacts) -> Result<agent::Process, ProcessError> {
+    Ok(Lister::new().describe(process, &process.stat()?, facts)?.0)
 }
 
 /// What is the same for all processes.

@@ -74,7 +74,8 @@ async fn a_stack_names_the_functions_and_the_target_goes_on() {
         [fixtures::c(Variant::debug()), fixtures::rust(Variant::debug()), fixtures::go(Variant::debug())]
     {
         let target = spawn(&fixture, &["0"]);
-        let request = StackRequest { target: Some(process(target.pid())), thread: 0 };
+        let request =
+            StackRequest { target: Some(process(target.pid())), thread: 0, ..StackRequest::default() };
         // Without a pause between the calls a thread is nearly always below `tick`, but one look may meet it in its
         // runtime's scheduler.
         let mut shown = Shown::default();
@@ -96,9 +97,10 @@ async fn one_thread_can_be_asked_for() {
     let run = tempfile::tempdir().unwrap();
     let (agent, _served) = agent(run.path()).await;
     let target = spawn(&fixtures::c(Variant::debug()), &[]);
-    let main = StackRequest { target: Some(process(target.pid())), thread: target.pid() };
+    let main =
+        StackRequest { target: Some(process(target.pid())), thread: target.pid(), ..StackRequest::default() };
     assert_eq!(agent.stack(main).await.unwrap().threads.len(), 1);
-    let none = StackRequest { target: Some(process(target.pid())), thread: 1 };
+    let none = StackRequest { target: Some(process(target.pid())), thread: 1, ..StackRequest::default() };
     assert_eq!(agent.stack(none).await.unwrap_err().code(), Code::ProcessNotFound);
 }
 

@@ -131,8 +131,8 @@ impl Batch {
         }
         let index = self.seen.locations.len() as u32;
         self.seen.locations.push(match *place {
-            Place::Module { module, address } => LookLocation { module, address, remark: String::new() },
-            Place::Memory(address) => LookLocation { module: 0, address, remark: String::new() },
+            Place::Module { module, address } => LookLocation { module, address, ..LookLocation::default() },
+            Place::Memory(address) => LookLocation { address, ..LookLocation::default() },
             Place::Remark(words) => LookLocation { remark: words.to_owned(), ..LookLocation::default() },
         });
         self.locations.insert(place.clone(), index);

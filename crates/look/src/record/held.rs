@@ -69,7 +69,7 @@ impl Held<'_> {
             let hold = || {
                 let mut held = Vec::new();
                 for tid in still {
-                    let one = registers::sample(*tid, memory);
+                    let one = registers::sample(*tid, memory, &mut || ());
                     // It may stop yet, and goes on at the end of this very thread.
                     let is_late = matches!(&one, Err(error) if error.kind() == ErrorKind::TimedOut);
                     held.push((*tid, one));

@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framehop::{CacheNative, MayAllocateDuringUnwind, Unwinder as _};
 use pepo_process::{AgentPid, Process};
 
 use super::batch::{Batch, Place};
-use crate::{modules::Modules, registers::Registers, stack::native};
+use crate::{
+    modules::Modules,
+    registers::Registers,
+    unwind::{Cache, Walked, walk},
+};
 
 /// The most frames of one sample.
 const MAX_FRAMES: usize = 1024;
@@ -32,14 +35,14 @@ pub(super) struct Spaces {
 
 struct Space {
     modules: Rc<Modules>,
-    cache: CacheNative<MayAllocateDuringUnwind>,
+    cache: Cache,
     read: Instant,
     stale: bool,
 }
 
 impl Space {
     fn new(modules: Rc<Modules>) -> Space {
-        Space { modules, cache: CacheNative::new(), read: Instant::now(), stale: false }
+        Space { modules, cache: Cache::new(), read: Instant::now(), stale: false }
     }
 }
 
@@ -75,10 +78,9 @@ impl Spaces {
     /// The call chain, innermost first; empty when nothing is known of the process.
     pub(super) fn chain(&mut self, pid: u32, copied: &Copied<'_>, batch: &mut Batch) -> Vec<Place> {
         let Some(space) = self.space(pid, batch) else { return Vec::new() };
-        let (addresses, whole) = unwind(space, copied);
+        let (walked, whole) = unwind(space, copied);
         let modules = Rc::clone(&space.modules);
-        let mut chain: Vec<Place> =
-            addresses.into_iter().map(|address| place(&modules, address, batch)).collect();
+        let mut chain: Vec<Place> = walked.iter().map(|one| place(&modules, one.lookup, batch)).collect();
         if !whole {
             chain.push(CUT_OFF);
         }
@@ -127,9 +129,9 @@ fn place(modules: &Modules, address: u64, batch: &mut Batch) -> Place {
     }
 }
 
-/// Addresses to look names up by, and whether the outermost function was reached. Only what was copied is read: the stack of a
+/// The frames, and whether the outermost function was reached. Only what was copied is read: the stack of a
 /// thread that runs on holds other calls by now.
-fn unwind(space: &mut Space, copied: &Copied<'_>) -> (Vec<u64>, bool) {
+fn unwind(space: &mut Space, copied: &Copied<'_>) -> (Vec<Walked>, bool) {
     let start = copied.registers;
     let beyond = Cell::new(false);
     let mut read = |address: u64| {
@@ -139,20 +141,8 @@ fn unwind(space: &mut Space, copied: &Copied<'_>) -> (Vec<u64>, bool) {
         beyond.set(beyond.get() || bytes.is_none());
         bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes).ok_or(())
     };
-    let registers = native(start, start.frame.unwrap_or(0));
-    let mut frames =
-        space.modules.unwinder.iter_frames(start.instruction, registers, &mut space.cache, &mut read);
-    let mut addresses = Vec::new();
-    while let Ok(Some(frame)) = frames.next() {
-        let address = frame.address_for_lookup();
-        // The first may lie in code that has no mapping any more; a caller must be code.
-        if !addresses.is_empty() && !space.modules.is_code(address) {
-            break;
-        }
-        if addresses.len() == MAX_FRAMES {
-            return (addresses, false);
-        }
-        addresses.push(address);
-    }
-    (addresses, !beyond.get())
+    let from = (start, start.frame.unwrap_or(0));
+    let (walked, _) = walk(&space.modules, &mut space.cache, from, MAX_FRAMES, &mut read);
+    let whole = !beyond.get() && walked.len() < MAX_FRAMES;
+    (walked, whole)
 }

@@ -1,5 +1,7 @@
 //! Looking at real processes whose truth is known.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// Python programs.
+mod python;
 /// Recordings of programs with known shares.
 mod recording;

@@ -2,7 +2,7 @@
 
 use pepo_wire::agent::{
     CheckResponse, Finding, Frame, Level, Process, Released, Runtime, SessionInfo, StackResponse, Thread,
-    Verdict,
+    Variable, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -87,6 +87,9 @@ fn thread(thread: &Thread) -> Value {
         "agent_tid": thread.agent_tid,
         "container_tid": thread.container_tid,
         "name": thread.name,
+        "given_name": thread.given_name,
+        "holds_lock": thread.holds_lock,
+        "idle": thread.state != "R" && !thread.holds_lock,
         "state": thread.state,
         "syscall": thread.syscall,
         "wait_channel": thread.wait_channel,
@@ -103,7 +106,13 @@ fn frame(frame: &Frame) -> Value {
         "function": frame.function,
         "file": frame.file,
         "line": frame.line,
+        "language": if frame.language.is_empty() { "native" } else { &frame.language },
+        "variables": frame.variables.iter().map(variable).collect::<Vec<_>>(),
     })
+}
+
+fn variable(variable: &Variable) -> Value {
+    json!({ "name": variable.name, "type": variable.r#type, "value": variable.value })
 }
 
 /// One session.

@@ -24,6 +24,7 @@ Examples:
   pepo stack docker/shop
   pepo stack docker/shop --thread 9
   pepo stack shop --process 'worker: .*'
+  pepo stack shop --locals
   pepo stack pid/4711 --output json";
 
 /// Arguments of `pepo stack`.
@@ -36,14 +37,24 @@ pub(crate) struct Stack {
     /// Only the thread with this number, as seen in the container
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     thread: Option<u32>,
+    /// Python: also the native frames, in one stack with those of Python; threads that run are held for a moment each
+    #[arg(long)]
+    native: bool,
+    /// Python: also the variables of each frame; what looks secret is hidden
+    #[arg(long)]
+    locals: bool,
 }
 
 /// Takes the stacks and shows them.
 pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
     let reached = reach::reach(context, &chosen, Need::Look).await?;
-    let request =
-        StackRequest { target: Some(reached.target.clone()), thread: arguments.thread.unwrap_or(0) };
+    let request = StackRequest {
+        target: Some(reached.target.clone()),
+        thread: arguments.thread.unwrap_or(0),
+        native: arguments.native,
+        locals: arguments.locals,
+    };
     let stack = match reached.agent.stack(request).await {
         Ok(stack) => stack,
         Err(failure) => return Err(reach::explained(failure, &reached, "stack").await.into()),
@@ -91,27 +102,31 @@ fn cost(stack: &StackResponse) -> String {
 /// `"worker-0" tid 9   sleeping in futex`.
 fn thread_line(thread: &Thread, paint: Paint) -> String {
     let tid = if thread.container_tid == 0 { thread.agent_tid } else { thread.container_tid };
-    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(&thread.name)));
+    let name = if thread.given_name.is_empty() { &thread.name } else { &thread.given_name };
+    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(name)));
     let place = match (thread.syscall.as_str(), thread.wait_channel.as_str()) {
         ("", "" | "0") => String::new(),
         ("", channel) => format!(" in {} (kernel)", printable(channel)),
         (call, _) => format!(" in {}", printable(call)),
     };
-    format!("{name} tid {tid}   {}{place}", words::state(&thread.state))
+    let lock = if thread.holds_lock { ", holds the GIL" } else { "" };
+    format!("{name} tid {tid}   {}{place}{lock}", words::state(&thread.state))
 }
 
-/// Function and place in two columns, the place as near to the source as is known.
+/// Function and place in two columns, the place as near to the source as is known; variables below.
 fn frame_lines(frames: &[Frame], paint: Paint) -> Vec<String> {
-    let named: Vec<_> =
-        frames.iter().map(|frame| (printable(&function(frame)), printable(&place(frame)))).collect();
-    let width = named.iter().map(|(function, _)| function.chars().count()).filter(|&width| width <= 48).max();
+    let functions: Vec<_> = frames.iter().map(|frame| printable(&function(frame))).collect();
+    let width = functions.iter().map(|function| function.chars().count()).filter(|&width| width <= 48).max();
     let width = width.unwrap_or(0);
-    named
-        .iter()
-        .map(|(function, place)| {
-            format!("    {function:width$}  {}", paint.over(Style::Faint, place)).trim_end().to_owned()
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for (frame, function) in frames.iter().zip(&functions) {
+        let place = paint.over(Style::Faint, &printable(&place(frame)));
+        lines.push(format!("    {function:width$}  {place}").trim_end().to_owned());
+        lines.extend(frame.variables.iter().map(|variable| {
+            format!("        {} = {}", printable(&variable.name), printable(&variable.value))
+        }));
+    }
+    lines
 }
 
 fn function(frame: &Frame) -> String {
@@ -129,7 +144,7 @@ fn place(frame: &Frame) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pepo_wire::agent::{Process, Runtime};
+    use pepo_wire::agent::{Process, Runtime, Variable};
 
     use super::*;
 
@@ -182,6 +197,38 @@ mod tests {
                 "    0x7f001234  /lib/libc.so.6+0x1234",
                 "\"worker\" tid 4712   running",
                 "note: 1 frame is without a name",
+            ]
+        );
+    }
+
+    #[test]
+    fn threads_of_python_are_told_by_their_own_names_with_the_lock_and_variables() {
+        let variable = |name: &str, value: &str| Variable {
+            name: name.into(),
+            value: value.into(),
+            ..Variable::default()
+        };
+        let thread = Thread {
+            container_tid: 9,
+            name: "python3".into(),
+            given_name: "worker-1".into(),
+            holds_lock: true,
+            state: "R".into(),
+            frames: vec![Frame {
+                language: "python".into(),
+                variables: vec![variable("user", "'anna'"), variable("token", "[hidden]")],
+                ..frame("work", "/app/shop.py", 7)
+            }],
+            ..Thread::default()
+        };
+        let stack = StackResponse { threads: vec![thread], ..StackResponse::default() };
+        assert_eq!(
+            text("docker/shop", &stack, Paint::NEVER)[1..],
+            [
+                "\"worker-1\" tid 9   running, holds the GIL",
+                "    work  /app/shop.py:7",
+                "        user = 'anna'",
+                "        token = [hidden]",
             ]
         );
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pepo_testkit::{Life as _, Variant, fixtures, spawn};
+use pepo_testkit::{Language, Life as _, Variant, fixtures, spawn};
 
 use crate::support::Surroundings;
 
@@ -19,6 +19,30 @@ fn the_stack_of_a_process_names_its_functions() {
     let thread = threads[1]["container_tid"].as_u64().unwrap().to_string();
     let one = surroundings.run(&["stack", &name, "--thread", &thread, "--output", "json"]).ok().json();
     assert_eq!(one["threads"].as_array().unwrap().len(), 1, "{one}");
+    target.assert_goes_on();
+}
+
+#[test]
+fn the_stack_of_a_python_program_is_its_own_and_hides_what_is_secret() {
+    let target = spawn(&fixtures::build(Language::Python, "hot", Variant::debug()), &["secrets"]);
+    target.wait_started();
+    let name = format!("pid/{}", target.pid());
+    let surroundings = Surroundings::new();
+    let text = surroundings.run(&["stack", &name, "--locals"]).ok().stdout;
+    for shown in
+        ["target not stopped", "\"MainThread\" tid", "hot.py:", "password = [hidden]", "user = 'anna'"]
+    {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+    let data = surroundings.run(&["stack", &name, "--native", "--output", "json"]).ok().json();
+    let thread = &data["threads"][0];
+    assert!(thread["given_name"] == "MainThread" && thread["idle"].is_boolean(), "{thread}");
+    let frames = thread["frames"].as_array().unwrap();
+    assert!(
+        ["python", "native"].iter().all(|one| frames.iter().any(|frame| frame["language"] == *one)),
+        "{thread}"
+    );
     target.assert_goes_on();
 }
 

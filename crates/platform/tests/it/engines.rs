@@ -469,7 +469,7 @@ async fn reaches_by_helper(kind: Kind, options: RunOptions) {
         assert!(verdict.as_ref().is_some_and(|verdict| verdict.yes), "{kind:?}: {act}: {verdict:?}");
     }
     // Memory, registers and files are the target user's alone.
-    let request = StackRequest { target: Some(reached.target.clone()), thread: 0 };
+    let request = StackRequest { target: Some(reached.target.clone()), thread: 0, ..StackRequest::default() };
     let stack = agent.stack(request).await.unwrap();
     let functions: Vec<&str> =
         stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.as_str()).collect();
@@ -616,7 +616,7 @@ async fn a_helper_joins_a_target_in_a_user_namespace_of_its_own() {
     let found = at.platforms().locate(&at.name(&id)).await.unwrap();
     let reached = found.reach().await.unwrap();
     let agent = Agent::connect(reached.io).await.unwrap();
-    let request = StackRequest { target: Some(reached.target), thread: 0 };
+    let request = StackRequest { target: Some(reached.target), thread: 0, ..StackRequest::default() };
     let stack = agent.stack(request).await.unwrap();
     assert_eq!(stack.process.map(|process| process.container_id), Some(id.clone()));
     drop(agent);

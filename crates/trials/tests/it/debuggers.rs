@@ -292,7 +292,7 @@ async fn an_agent_at_work_is_small() {
     let target = scene.request("").target;
     for _ in 0..5 {
         scene.client.list(None).await.unwrap();
-        let request = pepo_wire::agent::StackRequest { target: target.clone(), thread: 0 };
+        let request = pepo_wire::agent::StackRequest { target: target.clone(), ..Default::default() };
         scene.client.stack(request).await.unwrap();
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", scene.agent.pid())).unwrap();
