@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
-    fs::{Mode, OFlags},
+    fs::{AtFlags, CWD, Mode, OFlags},
     io::Errno,
     process::{Pid, PidfdFlags, Signal},
 };
@@ -219,6 +219,18 @@ impl Process {
     #[must_use]
     pub fn mount_namespace(&self) -> Option<u64> {
         Namespaces::read_mount(&self.dir)
+    }
+
+    /// Whether a path means the same file to it as to us: its root is ours, in our mount namespace. `false` where we may not see it.
+    #[must_use]
+    pub fn shares_our_root(&self) -> bool {
+        let place = |dir: BorrowedFd<'_>, path: &str| {
+            rustix::fs::statat(dir, path, AtFlags::empty()).ok().map(|stat| (stat.st_dev, stat.st_ino))
+        };
+        let same = |name: &str, ours: &str| {
+            place(self.dir.as_fd(), name).is_some_and(|theirs| place(CWD, ours) == Some(theirs))
+        };
+        same("ns/mnt", "/proc/self/ns/mnt") && same("root", "/")
     }
 
     /// Its control groups, one for each hierarchy.

@@ -58,6 +58,8 @@ impl Debugger for Lldb {
         let tool = program("lldb-dap", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let (exe, root) = target_files(request, stub.is_some());
+        // LLDB would know each library by two paths, and read it twice with its debug file.
+        let root = if request.process.shares_our_root() { String::new() } else { root };
         let mut attach = json!({
             "program": exe,
             "initCommands": settings(&root, request),

@@ -1,5 +1,10 @@
 //! A handle on one process.
 
+use std::{
+    io::{Read as _, Write as _},
+    process::Stdio,
+};
+
 use pepo_process::{AgentPid, Process, ProcessError};
 use rustix::process::Signal;
 
@@ -96,5 +101,25 @@ fn environment_and_namespaces_are_those_of_the_process() {
         let apart =
             Helper::waiting(With { user: Some(helper::NOBODY), user_namespace: true, ..With::default() });
         assert_ne!(apart.process().namespaces().user, process.namespaces().user);
+    }
+}
+
+#[test]
+fn a_root_is_ours_in_our_mount_namespace_alone() {
+    assert!(Process::own().unwrap().shares_our_root());
+    if !helper::is_root() {
+        return;
+    }
+    // Debian's `/usr` is a root that `cat` runs in.
+    for apart in [["unshare", "--mount", "/bin/cat"], ["chroot", "/usr", "/bin/cat"]] {
+        let mut command = pepo_testkit::command(apart[0]);
+        let mut child =
+            command.args(&apart[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let process = Process::open(AgentPid::new(child.id()).unwrap()).unwrap();
+        assert!(!process.shares_our_root(), "{apart:?}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }
