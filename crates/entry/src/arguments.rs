@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
     vec,
 };
 
@@ -27,6 +28,8 @@ pub(crate) enum Asked {
     Init(Ask),
     /// The small tools.
     Tools,
+    /// This program, to another place.
+    Copy(PathBuf),
 }
 
 /// How to be an init, and of what.
@@ -63,6 +66,8 @@ handed over, and the program's status is ours (128+n when signal n ended it).
   -l          the licence
   -h, --help  this
   --version   the version
+  --copy-to FILE
+              copy this program, as a pod's init container does for the others
 
 Inside a container that it holds:
 
@@ -92,6 +97,11 @@ pub(crate) fn parse(
             b"--help" => return Ok(Asked::Show(usage())),
             _ => {}
         }
+    }
+    if let [word, file] = words.as_slice()
+        && word == "--copy-to"
+    {
+        return Ok(Asked::Copy(file.into()));
     }
     if !is_init && let Some(asked) = of_the_init(&words)? {
         return Ok(asked);

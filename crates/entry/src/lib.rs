@@ -30,9 +30,15 @@ mod verbose;
 /// The words and where they come from.
 mod words;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, fs, io, path::Path};
 
-use crate::{arguments::Asked, exit::Fault, init::Init, program::Program, words::Words};
+use crate::{
+    arguments::Asked,
+    exit::{Exit, Fault},
+    init::Init,
+    program::Program,
+    words::Words,
+};
 
 /// Does what the command line (without the program's own name) asks; gives the exit status.
 #[must_use]
@@ -75,7 +81,23 @@ fn act(asked: Asked) -> Result<u8, Fault> {
             Ok(0)
         }
         Asked::Tools => Ok(tools::run()),
+        Asked::Copy(to) => copy(&to).map(|()| 0),
     }
+}
+
+/// Copies this program. It is there whole or not at all: somebody may be about to run it.
+fn copy(to: &Path) -> Result<(), Fault> {
+    let mut new = to.to_owned().into_os_string();
+    new.push(".new");
+    let copied = fs::copy("/proc/self/exe", &new).and_then(|_| fs::rename(&new, to));
+    copied.map_err(|error| {
+        let exit = match error.kind() {
+            io::ErrorKind::StorageFull => Exit::Limit,
+            _ => Exit::Permission,
+        };
+        Fault::new(exit, format!("cannot copy this program to {}: {error}", to.display()))
+            .next("--copy-to takes a file's name in a folder that is there, and where we may write")
+    })
 }
 
 /// Reads the words, does what they ask before the program starts, and then is its init.

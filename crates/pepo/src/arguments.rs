@@ -173,6 +173,8 @@ pub(crate) enum Verb {
     Sessions(verbs::sessions::Sessions),
     /// A container with the entry before its program: traced, patched, kept after a fault, held at its start
     Run(verbs::run::Run),
+    /// The same for Kubernetes: a manifest with the entry before its containers' programs, printed
+    Inject(verbs::inject::Inject),
     /// The start of a container: an init like tini, and words that make any image debuggable
     Entry(verbs::entry::Entry),
     /// Let go of a target now, whoever holds it, and repair what a dead debugger left

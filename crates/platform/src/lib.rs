@@ -24,6 +24,8 @@ mod helper;
 mod host;
 /// The agent in this process.
 mod local;
+/// The entry in Kubernetes' manifests.
+mod manifest;
 /// From a typed name to one container.
 mod names;
 /// Process ids of engines, and when one may be believed.
@@ -42,6 +44,7 @@ pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};
 pub use error::PlatformError;
 pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, settled};
+pub use manifest::{ImageProgram, Injected, Injection, Wanted, inject};
 pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,

@@ -12,12 +12,16 @@ pub(crate) mod completions;
 pub(crate) mod dap;
 /// Two captures compared.
 pub(crate) mod diff;
+/// The engines' own commands.
+mod engines;
 /// The start of a container.
 pub(crate) mod entry;
 /// Hidden: the generated pages of docs.
 pub(crate) mod generate;
 /// Hidden: the guard between a debugger and its target.
 pub(crate) mod guard;
+/// A manifest with the entry before its programs.
+pub(crate) mod inject;
 /// What can be debugged.
 pub(crate) mod ps;
 /// A profile.
@@ -91,5 +95,6 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Generate(arguments) => generate::run(&arguments, &context),
         Verb::Entry(arguments) => entry::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments, &context),
+        Verb::Inject(arguments) => inject::run(&arguments, &context),
     }
 }

@@ -48,17 +48,18 @@ mod here {
 
 #[cfg(target_os = "linux")]
 mod here {
-    use std::{
-        os::unix::process::CommandExt as _,
-        path::Path,
-        process::{Command, Stdio},
-    };
+    use std::{os::unix::process::CommandExt as _, path::Path, process::Stdio};
 
     use pepo_platform::{Before, RunLine};
     use pepo_wire::{Code, Failure};
     use serde_json::Value;
 
-    use crate::{arguments::On, config::Context, render::Outcome, verbs::entry};
+    use crate::{
+        arguments::On,
+        config::Context,
+        render::Outcome,
+        verbs::{engines, entry},
+    };
 
     /// The variable that has the words.
     const VARIABLE: &str = "PEPO_DEBUG";
@@ -71,18 +72,14 @@ mod here {
         let own = own()?;
         let at = format!("/{}", entry::NAME);
         let line = line.with_before(&Before { file: &own, at: &at, variable: VARIABLE }, &config)?;
-        let mut command = command(engine);
+        let mut command = engines::command(engine);
         // It takes our place: terminal, signals and status are its own.
         let error = command.arg("run").args(line).env(VARIABLE, words).exec();
-        Err(not_started(engine, &error).into())
+        Err(engines::not_started(engine, &error).into())
     }
 
     /// The engine's command that was asked for, else the first that is installed.
     fn engine(context: &Context) -> Result<&'static str, Failure> {
-        let installed = |name: &str| {
-            let path = context.environment.path.as_deref().unwrap_or_default();
-            std::env::split_paths(path).any(|folder| folder.join(name).is_file())
-        };
         match context.global.on {
             Some(On::Docker) => Ok("docker"),
             Some(On::Podman) => Ok("podman"),
@@ -90,33 +87,30 @@ mod here {
                 Err(Failure::new(Code::Usage, "only Docker and Podman start containers here")
                     .hint("--on docker, or --on podman"))
             }
-            None => ["docker", "podman"]
+            None => engines::ALL
                 .into_iter()
-                .find(|name| installed(name))
+                .find(|name| engines::is_installed(name, context))
                 .ok_or_else(|| Failure::new(Code::ToolMissing, "neither `docker` nor `podman` is in PATH")),
         }
     }
 
     /// What the image says, fetched as the engine would if it is not there.
     fn image(engine: &str, name: &str) -> Result<Value, Failure> {
-        let inspect = || {
-            let line = ["image", "inspect", "--format", "{{json .Config}}", name];
-            command(engine).args(line).output().map_err(|error| not_started(engine, &error))
+        let why = match engines::image(engine, name)? {
+            Ok(config) => return Ok(config),
+            Err(why) => why,
         };
-        let mut told = inspect()?;
-        if !told.status.success() {
-            let pull = command(engine).args(["pull", "--quiet", name]).stdout(Stdio::null()).status();
-            if !pull.map_err(|error| not_started(engine, &error))?.success() {
-                return Err(Failure::new(Code::EngineRefused, format!("there is no image {name}"))
-                    .because(String::from_utf8_lossy(&told.stderr).trim())
-                    .try_command("see what there is", [engine, "images"]));
-            }
-            told = inspect()?;
+        let pull = engines::command(engine).args(["pull", "--quiet", name]).stdout(Stdio::null()).status();
+        let pulled = pull.map_err(|error| engines::not_started(engine, &error))?.success();
+        let none = |why: String| {
+            Failure::new(Code::EngineRefused, format!("there is no image {name}"))
+                .because(why)
+                .try_command("see what there is", [engine, "images"])
+        };
+        if !pulled {
+            return Err(none(why));
         }
-        serde_json::from_slice(&told.stdout).map_err(|error| {
-            Failure::new(Code::EngineRefused, format!("`{engine} image inspect {name}` is not understood"))
-                .because(error)
-        })
+        engines::image(engine, name)?.map_err(none)
     }
 
     /// This binary, where it is.
@@ -129,14 +123,5 @@ mod here {
             Some(path) => Ok(path.to_owned()),
             None => Err(failed(&format!("its path is {}", own.display()))),
         }
-    }
-
-    fn not_started(engine: &str, error: &std::io::Error) -> Failure {
-        Failure::new(Code::ToolMissing, format!("`{engine}` cannot be started")).because(error)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the only place where engines' own commands are started")]
-    fn command(engine: &str) -> Command {
-        Command::new(engine)
     }
 }

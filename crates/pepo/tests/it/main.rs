@@ -24,6 +24,8 @@ mod help;
 /// Looking at processes of this machine.
 #[cfg(target_os = "linux")]
 mod looking;
+/// Manifests of Kubernetes with the entry in them.
+mod manifests;
 /// Shapes, colours, closed pipes.
 mod output;
 /// Profiles of processes of this machine.

@@ -1,0 +1,175 @@
+//! `pepo inject`: a manifest with the entry before the programs of its containers, printed.
+//!
+//! Nothing is asked of a cluster. What an image runs, where the manifest does not say it, is asked of an engine of this machine
+//! that has the image; nothing is pulled.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use pepo_platform::{ImageProgram, Injection, Wanted, inject};
+use pepo_wire::{Code, Failure};
+use serde_json::{Value, json};
+
+use crate::{arguments::On, config::Context, render::Outcome, verbs::engines};
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo inject -f pod.yaml --image registry/pepo-entry:0.1 --debug verbose,stayalive | kubectl apply -f -
+  kubectl get deploy shop -o yaml | pepo inject -f - --image IMAGE --debug wait -c web > held.yaml
+  pepo inject -f pod.yaml --image IMAGE --debug stayalive --entrypoint '[\"/app\", \"--flag\"]'
+  pepo entry --help                  the words
+
+IMAGE has the entry at /pepo-entry:
+  printf 'FROM scratch\\nCOPY pepo-entry /\\n' | docker build -t IMAGE -f - FOLDER";
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 32 << 20;
+
+/// Arguments of `pepo inject`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Inject {
+    /// The manifest, YAML or JSON; - is stdin
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    file: PathBuf,
+    /// An image that the cluster can pull, with the entry at /pepo-entry
+    #[arg(long, value_name = "IMAGE")]
+    image: String,
+    /// What the entry does, as in verbose,stayalive; without it, it is an init alone
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    debug: String,
+    /// Only this container; may be repeated, and may name an init container
+    #[arg(short = 'c', long = "container", value_name = "NAME")]
+    containers: Vec<String>,
+    /// What the image runs, where the manifest has no command: a program, or a list as JSON
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+}
+
+/// Reads, changes, prints.
+pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
+    judge(&arguments.debug)?;
+    let entrypoint = arguments.entrypoint.as_deref().map(entrypoint).transpose()?;
+    let text = read(&arguments.file)?;
+    let injection = Injection {
+        words: arguments.debug.clone(),
+        image: arguments.image.clone(),
+        containers: arguments.containers.clone(),
+    };
+    let mut notes = Vec::new();
+    let mut program = |wanted: &Wanted| match &entrypoint {
+        Some(words) => Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() }),
+        None => of_an_engine(wanted, context, &mut notes),
+    };
+    let injected = inject(&text, &injection, &mut program)?;
+    notes.extend(injected.notes);
+    let printer = context.printer;
+    if printer.json_wanted() {
+        return printer.json(&json!({"manifest": injected.text, "notes": notes}));
+    }
+    notes.iter().for_each(|note| printer.say(note));
+    printer.bytes(injected.text.as_bytes())
+}
+
+/// Unknown words would keep every container from starting.
+#[cfg(target_os = "linux")]
+fn judge(words: &str) -> Result<(), Failure> {
+    match words {
+        "" => Ok(()),
+        words => pepo_entry::judge_words(words).map_err(|why| Failure::new(Code::Usage, why)),
+    }
+}
+
+/// The entry, which knows the words, is a program for Linux: there it will tell.
+#[cfg(not(target_os = "linux"))]
+fn judge(_words: &str) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// A program, or a list as JSON.
+fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
+    let words: Result<Vec<String>, _> = match text.trim_start().starts_with('[') {
+        true => serde_json::from_str(text),
+        false => Ok(vec![text.to_owned()]),
+    };
+    let wrong = || Failure::new(Code::Usage, format!("--entrypoint {text:?} is no command"));
+    match words {
+        Ok(words) if words.iter().any(|word| !word.is_empty()) => Ok(words),
+        Ok(_) => Err(wrong().hint(r#"--entrypoint /app, or --entrypoint '["/app", "--flag"]'"#)),
+        Err(error) => Err(wrong().because(error).hint(r#"--entrypoint '["/app", "--flag"]'"#)),
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match file.as_os_str() == "-" {
+        true => io::stdin().lock().take(LARGEST).read_to_string(&mut text),
+        false => File::open(file).and_then(|file| file.take(LARGEST).read_to_string(&mut text)),
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => {
+            Err(Failure::new(Code::FileNotFound, format!("{} cannot be read", file.display())).because(error))
+        }
+    }
+}
+
+/// Asks the engines of this machine, as far as they have the image.
+fn of_an_engine(
+    wanted: &Wanted,
+    context: &Context,
+    notes: &mut Vec<String>,
+) -> Result<ImageProgram, Failure> {
+    let Wanted { name, image, .. } = wanted;
+    let mut failure =
+        Failure::new(Code::Usage, format!("the manifest has no command for the container {name}"))
+            .because(format!("its image {image} has one, which must be known to put the entry before it"));
+    for engine in engines::ALL.into_iter().filter(|engine| is_asked(engine, context)) {
+        match engines::image(engine, image)? {
+            Ok(config) => {
+                let program = program(&config);
+                notes.push(format!(
+                    "{name}: what it runs is what {engine} has in {image}: {}",
+                    shown(&program)
+                ));
+                return Ok(program);
+            }
+            Err(why) => failure = failure.because(format!("{engine}: {why}")),
+        }
+    }
+    Err(failure
+        .hint(format!("pull it here (docker pull {image}), and inject again"))
+        .hint(r#"or say what it runs: --entrypoint '["/app", "--flag"]'"#))
+}
+
+fn is_asked(engine: &str, context: &Context) -> bool {
+    let wanted = match context.global.on {
+        None => true,
+        Some(On::Docker) => engine == "docker",
+        Some(On::Podman) => engine == "podman",
+        Some(On::Host | On::Cri) => false,
+    };
+    wanted && engines::is_installed(engine, context)
+}
+
+fn program(config: &Value) -> ImageProgram {
+    let list = |name: &str| -> Vec<String> {
+        let words = config[name].as_array().into_iter().flatten();
+        words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    ImageProgram { entrypoint: list("Entrypoint"), command: list("Cmd") }
+}
+
+fn shown(program: &ImageProgram) -> String {
+    json!([&program.entrypoint, &program.command])
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
