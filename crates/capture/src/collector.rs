@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use pepo_wire::agent::{LookBatch, LookEnded, LookStarted, LookThread};
 
 use crate::{
-    Builder, Capture, Kind, LocationId, Meta, Module, ModuleId, Pauses, Process, Sample, Thread, ThreadId,
-    Unit,
+    Builder, Capture, Frame, Kind, LocationId, Meta, Module, ModuleId, Pauses, Process, Sample, StackId,
+    Thread, ThreadId, Unit,
 };
 
 /// A look being brought home.
@@ -17,6 +17,10 @@ pub struct Collector {
     modules: HashMap<u32, ModuleId>,
     threads: HashMap<u32, ThreadId>,
     weight: u64,
+    /// How many samples have come, those that were forgotten too.
+    taken: u64,
+    /// Does every stack begin with its thread?
+    by_thread: bool,
 }
 
 impl Collector {
@@ -28,11 +32,19 @@ impl Collector {
         let sampler = match started.sampler.as_str() {
             "perf" => "CPU time by the kernel's timer".to_owned(),
             "hold" => "running threads, held for each sample".to_owned(),
+            "python" => "frames of Python, read from memory".to_owned(),
             other => other.to_owned(),
         };
+        let unit = if started.sampler == "python" { Unit::WallNanos } else { Unit::CpuNanos };
         *collector.builder.meta() =
-            Meta { sampler, unit: Unit::CpuNanos, rate: started.rate, notes: started.notes.clone(), ..meta };
+            Meta { sampler, unit, rate: started.rate, notes: started.notes.clone(), ..meta };
         collector
+    }
+
+    /// Lets every stack begin with the thread it was seen in.
+    #[must_use]
+    pub fn by_thread(self, by_thread: bool) -> Collector {
+        Collector { by_thread, ..self }
     }
 
     /// Number of samples so far.
@@ -61,12 +73,35 @@ impl Collector {
             let stack = stacks.get(sample.stack as usize).copied();
             let thread = self.threads.get(&sample.thread).copied();
             if let (Some(stack), Some(thread)) = (stack, thread) {
+                let stack = if self.by_thread { self.below_thread(stack, thread) } else { stack };
                 let (at_nanos, weight) = (sample.at_nanos, self.weight);
+                self.taken += 1;
                 self.builder.sample(Sample { stack, thread, at_nanos, count: 1, weight });
             }
         }
         self.builder.meta().lost += batch.lost;
         self.builder.meta().duration_nanos = batch.until_nanos;
+        self.spent(batch.cpu_nanos, batch.rounds, self.taken);
+    }
+
+    /// Takes over what the target has used, and so how many samples of its time were taken: where all threads are looked at once in
+    /// each round, of the time on the wall; else of the time that the target used.
+    fn spent(&mut self, cpu_nanos: u64, rounds: u64, samples: u64) {
+        let meta = self.builder.meta();
+        meta.cpu_nanos = cpu_nanos;
+        let (taken, of) = if rounds > 0 { (rounds, meta.duration_nanos) } else { (samples, cpu_nanos) };
+        if of > 0 {
+            meta.achieved_rate = taken as f64 * 1e9 / of as f64;
+        }
+    }
+
+    fn below_thread(&mut self, stack: StackId, thread: ThreadId) -> StackId {
+        let capture = self.builder.so_far();
+        let mut locations = capture.stacks[stack.index()].0.clone();
+        let name = capture.threads.get(thread.index()).map(|one| format!("{} ({})", one.name, one.tid));
+        let name = name.unwrap_or_default();
+        locations.push(self.builder.remark(&name, Kind::Remark));
+        self.builder.stack(locations)
     }
 
     fn thread(&mut self, thread: &LookThread) -> ThreadId {
@@ -81,6 +116,12 @@ impl Collector {
             let kind = if at.remark == "[kernel]" { Kind::Kernel } else { Kind::Remark };
             return self.builder.remark(&at.remark, kind);
         }
+        if !at.function.is_empty() {
+            let (function, file, line) = (at.function.clone(), at.file.clone(), at.line);
+            let frame = Frame { function, file, line, kind: Kind::Managed, ..Frame::default() };
+            let frame = self.builder.frame(frame);
+            return self.builder.location(None, 0, vec![frame]);
+        }
         self.builder.location(self.modules.get(&at.module).copied(), at.address, Vec::new())
     }
 
@@ -88,11 +129,7 @@ impl Collector {
     pub fn ended(&mut self, ended: &LookEnded) {
         let meta = self.builder.meta();
         meta.duration_nanos = ended.duration_nanos;
-        meta.cpu_nanos = ended.cpu_nanos;
         meta.lost = ended.lost;
-        if ended.cpu_nanos > 0 {
-            meta.achieved_rate = ended.samples as f64 * 1e9 / ended.cpu_nanos as f64;
-        }
         meta.pauses = (ended.held > 0).then_some(Pauses {
             count: ended.held,
             longest_nanos: ended.longest_hold_nanos,
@@ -106,6 +143,7 @@ impl Collector {
         if let Some(failure) = &ended.failure {
             meta.notes.push(format!("ended early: {failure}"));
         }
+        self.spent(ended.cpu_nanos, ended.rounds, ended.samples);
     }
 
     /// What is being made: to note something, or to name addresses.
@@ -163,5 +201,42 @@ mod tests {
             capture.frames_of(capture.samples[0].stack).map(|frame| capture.label(frame)).collect();
         assert_eq!(labels, ["[unknown]", "[shop]", "[kernel]"]);
         assert_eq!((capture.meta.achieved_rate, capture.meta.pauses.unwrap().count), (50.0, 2));
+    }
+
+    #[test]
+    fn frames_of_python_have_names_of_their_own_count_time_and_may_begin_with_their_thread() {
+        let started = LookStarted { sampler: "python".into(), rate: 100, ..LookStarted::default() };
+        let mut collector = Collector::new(&started, Meta::default()).by_thread(true);
+        let at = LookLocation {
+            function: "Shop.price".into(),
+            file: "/app/shop.py".into(),
+            line: 7,
+            ..LookLocation::default()
+        };
+        let batch = LookBatch {
+            threads: vec![LookThread {
+                id: 1,
+                container_tid: 9,
+                name: "worker".into(),
+                ..LookThread::default()
+            }],
+            locations: vec![at],
+            stacks: vec![LookStack { locations: vec![0] }],
+            samples: vec![LookSample { stack: 0, thread: 1, at_nanos: 5 }; 3],
+            until_nanos: 500_000_000,
+            cpu_nanos: 100,
+            rounds: 49,
+            ..LookBatch::default()
+        };
+        collector.batch(&batch);
+        // Known before the end.
+        assert_eq!(collector.builder().so_far().meta.achieved_rate, 98.0);
+        let capture = collector.finish();
+        assert_eq!((capture.meta.unit, capture.total_weight()), (Unit::WallNanos, 30_000_000));
+        let frames = capture.frames_of(capture.samples[0].stack);
+        let labels: Vec<_> = frames.map(|frame| capture.label(frame)).collect();
+        assert_eq!(labels, ["worker (9)", "Shop.price"]);
+        let frame = capture.frames.iter().find(|frame| frame.kind == Kind::Managed).unwrap();
+        assert_eq!((frame.file.as_str(), frame.line), ("/app/shop.py", 7));
     }
 }

@@ -19,5 +19,6 @@ mod syscalls;
 /// Call chains of native code.
 mod unwind;
 
+pub use python::readable;
 pub use record::{HIGHEST_RATE, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

@@ -8,6 +8,8 @@
 //! Open `frames.rs` first: how a chain is copied that held at one moment. `threads.rs` finds the threads, `code.rs` and `lines.rs`
 //! say which function and line a frame is at.
 
+/// How far two copies agree.
+mod agree;
 /// Code objects: function, file and line.
 mod code;
 /// Dictionaries and modules, as far as names of threads need them.
@@ -34,9 +36,20 @@ mod threads;
 /// Values of variables, as they are shown.
 mod values;
 
+use pepo_process::{Process, runtime::RuntimeFacts};
+
 pub(crate) use self::{
+    code::Spot,
     frames::Shape,
     interpreter::{Interpreter, Placed, Unreadable},
     join::{Either, eval_loop, join},
     threads::PythonThread,
 };
+
+/// Can the frames of Python be read: which version's, or why not? Nothing for what runs no Python.
+#[must_use]
+pub fn readable(process: &Process, facts: &RuntimeFacts) -> Option<Result<String, String>> {
+    let python = facts.python.as_ref()?;
+    let opened = Interpreter::open(process, python);
+    Some(opened.map(|_| python.version.clone()).map_err(|unreadable| unreadable.0))
+}

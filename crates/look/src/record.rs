@@ -10,19 +10,29 @@ mod batch;
 mod held;
 /// Samples by the kernel's timer.
 mod perf;
+/// Samples of Python's own frames.
+mod python;
 /// The address spaces of the process and its children: from registers and a copy of the stack to a call chain.
 mod space;
 
 use std::time::{Duration, Instant};
 
-use pepo_process::{Process, list};
+use pepo_process::{
+    Process, list,
+    runtime::{self, Language},
+};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{LookBatch, LookEnded, LookEvent, LookStarted, StartLook, look_event::Kind as Event},
 };
 
 pub use self::perf::{Timer, timer};
-use self::{batch::Batch, held::Held, perf::Perf};
+use self::{
+    batch::Batch,
+    held::Held,
+    perf::Perf,
+    python::{Program, Pythons},
+};
 
 /// Samples a second when nothing is asked; no multiple of the clocks that programs keep.
 pub const USUAL_RATE: u32 = 99;
@@ -44,14 +54,24 @@ trait Sampler {
     /// Takes samples for about this long.
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure>;
 
+    /// What has been used and done since the beginning.
+    fn spent(&self) -> Spent;
+
     /// Tells what it cost and what it missed; nothing of it is left in the target.
     fn finish(self: Box<Self>) -> Cost;
+}
+
+/// CPU time that the target has used, and how often all of its threads were looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    cpu_nanos: u64,
+    /// 0 where each thread is sampled by its own time.
+    rounds: u64,
 }
 
 /// What sampling cost the target, and what it could not see.
 #[derive(Debug, Default)]
 struct Cost {
-    cpu_nanos: u64,
     held: u64,
     longest_hold: Duration,
     total_hold: Duration,
@@ -99,8 +119,9 @@ fn run(
     let mut ended = collect(process, sampler.as_mut(), request, &mut batch, enough, hand_on);
     let Some(ended) = &mut ended else { return Ok(()) };
     ended.duration_nanos = batch.elapsed();
+    let spent = sampler.spent();
     let cost = sampler.finish();
-    ended.cpu_nanos = cost.cpu_nanos;
+    (ended.cpu_nanos, ended.rounds) = (spent.cpu_nanos, spent.rounds);
     (ended.samples, ended.lost) = batch.counts();
     ended.held = cost.held;
     ended.longest_hold_nanos = nanos(cost.longest_hold);
@@ -134,7 +155,7 @@ fn collect(
         };
         // Once more after the end: what the kernel still has is part of it.
         let taken = sampler.sample(if reason.is_some() { Duration::ZERO } else { left.min(SPAN) }, batch);
-        let seen: LookBatch = batch.take();
+        let seen: LookBatch = batch.take(sampler.spent());
         if !hand_on(LookEvent { kind: Some(Event::Batch(seen)) }) {
             return None;
         }
@@ -164,18 +185,51 @@ fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, F
         )
         .hint("99 is right for most; 999 shows what is short, at a cost"));
     }
-    let hold = || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate)?)) };
-    match request.sampler.as_str() {
-        "hold" => Ok((hold()?, Vec::new())),
-        "perf" | "" => match Perf::open(process, rate) {
-            Ok((perf, notes)) => Ok((Box::new(perf), notes)),
-            Err(failure) if request.sampler == "perf" || failure.code() == Code::ProcessGone => Err(failure),
-            Err(failure) => {
-                let note = format!("threads are held for each sample: {failure}");
-                Ok((hold()?, vec![note]))
+    let sampler = request.sampler.as_str();
+    if !matches!(sampler, "" | "perf" | "hold" | "python") {
+        return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
+    }
+    if matches!(sampler, "" | "python") && !request.native {
+        match Pythons::open(process, rate, request) {
+            Ok(python) => return Ok((Box::new(python), Vec::new())),
+            Err(why) if sampler == "python" || request.idle || request.lock_holder => {
+                return Err(Failure::new(Code::NotOffered, "no frames of Python can be sampled")
+                    .because(why.0)
+                    .hint("native frames can: without `--sampler python`, `--idle` and `--gil`"));
             }
-        },
-        other => Err(Failure::new(Code::Usage, format!("no sampler is called `{other}`"))),
+            Err(why) if runs_python(process) => {
+                let (chosen, mut notes) = native(process, rate, sampler)?;
+                notes.push(format!("native frames only: {}", why.0));
+                return Ok((chosen, notes));
+            }
+            Err(_) => {}
+        }
+    }
+    if request.native && sampler != "perf" && runs_python(process) {
+        let held = Held::open(process, rate, Program::open(process).ok())?;
+        return Ok((Box::new(held), Vec::new()));
+    }
+    native(process, rate, sampler)
+}
+
+fn runs_python(process: &Process) -> bool {
+    runtime::detect(process).language == Language::Python
+}
+
+/// The kernel's timer, or else threads that are held.
+fn native<'a>(process: &'a Process, rate: u32, sampler: &str) -> Result<Chosen<'a>, Failure> {
+    let hold =
+        || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate, None)?)) };
+    if sampler == "hold" {
+        return Ok((hold()?, Vec::new()));
+    }
+    match Perf::open(process, rate) {
+        Ok((perf, notes)) => Ok((Box::new(perf), notes)),
+        Err(failure) if sampler == "perf" || failure.code() == Code::ProcessGone => Err(failure),
+        Err(failure) => {
+            let note = format!("threads are held for each sample: {failure}");
+            Ok((hold()?, vec![note]))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use clap::Args;
 use pepo_capture::{Collector, Meta, Module, ModuleId, Symbols, debug_file_names};
 use pepo_client::{Agent, Look, LookSaid};
 use pepo_wire::{
@@ -29,6 +30,38 @@ const MOST_PROGRAM: u64 = 1 << 30;
 /// The largest debug file that is fetched from there, in bytes.
 const MOST_DEBUG: u64 = 256 << 20;
 
+/// What is looked at; of Python more can be told apart than of native code.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    /// Python: also threads that wait
+    #[arg(long)]
+    idle: bool,
+    /// Python: only the thread that holds the global interpreter lock
+    #[arg(long, conflicts_with = "idle")]
+    gil: bool,
+    /// Python: also processes that it has started, now and later; of native code, later ones are always followed
+    #[arg(long)]
+    subprocesses: bool,
+    /// Python: its frames and those of native code in one stack; threads that run are held for a moment each
+    #[arg(long, conflicts_with_all = ["idle", "gil", "subprocesses"])]
+    native: bool,
+    /// Let every stack begin with its thread
+    #[arg(long)]
+    threads: bool,
+}
+
+impl Scope {
+    fn of(self, request: StartLook) -> StartLook {
+        StartLook {
+            idle: self.idle,
+            lock_holder: self.gil,
+            subprocesses: self.subprocesses,
+            native: self.native,
+            ..request
+        }
+    }
+}
+
 /// A look that is under way, with what it has brought so far.
 #[derive(Debug)]
 pub(crate) struct Looking {
@@ -47,10 +80,11 @@ impl Looking {
     pub(crate) async fn begin(
         reached: &Reached,
         request: StartLook,
+        scope: Scope,
         symbols: &[PathBuf],
         verb: &str,
     ) -> Result<Looking, Failure> {
-        let request = StartLook { target: Some(reached.target.clone()), ..request };
+        let request = scope.of(StartLook { target: Some(reached.target.clone()), ..request });
         let look = match reached.agent.look(request).await {
             Ok(look) => look,
             Err(failure) => return Err(reach::explained(failure, reached, verb).await),
@@ -69,7 +103,7 @@ impl Looking {
             fetched: HashMap::new(),
             known: HashMap::new(),
         };
-        let collector = Collector::new(&look.started, meta);
+        let collector = Collector::new(&look.started, meta).by_thread(scope.threads);
         Ok(Looking { look, collector, files, begun: Instant::now() })
     }
 

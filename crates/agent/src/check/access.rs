@@ -167,8 +167,11 @@ pub(super) fn init(facts: &Facts) -> Vec<Said> {
     }
 }
 
-/// Are samples taken by the kernel's timer, or by holding threads?
+/// Are samples taken by the kernel's timer, or by holding threads? Those of Python's frames need neither.
 pub(super) fn timer(facts: &Facts) -> Vec<Said> {
+    if matches!(facts.python, Some(Ok(_))) {
+        return Vec::new();
+    }
     let said = facts.timer.as_ref().map(|timer| match timer {
         Ok(Timer::Whole) => Said::ok(SAMPLING, "by the kernel's timer, time in the kernel too"),
         Ok(Timer::UserCode) => Said::lost(SAMPLING, more("time in the kernel is not seen", 1)),

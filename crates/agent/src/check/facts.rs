@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub(super) debugger: Result<(Chosen, Vec<Failure>), Failure>,
     /// What the kernel's timer would show; `None` when nothing may be seen, or the facts are recorded ones.
     pub(super) timer: Option<Result<Timer, Failure>>,
+    /// The version of Python whose frames can be read, or why they cannot; `None` where there are none.
+    pub(super) python: Option<Result<String, String>>,
     /// Memory left where the debugger would run.
     pub(super) headroom: Option<Headroom>,
     pub(super) read_only_root: Option<bool>,
@@ -67,6 +69,7 @@ impl Facts {
         let headroom = Headroom::of(place.as_ref().unwrap_or(process)).ok();
         let mounts = process.read("mountinfo", 1 << 20).unwrap_or_default();
         Ok(Facts {
+            python: env.roots.is_live().then(|| pepo_look::readable(process, &runtime)).flatten(),
             runtime,
             debugger,
             timer: env.roots.is_live().then(pepo_look::timer),
@@ -90,6 +93,7 @@ impl Facts {
             runtime: RuntimeFacts::default(),
             debugger: Err(unknown),
             timer: None,
+            python: None,
             headroom: None,
             read_only_root: None,
         }

@@ -48,12 +48,18 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
     if !facts.is_readable() || matches!(language, Language::Native | Language::Go) {
         return Vec::new();
     }
-    let failure = Failure::new(Code::RuntimeUnsupported, "native frames only")
-        .because(format!("calls of {language} are not read yet, only those of what runs it"))
-        .try_command(
-            "see them in a debugger",
-            ["pepo".to_owned(), "attach".into(), format!("pid/{}", facts.theirs.pid)],
-        );
+    let why = match &facts.python {
+        Some(Ok(version)) => {
+            let what = format!("the frames of Python {version} are read from memory: nothing is held");
+            return vec![Said::ok(LOOKING, what)];
+        }
+        Some(Err(why)) => why.clone(),
+        None => format!("calls of {language} are not read yet, only those of what runs it"),
+    };
+    let failure = Failure::new(Code::RuntimeUnsupported, "native frames only").because(why).try_command(
+        "see them in a debugger",
+        ["pepo".to_owned(), "attach".into(), format!("pid/{}", facts.theirs.pid)],
+    );
     vec![Said::lost(LOOKING, failure)]
 }
 

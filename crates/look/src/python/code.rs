@@ -1,6 +1,6 @@
 //! Code objects: function, file and line. Kept by address; what was copied with the frames says whether it still is the same object.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     lines,
@@ -21,8 +21,8 @@ const LARGEST_TABLE: u64 = 4 << 20;
 /// A function at a line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Spot {
-    pub(crate) function: Rc<str>,
-    pub(crate) file: Rc<str>,
+    pub(crate) function: Arc<str>,
+    pub(crate) file: Arc<str>,
     /// 0 when unknown.
     pub(crate) line: u32,
 }
@@ -61,8 +61,8 @@ impl Identity {
 #[derive(Debug)]
 struct Known {
     identity: Identity,
-    function: Rc<str>,
-    file: Rc<str>,
+    function: Arc<str>,
+    file: Arc<str>,
     table: Vec<u8>,
     /// By instruction.
     lines: HashMap<u64, u32>,
@@ -117,7 +117,7 @@ impl Codes {
             let inside = place < LARGEST_TABLE;
             inside.then(|| lines::line(offsets.lines, table, first, place)).flatten().unwrap_or(0)
         });
-        Some(Spot { function: Rc::clone(&known.function), file: Rc::clone(&known.file), line: *line })
+        Some(Spot { function: Arc::clone(&known.function), file: Arc::clone(&known.file), line: *line })
     }
 }
 

@@ -1,26 +1,42 @@
 //! Chains of frames that held at one moment, copied while the thread runs on.
 //!
-//! All frames of a thread are read at once, from the places where they were the time before; the thread's pointer to the current
-//! frame is read before and after them. That is done twice. A frame that is the same in both was so at the moment between, when
-//! the second copy's current frame was read; so the copies are accepted when they agree in all frames but that one. A thread that
-//! moves faster than it can be copied is given up after some attempts, and the sample counts as lost.
+//! All frames of a thread are read at once, from the places where they were the time before, and that twice by one system call. The
+//! thread's pointer to the current frame is read before, between and after. Frames that are the same in both copies were so in
+//! between.
+//!
+//! Being the same is not enough: what a loop calls again and again is at the same place each time, so a frame that has ended and is
+//! only left in memory may be taken for the current one twice. But each frame says itself whether it runs, waits, or has ended, and
+//! a chain is possible only when those who call wait and the innermost does not.
+//!
+//! A thread whose innermost calls are shorter than the time between the two copies is not given up, or what is short would never be
+//! seen: the frames that are the same in both are true, and the innermost of them counts for what it called (`agree.rs`). A thread of
+//! which nothing is the same is given up after some attempts, and the sample counts as lost.
+
+use std::time::Instant;
 
 use super::{
+    agree::{Agreed, Pairs},
     memory::{Memory, Part},
-    offsets::{Alive, Frames, Offsets},
+    offsets::{Alive, Frames, Offsets, fixed},
     threads::PythonThread,
 };
 
 /// How often a chain is copied before it is given up.
 const ATTEMPTS: usize = 24;
-/// So many copies that are the same in everything show a thread that stands still.
-const STILL: usize = 5;
+/// Places that are read besides those where frames were the last time, at most; bytes of all of them; and for how many samples.
+const MORE: usize = 8;
+const MORE_BYTES: u64 = 16 << 10;
+const OLD: u32 = 200;
+/// So many pairs of copies that are the same in everything show a thread that stands still.
+const STILL: usize = 3;
 /// Frames that are nearer to each other than this are read as one piece.
 const GAP: u64 = 1024;
 /// What is read beyond the frames that were seen, since the next call's frame is there; never into another page.
 const BEYOND: u64 = 1024;
 const PAGE: u64 = 4096;
-/// From here on, a frame belongs to the interpreter and not to a function.
+/// Who owns a frame: its thread, its generator; from here on, the interpreter, and it is no function's.
+const OF_THREAD: u8 = 0;
+const OF_GENERATOR: u8 = 1;
 const NO_FUNCTION: u8 = 3;
 
 /// One frame of a function.
@@ -54,35 +70,89 @@ pub(crate) struct Chain {
     pub(crate) is_cut: bool,
 }
 
-/// Where a thread's frames were the last time: what is read at once the next time.
+/// Where a thread's frames were the last times: what is read at once the next time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     /// The address of the pointer to the current frame.
     slot: u64,
     /// Sorted, apart from each other.
     ranges: Vec<(u64, u64)>,
+    /// How often it was extended since it was as small as can be.
+    age: u32,
+    /// About how long two copies take when nothing comes in between, in nanoseconds.
+    usual: u64,
 }
 
-/// A chain, and the code objects of its frames as they were at that moment.
+impl Shape {
+    /// Did copying take no longer than it does? What was interrupted in the middle shows two moments. Slowly it may take longer.
+    fn was_swift(&mut self, took: u64) -> bool {
+        let usual = self.usual;
+        self.usual = if usual == 0 { took } else { took.min(usual + usual / 16 + 1) };
+        usual == 0 || took <= usual.saturating_mul(2)
+    }
+}
+
+/// A chain, and the code objects of its frames, read right after.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) chain: Chain,
     /// Sorted by address.
     pub(crate) codes: Vec<Part>,
-    /// Addresses of all frames that were read, also those that are no function's.
-    visited: Vec<u64>,
-    /// Does the innermost frame say that it runs?
-    runs: bool,
 }
 
 /// What a copy tells.
 enum Told {
-    /// The chain, every frame on the way, and whether the innermost says that it runs.
-    Chain(Chain, Vec<u64>, bool),
+    Chain(Copied),
     /// A frame lies where nothing was read.
     Missing(u64),
     /// The thread moved meanwhile, or what was read is nonsense.
     Moved,
+}
+
+/// A possible chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub(super) chain: Chain,
+    /// Addresses of all frames on the way, also those that are no function's.
+    pub(super) visited: Vec<u64>,
+    /// Does the innermost say that it runs?
+    pub(super) runs: bool,
+}
+
+/// Two copies of the same places, and the pointer to the current frame before, between and after.
+pub(super) struct Twice {
+    parts: Vec<Part>,
+    /// How many parts a copy has.
+    count: usize,
+}
+
+impl Twice {
+    pub(super) fn copy(&self, second: bool) -> &[Part] {
+        let start = if second { 3 + self.count } else { 2 };
+        &self.parts[start..start + self.count]
+    }
+
+    /// 0, 1, 2: before, between, after.
+    pub(super) fn current(&self, index: usize) -> u64 {
+        let part = &self.parts[1 + index * (self.count + 1)];
+        part.word(part.address).unwrap_or(0)
+    }
+
+    fn heads(&self) -> [u64; 2] {
+        [&self.parts[0], &self.parts[self.parts.len() - 1]].map(|part| part.word(part.address).unwrap_or(0))
+    }
+}
+
+/// A frame as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    /// Itself, if it is a function's.
+    pub(super) frame: Option<RawFrame>,
+    /// The one that called it.
+    pub(super) back: u64,
+    /// What it says of itself.
+    pub(super) state: u64,
+    pub(super) of_generator: bool,
 }
 
 /// Copies chains of up to so many frames.
@@ -90,19 +160,34 @@ pub(crate) struct Copier<'a, M> {
     pub(crate) memory: &'a M,
     pub(crate) offsets: &'a Offsets,
     pub(crate) most: usize,
+    /// After so many attempts, a part of the chain is good enough.
+    pub(crate) whole: usize,
 }
 
 impl<M: Memory> Copier<'_, M> {
     /// A chain that held at one moment; nothing when the thread moves too fast, or has ended.
-    pub(crate) fn copy(&self, thread: &PythonThread, shape: &mut Shape) -> Option<Seen> {
-        for _ in 0..ATTEMPTS {
-            let Some(first) = self.attempt(thread, shape, &[])?.filter(|seen| seen.runs) else { continue };
-            let codes = codes_of(&first.chain);
-            let second = self.attempt(thread, shape, &codes)?.filter(|seen| seen.runs);
-            let Some(second) = second else { continue };
-            if agree(&first.chain, &second.chain) && all_known(&second) {
-                *shape = Shape { slot: shape.slot, ranges: self.ranges(&second.visited) };
-                return Some(second);
+    pub(crate) fn copy(&self, thread: &PythonThread, shape: &mut Shape, pairs: &mut Pairs) -> Option<Seen> {
+        let mut part = None;
+        for attempt in 0..ATTEMPTS {
+            let Some(twice) = self.twice(thread, shape)? else { continue };
+            for second in [true, false] {
+                let current = twice.current(usize::from(second));
+                match self.follow(twice.copy(second), current) {
+                    Told::Chain(copied) if copied.runs => match self.agree(&twice, second, copied, pairs) {
+                        Agreed::Whole(copied) => {
+                            self.remember(shape, &copied.visited);
+                            return self.with_codes(copied.chain);
+                        }
+                        Agreed::Part(copied) => part = part.or(Some(copied)),
+                        Agreed::Nothing => {}
+                    },
+                    Told::Missing(address) if second => self.find(address, shape),
+                    _ => {}
+                }
+            }
+            if let Some(copied) = part.take_if(|_| attempt >= self.whole) {
+                self.remember(shape, &copied.visited);
+                return self.with_codes(copied.chain);
             }
         }
         self.still(thread, shape)
@@ -110,48 +195,77 @@ impl<M: Memory> Copier<'_, M> {
 
     /// A chain whose innermost frame says that it does not run: it is in a function of C that traces it, and stands still.
     fn still(&self, thread: &PythonThread, shape: &mut Shape) -> Option<Seen> {
-        let first = self.attempt(thread, shape, &[])??;
-        let codes = codes_of(&first.chain);
-        let mut last = None;
-        for _ in 1..STILL {
-            let next = self.attempt(thread, shape, &codes)??;
-            if next.chain != first.chain || !all_known(&next) {
-                return None;
+        let mut same: Option<Copied> = None;
+        for _ in 0..STILL {
+            let twice = self.twice(thread, shape)??;
+            for second in [false, true] {
+                let told = self.follow(twice.copy(second), twice.current(usize::from(second)));
+                let Told::Chain(copied) = told else { return None };
+                if *same.get_or_insert_with(|| copied.clone()) != copied {
+                    return None;
+                }
             }
-            last = Some(next);
         }
-        last
+        self.with_codes(same?.chain)
     }
 
-    /// One copy. Nothing inside when it has to be tried again; nothing at all when the thread's state cannot be read.
-    fn attempt(&self, thread: &PythonThread, shape: &mut Shape, codes: &[u64]) -> Option<Option<Seen>> {
+    /// Two copies. Nothing inside when it has to be tried again; nothing at all when the thread's state cannot be read.
+    fn twice(&self, thread: &PythonThread, shape: &mut Shape) -> Option<Option<Twice>> {
         let head = thread.address.checked_add(self.offsets.thread.frame)?;
         if shape.slot == 0 {
             shape.slot = self.slot(head)?;
         }
-        let mut parts = vec![Part::new(head, 8), Part::new(shape.slot, 8)];
-        parts.extend(shape.ranges.iter().map(|(start, end)| Part::new(*start, end - start)));
-        parts.extend([Part::new(shape.slot, 8), Part::new(head, 8)]);
-        let frames = 2..parts.len() - 2;
-        parts.extend(codes.iter().map(|code| Part::new(*code, self.offsets.code_size())));
+        let slot = Part::new(shape.slot, 8);
+        let frames: Vec<Part> =
+            shape.ranges.iter().map(|(start, end)| Part::new(*start, end - start)).collect();
+        let mut parts = vec![Part::new(head, 8), slot.clone()];
+        for _ in 0..2 {
+            parts.extend(frames.iter().cloned());
+            parts.push(slot.clone());
+        }
+        parts.push(Part::new(head, 8));
+        let begun = Instant::now();
         if !self.memory.fill(&mut parts) {
-            *shape = Shape { slot: self.slot(head)?, ranges: Vec::new() };
+            *shape = Shape { slot: self.slot(head)?, ..Shape::default() };
             return Some(None);
         }
-        let (same, current) = self.current(&parts, frames.end, shape);
-        if !same {
-            return Some(None);
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let was_swift = shape.was_swift(took);
+        let twice = Twice { parts, count: frames.len() };
+        let slot_of = |head: u64| match self.offsets.frames {
+            Frames::Objects | Frames::Direct => shape.slot,
+            Frames::Marked | Frames::Shimmed => head.wrapping_add(self.offsets.thread.of_c_frame),
+        };
+        let [before, after] = twice.heads();
+        let same = was_swift && before == after && slot_of(before) == shape.slot;
+        shape.slot = slot_of(after);
+        Some(same.then_some(twice))
+    }
+
+    /// Adds the code objects; nothing when a frame is not in its code, which is then another's by now.
+    fn with_codes(&self, chain: Chain) -> Option<Seen> {
+        let mut addresses: Vec<u64> = chain.frames.iter().map(|frame| frame.code).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let size = self.offsets.code_size();
+        let mut codes: Vec<Part> = addresses.into_iter().map(|address| Part::new(address, size)).collect();
+        if !self.memory.fill(&mut codes) {
+            return None;
         }
-        match self.follow(&parts[frames.clone()], current) {
-            Told::Chain(chain, visited, runs) => {
-                Some(Some(Seen { chain, codes: parts.split_off(frames.end + 2), visited, runs }))
-            }
-            Told::Missing(address) => {
-                self.find(address, shape);
-                Some(None)
-            }
-            Told::Moved => Some(None),
-        }
+        let inside = |frame: &RawFrame| {
+            let code = codes.binary_search_by_key(&frame.code, |part| part.address).ok().map(|at| &codes[at]);
+            self.offsets.frames == Frames::Objects || code.is_some_and(|code| self.is_inside(frame, code))
+        };
+        chain.frames.iter().all(inside).then_some(())?;
+        Some(Seen { chain, codes })
+    }
+
+    fn is_inside(&self, frame: &RawFrame, code: &Part) -> bool {
+        let units = code.word(frame.code.wrapping_add(fixed::SIZE)).unwrap_or(0);
+        let start = frame.code.wrapping_add(self.offsets.code.bytecode);
+        // Before its first instruction it points to what is before.
+        let place = frame.instruction.wrapping_add(2).wrapping_sub(start);
+        place <= units.saturating_mul(2).saturating_add(2)
     }
 
     /// Where the pointer to the current frame is.
@@ -164,22 +278,6 @@ impl<M: Memory> Copier<'_, M> {
         }
     }
 
-    /// Was the current frame the same before and after all others were read, and which was it?
-    fn current(&self, parts: &[Part], after: usize, shape: &mut Shape) -> (bool, u64) {
-        let word =
-            |index: usize| parts.get(index).and_then(|part: &Part| part.word(part.address)).unwrap_or(0);
-        let slot_of = |head: u64| match self.offsets.frames {
-            Frames::Objects | Frames::Direct => shape.slot,
-            Frames::Marked | Frames::Shimmed => head.wrapping_add(self.offsets.thread.of_c_frame),
-        };
-        let (head, head_after) = (word(0), word(after + 1));
-        let same = word(1) == word(after) && slot_of(head) == shape.slot && head == head_after;
-        if slot_of(head_after) != shape.slot {
-            shape.slot = slot_of(head_after);
-        }
-        (same, word(1))
-    }
-
     /// The chain in what was read.
     fn follow(&self, ranges: &[Part], current: u64) -> Told {
         let (mut chain, mut visited, mut runs) = (Chain::default(), Vec::new(), true);
@@ -188,17 +286,21 @@ impl<M: Memory> Copier<'_, M> {
         for _ in 0..self.most.saturating_mul(2) {
             chain.is_cut = chain.frames.len() == self.most;
             if address == 0 || chain.is_cut {
-                return Told::Chain(chain, visited, runs);
+                return Told::Chain(Copied { chain, visited, runs });
             }
-            let Some((frame, back, state)) = self.frame(ranges, address) else {
+            let Some(Read { frame, back, state, of_generator }) = self.frame(ranges, address) else {
                 return Told::Missing(address);
             };
+            // A generator is always run by another frame.
+            if of_generator && back == 0 {
+                return Told::Moved;
+            }
             match frame {
                 Some(frame) if frame.code == 0 || !self.may_be(state, chain.frames.last()) => {
                     return Told::Moved;
                 }
                 Some(frame) => {
-                    runs &= !chain.frames.is_empty() || self.may_run(state);
+                    runs &= !chain.frames.is_empty() || self.may_run(address, state);
                     chain.frames.push(frame);
                 }
                 None => {
@@ -213,9 +315,14 @@ impl<M: Memory> Copier<'_, M> {
         Told::Moved
     }
 
-    /// Can a frame that says this of itself be the innermost?
-    fn may_run(&self, state: u64) -> bool {
-        !matches!(self.offsets.frame.alive, Alive::Depth(_)) || (state as u32).cast_signed() < 0
+    /// Does an innermost frame that says this of itself run?
+    fn may_run(&self, frame: u64, state: u64) -> bool {
+        match self.offsets.frame.alive {
+            Alive::Byte(..) => true,
+            Alive::Depth(_) => (state as u32).cast_signed() < 0,
+            // Nothing is left on the stack of one that has ended.
+            Alive::Pointer(_) => state != frame.wrapping_add(self.offsets.frame.locals),
+        }
     }
 
     /// Can a frame that says this of itself have called this one, or be the innermost?
@@ -229,26 +336,23 @@ impl<M: Memory> Copier<'_, M> {
         }
     }
 
-    /// The frame at an address, if it is a function's, the one that called it, and what it says of itself; nothing when it was not
-    /// read.
-    fn frame(&self, ranges: &[Part], address: u64) -> Option<(Option<RawFrame>, u64, u64)> {
-        let after = ranges.partition_point(|range| range.address <= address);
-        let range = ranges.get(after.checked_sub(1)?)?;
+    /// The frame at an address; nothing when it was not read.
+    pub(super) fn frame(&self, ranges: &[Part], address: u64) -> Option<Read> {
+        let range = range_of(ranges, address)?;
         let at = &self.offsets.frame;
         let word = |field: u64| range.word(address.checked_add(field)?);
         let (code, back, instruction) = (word(at.code)?, word(at.back)?, word(at.instruction)?);
-        let mark = match at.mark {
-            Some(mark) => {
-                let offset = usize::try_from(address.checked_add(mark)?.checked_sub(range.address)?).ok()?;
-                *range.bytes.get(offset)?
-            }
-            None => 1,
+        let byte = |field: u64| {
+            let offset = usize::try_from(address.checked_add(field)?.checked_sub(range.address)?).ok()?;
+            range.bytes.get(offset).copied()
         };
-        let is_function = match self.offsets.frames {
-            Frames::Objects | Frames::Marked => true,
-            Frames::Shimmed | Frames::Direct => mark < NO_FUNCTION,
+        let owner = at.owner.map_or(Some(OF_THREAD), byte)?;
+        // Up to 3.10 each frame has a loop of its own.
+        let is_entry = match at.is_entry {
+            Some(field) => byte(field)? != 0,
+            None => self.offsets.frames == Frames::Objects,
         };
-        let is_entry = matches!(self.offsets.frames, Frames::Objects | Frames::Marked) && mark != 0;
+        let is_function = owner < NO_FUNCTION;
         let entry = if is_entry { Entry::Yes } else { Entry::No };
         let instruction = match self.offsets.frames {
             // An `int`.
@@ -257,7 +361,12 @@ impl<M: Memory> Copier<'_, M> {
         };
         // From 3.14 on the lowest bits of a reference say how it is counted.
         let frame = RawFrame { address, code: code & !7, instruction, entry };
-        Some((is_function.then_some(frame), back, word(at.alive.at())?))
+        Some(Read {
+            frame: is_function.then_some(frame),
+            back,
+            state: word(at.alive.at())?,
+            of_generator: owner == OF_GENERATOR,
+        })
     }
 
     /// Walks from a frame that was not read to one that was, or to the outermost, and reads those too from now on.
@@ -275,6 +384,25 @@ impl<M: Memory> Copier<'_, M> {
         let old = shape.ranges.iter().copied();
         let new = found.iter().filter_map(|address| Some((*address, address.checked_add(size)?)));
         shape.ranges = merged(old.chain(new).collect());
+        shape.age += 1;
+        shape.usual = 0;
+    }
+
+    /// What has been seen is read the next time; and while it is not too much, also where frames were before.
+    fn remember(&self, shape: &mut Shape, visited: &[u64]) {
+        let now = self.ranges(visited);
+        let all = merged(shape.ranges.iter().copied().chain(now.iter().copied()).collect());
+        let bytes: u64 = all.iter().map(|(start, end)| end - start).sum();
+        let is_small = all.len() <= now.len() + MORE && bytes <= MORE_BYTES && shape.age < OLD;
+        if all.len() != shape.ranges.len() {
+            shape.usual = 0;
+        }
+        if is_small {
+            shape.ranges = all;
+            shape.age += 1;
+        } else {
+            (shape.ranges, shape.age, shape.usual) = (now, 0, 0);
+        }
     }
 
     /// The places of the frames, and of the next call.
@@ -303,25 +431,7 @@ fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     out
 }
 
-fn codes_of(chain: &Chain) -> Vec<u64> {
-    let mut codes: Vec<u64> = chain.frames.iter().map(|frame| frame.code).collect();
-    codes.sort_unstable();
-    codes.dedup();
-    codes
-}
-
-/// Equal in all frames but the innermost, of which only where it is must be the same.
-fn agree(first: &Chain, second: &Chain) -> bool {
-    let callers = |chain: &Chain| chain.frames.get(1..).unwrap_or_default().to_vec();
-    first.is_cut == second.is_cut
-        && first.frames.len() == second.frames.len()
-        && callers(first) == callers(second)
-        && first.frames.first().map(|top| (top.address, top.code))
-            == second.frames.first().map(|top| (top.address, top.code))
-}
-
-/// Was the code object of each frame read?
-fn all_known(seen: &Seen) -> bool {
-    let known = |code: u64| seen.codes.binary_search_by_key(&code, |part| part.address).is_ok();
-    seen.chain.frames.iter().all(|frame| known(frame.code))
+pub(super) fn range_of(ranges: &[Part], address: u64) -> Option<&Part> {
+    let after = ranges.partition_point(|range| range.address <= address);
+    ranges.get(after.checked_sub(1)?)
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    agree::Pairs,
     code::Codes,
     dicts::Objects,
     frames::{Copier, Shape},
@@ -84,8 +85,8 @@ fn read_all(memory: &Liar, minor: u32, offsets: &Offsets) {
     let mut codes = Codes::default();
     found.truncate(20);
     for thread in &found {
-        let copier = Copier { memory, offsets, most: 50 };
-        let Some(seen) = copier.copy(thread, &mut Shape::default()) else { continue };
+        let copier = Copier { memory, offsets, most: 50, whole: 3 };
+        let Some(seen) = copier.copy(thread, &mut Shape::default(), &mut Pairs::default()) else { continue };
         assert!(seen.chain.frames.len() <= 50);
         for frame in &seen.chain.frames {
             if let Ok(index) = seen.codes.binary_search_by_key(&frame.code, |part| part.address) {

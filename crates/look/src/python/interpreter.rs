@@ -5,6 +5,7 @@ use std::{cell::Cell, collections::HashMap};
 use pepo_process::{Process, runtime::python::PythonFacts};
 
 use super::{
+    agree::Pairs,
     code::{Codes, Spot},
     dicts::Objects,
     frames::{Chain, Copier, Entry, Seen, Shape},
@@ -30,6 +31,7 @@ pub(crate) struct Interpreter {
     runtime: u64,
     threads: Threads,
     codes: Codes,
+    pairs: Pairs,
     /// Bytes that may yet be read for variables.
     for_variables: Cell<u64>,
 }
@@ -67,6 +69,7 @@ impl Interpreter {
             runtime: facts.runtime_address,
             threads: Threads::default(),
             codes: Codes::default(),
+            pairs: Pairs::default(),
             for_variables: Cell::new(VARIABLES),
         })
     }
@@ -93,15 +96,17 @@ impl Interpreter {
         named.flatten().collect()
     }
 
-    /// The frames of a thread at one moment, innermost first, and whether there are more; nothing when that could not be had.
+    /// The frames of a thread at one moment, innermost first, and whether there are more; nothing when that could not be had. For so
+    /// many attempts the innermost calls are tried to be seen too, however short they are.
     pub(crate) fn frames(
         &mut self,
         thread: &PythonThread,
         shape: &mut Shape,
         most: usize,
+        whole: usize,
     ) -> Option<(Vec<Placed>, bool)> {
-        let copier = Copier { memory: &self.memory, offsets: &self.offsets, most };
-        let Seen { chain, codes, .. } = copier.copy(thread, shape)?;
+        let copier = Copier { memory: &self.memory, offsets: &self.offsets, most, whole };
+        let Seen { chain, codes } = copier.copy(thread, shape, &mut self.pairs)?;
         let Chain { frames, is_cut } = chain;
         let mut placed = Vec::with_capacity(frames.len());
         for frame in frames {

@@ -21,6 +21,11 @@ impl Part {
         Part { address, bytes: vec![0; usize::try_from(length).unwrap_or(0)] }
     }
 
+    /// The first address after it.
+    pub(crate) fn end(&self) -> u64 {
+        self.address.saturating_add(self.bytes.len() as u64)
+    }
+
     /// The word at an address, if it was read here.
     pub(crate) fn word(&self, address: u64) -> Option<u64> {
         let offset = usize::try_from(address.checked_sub(self.address)?).ok()?;

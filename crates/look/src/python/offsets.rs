@@ -89,8 +89,10 @@ pub(crate) struct FrameAt {
     pub(crate) back: At,
     /// The instruction: an address, or up to 3.10 an index.
     pub(crate) instruction: At,
-    /// Who owns it, in one byte; of 3.11, `is_entry`.
-    pub(crate) mark: Option<At>,
+    /// Who owns it, in one byte; not before 3.11.
+    pub(crate) owner: Option<At>,
+    /// `is_entry` of 3.11, a byte.
+    pub(crate) is_entry: Option<At>,
     pub(crate) locals: At,
     pub(crate) alive: Alive,
 }
@@ -178,7 +180,7 @@ impl Offsets {
             frame.code + 8,
             frame.back + 8,
             frame.instruction + 8,
-            frame.mark.unwrap_or(0) + 1,
+            frame.owner.unwrap_or(0) + 1,
             frame.alive.at() + 8,
         ];
         fields.into_iter().max().unwrap_or(0)
@@ -216,7 +218,8 @@ impl Offsets {
             frame.code,
             frame.back,
             frame.instruction,
-            frame.mark.unwrap_or(0),
+            frame.owner.unwrap_or(0),
+            frame.is_entry.unwrap_or(0),
             frame.locals,
             frame.alive.at(),
             code.file,
@@ -296,7 +299,8 @@ pub(crate) fn published(bytes: &[u8], minor: u32) -> Option<Offsets> {
             code: word(frame + 2)?,
             instruction: word(frame + 3)?,
             locals: word(frame + 4)?,
-            mark: Some(word(frame + 5)?),
+            owner: Some(word(frame + 5)?),
+            is_entry: None,
             // 3.13 does not publish it.
             alive: if minor == 13 { Alive::Depth(64) } else { Alive::Pointer(word(frame + 6)?) },
         },
@@ -324,7 +328,7 @@ pub(crate) fn published(bytes: &[u8], minor: u32) -> Option<Offsets> {
 
 /// `PyFrameObject` where a frame is an object; `instruction` differs.
 const fn frame_object(instruction: At, locals: At, alive: Alive) -> FrameAt {
-    FrameAt { code: 32, back: 24, instruction, mark: None, locals, alive }
+    FrameAt { code: 32, back: 24, instruction, owner: None, is_entry: None, locals, alive }
 }
 
 const CODE_TO_310: CodeAt = CodeAt {
@@ -421,7 +425,8 @@ const KNOWN: &[(u32, Offsets)] = &[
                 code: 32,
                 back: 48,
                 instruction: 56,
-                mark: Some(68),
+                owner: Some(69),
+                is_entry: Some(68),
                 locals: 72,
                 alive: Alive::Depth(64),
             },
@@ -449,7 +454,8 @@ const KNOWN: &[(u32, Offsets)] = &[
                 code: 0,
                 back: 8,
                 instruction: 56,
-                mark: Some(70),
+                owner: Some(70),
+                is_entry: None,
                 locals: 72,
                 alive: Alive::Depth(64),
             },

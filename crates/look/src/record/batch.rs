@@ -6,11 +6,16 @@ use std::{collections::HashMap, time::Instant};
 use pepo_process::{AgentPid, Process, status::Status};
 use pepo_wire::agent::{LookBatch, LookLocation, LookModule, LookSample, LookStack, LookThread};
 
+use super::Spent;
+use crate::python::Spot;
+
 /// The most threads that are told apart by name; those beyond are told by their process's.
 const MAX_THREADS: usize = 100_000;
 
 /// Samples of one message: with stacks of a thousand frames, none of them alike, it stays within 32 MiB.
 const FULL: usize = 4000;
+/// The same for the text of a message, in bytes.
+const FULL_TEXT: usize = 8 << 20;
 
 /// A place in a call chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +29,8 @@ pub(super) enum Place {
     },
     /// In memory that no file stands for.
     Memory(u64),
+    /// A frame of Python.
+    Python(Spot),
     /// No place but a remark.
     Remark(&'static str),
 }
@@ -39,6 +46,10 @@ pub(super) struct Batch {
     modules: HashMap<(String, String), u32>,
     threads: HashMap<(u32, u32), u32>,
     processes: HashMap<u32, (u32, String)>,
+    /// What programs call their threads, by process and thread.
+    given: HashMap<(u32, u32), String>,
+    /// Bytes of names in what has been seen.
+    text: usize,
     samples: u64,
     lost: u64,
     notes: Vec<String>,
@@ -55,6 +66,8 @@ impl Batch {
             modules: HashMap::new(),
             threads: HashMap::new(),
             processes: HashMap::new(),
+            given: HashMap::new(),
+            text: 0,
             samples: 0,
             lost: 0,
             notes: Vec::new(),
@@ -85,10 +98,12 @@ impl Batch {
     }
 
     /// What has been seen; from then on nothing has.
-    pub(super) fn take(&mut self) -> LookBatch {
+    pub(super) fn take(&mut self, spent: Spent) -> LookBatch {
+        (self.seen.cpu_nanos, self.seen.rounds) = (spent.cpu_nanos, spent.rounds);
         self.seen.until_nanos = self.elapsed();
         self.locations.clear();
         self.stacks.clear();
+        self.text = 0;
         std::mem::take(&mut self.seen)
     }
 
@@ -103,12 +118,19 @@ impl Batch {
 
     /// Is it time to hand on what was seen, so that no message grows too large?
     pub(super) fn is_full(&self) -> bool {
-        self.seen.samples.len() >= FULL
+        self.seen.samples.len() >= FULL || self.text >= FULL_TEXT
     }
 
     pub(super) fn lost(&mut self, count: u64) {
         self.lost += count;
         self.seen.lost += count;
+    }
+
+    /// A program calls a thread by this name; for those that have not been seen yet.
+    pub(super) fn call(&mut self, pid: u32, tid: u32, name: &str) {
+        if self.given.len() < MAX_THREADS {
+            self.given.insert((pid, tid), name.to_owned());
+        }
     }
 
     /// One sample: where the thread was, innermost first, and when by the kernel's clock.
@@ -130,10 +152,21 @@ impl Batch {
             return *known;
         }
         let index = self.seen.locations.len() as u32;
-        self.seen.locations.push(match *place {
-            Place::Module { module, address } => LookLocation { module, address, ..LookLocation::default() },
-            Place::Memory(address) => LookLocation { address, ..LookLocation::default() },
-            Place::Remark(words) => LookLocation { remark: words.to_owned(), ..LookLocation::default() },
+        if let Place::Python(spot) = place {
+            self.text += spot.function.len() + spot.file.len();
+        }
+        self.seen.locations.push(match place {
+            Place::Module { module, address } => {
+                LookLocation { module: *module, address: *address, ..LookLocation::default() }
+            }
+            Place::Memory(address) => LookLocation { address: *address, ..LookLocation::default() },
+            Place::Python(spot) => LookLocation {
+                function: spot.function.to_string(),
+                file: spot.file.to_string(),
+                line: spot.line,
+                ..LookLocation::default()
+            },
+            Place::Remark(words) => LookLocation { remark: (*words).to_owned(), ..LookLocation::default() },
         });
         self.locations.insert(place.clone(), index);
         index
@@ -148,7 +181,8 @@ impl Batch {
         let id = self.threads.len() as u32 + 1;
         let (container_pid, process_name) = self.process(pid);
         let directory = format!("/proc/{pid}/task/{tid}");
-        let name = std::fs::read_to_string(format!("{directory}/comm")).ok();
+        let given = self.given.get(&(pid, tid)).cloned();
+        let name = given.or_else(|| std::fs::read_to_string(format!("{directory}/comm")).ok());
         let status = std::fs::read(format!("{directory}/status")).ok().and_then(|text| Status::parse(&text));
         self.seen.threads.push(LookThread {
             id,

@@ -5,19 +5,24 @@
 //! threads run or could run.
 
 use std::{
+    collections::HashMap,
     io::ErrorKind,
     time::{Duration, Instant},
 };
 
-use pepo_process::{AgentTid, Memory, Process, stat::Stat};
+use pepo_process::{AgentTid, Memory, Process};
 use pepo_wire::{Code, Failure, FailureExt as _};
 
 use super::{
-    Cost, Sampler,
+    Cost, Sampler, Spent,
     batch::{Batch, monotonic},
-    space::{Copied, Spaces},
+    python::{Program, cpu, is_running},
+    space::{Copied, OfPython, Spaces},
 };
-use crate::registers;
+use crate::{
+    python::{Placed, PythonThread},
+    registers,
+};
 
 /// The most holds of each thread a second.
 const HIGHEST_RATE: u32 = 49;
@@ -25,8 +30,6 @@ const HIGHEST_RATE: u32 = 49;
 const MOST: usize = 64;
 /// How much longer than a round is the time to the next, at least.
 const REST: u32 = 3;
-/// Bytes of `stat` that are read.
-const STAT: usize = 4096;
 
 /// The sampler.
 pub(super) struct Held<'a> {
@@ -36,13 +39,19 @@ pub(super) struct Held<'a> {
     next: Instant,
     spaces: Spaces,
     program: Option<std::path::PathBuf>,
+    cpu_before: u64,
     cost: Cost,
+    /// Whose frames are joined with the native ones.
+    python: Option<Program>,
 }
+
+/// A thread that was held, and the frames of Python that it had then.
+type Hold = (AgentTid, std::io::Result<registers::Held>, Option<(Vec<Placed>, bool)>);
 
 impl Held<'_> {
     /// # Errors
     /// When its memory cannot be read.
-    pub(super) fn open(process: &Process, rate: u32) -> Result<Held<'_>, Failure> {
+    pub(super) fn open(process: &Process, rate: u32, python: Option<Program>) -> Result<Held<'_>, Failure> {
         let rate = rate.min(HIGHEST_RATE);
         Ok(Held {
             process,
@@ -51,7 +60,9 @@ impl Held<'_> {
             next: Instant::now(),
             spaces: Spaces::default(),
             program: process.exe_path().ok(),
-            cost: Cost { cpu_nanos: cpu(process), ..Cost::default() },
+            cpu_before: cpu(process),
+            cost: Cost::default(),
+            python,
         })
     }
 
@@ -62,27 +73,10 @@ impl Held<'_> {
         if all > MOST {
             batch.note(format!("only {MOST} of {all} running threads were held at a time"));
         }
-        let (process, memory) = (self.process, &self.memory);
-        let held = std::thread::scope(|scope| {
-            // Again before each: while the others were held, it may have begun to wait, and what waits is not touched.
-            let still = running.iter().filter(|tid| is_running(process, **tid));
-            let hold = || {
-                let mut held = Vec::new();
-                for tid in still {
-                    let one = registers::sample(*tid, memory, &mut || ());
-                    // It may stop yet, and goes on at the end of this very thread.
-                    let is_late = matches!(&one, Err(error) if error.kind() == ErrorKind::TimedOut);
-                    held.push((*tid, one));
-                    if is_late {
-                        break;
-                    }
-                }
-                held
-            };
-            scope.spawn(hold).join().unwrap_or_default()
-        });
+        let held = self.hold(&running, batch);
         let pid = self.process.pid().get();
-        for (tid, held) in held {
+        let eval_loop = self.python.as_ref().and_then(|python| python.eval_loop.clone());
+        for (tid, held, frames) in held {
             match held {
                 Ok(held) => {
                     self.cost.held += 1;
@@ -93,7 +87,12 @@ impl Held<'_> {
                         continue;
                     }
                     let copied = Copied { registers: held.registers, stack: &held.stack };
-                    let chain = self.spaces.chain(pid, &copied, batch);
+                    let frames = frames.as_ref().map(|(frames, is_cut)| OfPython {
+                        frames,
+                        is_cut: *is_cut,
+                        eval_loop: eval_loop.as_ref(),
+                    });
+                    let chain = self.spaces.chain(pid, &copied, frames.as_ref(), batch);
                     batch.sample(pid, tid.get(), monotonic(), &chain);
                 }
                 // So long at most it stood still.
@@ -112,6 +111,37 @@ impl Held<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Holds these threads, one after the other.
+    fn hold(&mut self, running: &[AgentTid], batch: &mut Batch) -> Vec<Hold> {
+        let (process, memory) = (self.process, &self.memory);
+        let listed = self.python.as_mut().and_then(|python| python.list(batch).then_some(python));
+        let known: HashMap<AgentTid, PythonThread> =
+            listed.map(|python| python.threads().into_iter().collect()).unwrap_or_default();
+        let python = &mut self.python;
+        std::thread::scope(|scope| {
+            // Again before each: while the others were held, it may have begun to wait, and what waits is not touched.
+            let still = running.iter().filter(|tid| is_running(process, **tid));
+            let hold = || {
+                let mut held = Vec::new();
+                for tid in still {
+                    let mut frames = None;
+                    let one = registers::sample(*tid, memory, &mut || {
+                        frames =
+                            python.as_mut().zip(known.get(tid)).and_then(|(one, thread)| one.frames(thread));
+                    });
+                    // It may stop yet, and goes on at the end of this very thread.
+                    let is_late = matches!(&one, Err(error) if error.kind() == ErrorKind::TimedOut);
+                    held.push((*tid, one, frames));
+                    if is_late {
+                        break;
+                    }
+                }
+                held
+            };
+            scope.spawn(hold).join().unwrap_or_default()
+        })
     }
 
     /// Another program has other code, and its memory must be opened anew.
@@ -143,11 +173,6 @@ impl Held<'_> {
     }
 }
 
-fn is_running(process: &Process, tid: AgentTid) -> bool {
-    let stat = process.read(&format!("task/{tid}/stat"), STAT).ok();
-    stat.and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.state.letter() == 'R')
-}
-
 impl Sampler for Held<'_> {
     fn name(&self) -> &'static str {
         "hold"
@@ -174,14 +199,11 @@ impl Sampler for Held<'_> {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Cost {
-        let used = cpu(self.process).saturating_sub(self.cost.cpu_nanos);
-        Cost { cpu_nanos: used, ..self.cost }
+    fn spent(&self) -> Spent {
+        Spent { cpu_nanos: cpu(self.process).saturating_sub(self.cpu_before), rounds: 0 }
     }
-}
 
-/// CPU time of all threads, ended ones too, in nanoseconds; as exact as clock ticks are.
-fn cpu(process: &Process) -> u64 {
-    let ticks = process.stat().map_or(0, |stat| stat.user_ticks + stat.system_ticks);
-    ticks * (1_000_000_000 / pepo_process::stat::ticks_per_second().max(1))
+    fn finish(self: Box<Self>) -> Cost {
+        self.cost
+    }
 }

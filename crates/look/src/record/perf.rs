@@ -23,7 +23,7 @@ use self::{
     records::{Record, Sample},
 };
 use super::{
-    Cost, Sampler,
+    Cost, Sampler, Spent,
     batch::Batch,
     space::{Copied, KERNEL, Spaces},
 };
@@ -225,7 +225,7 @@ impl Perf {
         match sample.registers {
             Some(registers) => {
                 let copied = Copied { registers, stack: sample.stack };
-                chain.extend(self.spaces.chain(sample.pid, &copied, batch));
+                chain.extend(self.spaces.chain(sample.pid, &copied, None, batch));
             }
             // Without registers it is a thread of the kernel, or is about to end; or its code is of another width.
             None if sample.narrow => batch.note("32-bit code has no stacks here".to_owned()),
@@ -256,9 +256,13 @@ impl Sampler for Perf {
         }
     }
 
-    fn finish(self: Box<Self>) -> Cost {
+    fn spent(&self) -> Spent {
         let cpu_nanos = self.events.iter().filter_map(|event| event.nanos().ok()).sum();
-        Cost { cpu_nanos, notes: self.notes, ..Cost::default() }
+        Spent { cpu_nanos, rounds: 0 }
+    }
+
+    fn finish(self: Box<Self>) -> Cost {
+        Cost { notes: self.notes, ..Cost::default() }
     }
 }
 

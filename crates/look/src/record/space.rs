@@ -3,15 +3,20 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use pepo_process::{AgentPid, Process};
 
-use super::batch::{Batch, Place};
+use super::{
+    batch::{Batch, Place},
+    python::places,
+};
 use crate::{
     modules::Modules,
+    python::{Either, Placed, join},
     registers::Registers,
     unwind::{Cache, Walked, walk},
 };
@@ -24,6 +29,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const MAX_SPACES: usize = 256;
 
 pub(super) const CUT_OFF: Place = Place::Remark("[cut off]");
+/// The native frames of a thread whose frames of Python are known.
+const NOT_JOINED: Place = Place::Remark("[native frames unknown]");
 pub(super) const KERNEL: Place = Place::Remark("[kernel]");
 
 /// All that were seen.
@@ -53,6 +60,13 @@ pub(super) struct Copied<'a> {
     pub(super) stack: &'a [u8],
 }
 
+/// The frames of Python of the same moment.
+pub(super) struct OfPython<'a> {
+    pub(super) frames: &'a [Placed],
+    pub(super) is_cut: bool,
+    pub(super) eval_loop: Option<&'a Range<u64>>,
+}
+
 impl Spaces {
     /// A process has a child, which begins with the same memory.
     pub(super) fn forked(&mut self, parent: u32, child: u32) {
@@ -75,11 +89,21 @@ impl Spaces {
         self.parents.remove(&pid);
     }
 
-    /// The call chain, innermost first; empty when nothing is known of the process.
-    pub(super) fn chain(&mut self, pid: u32, copied: &Copied<'_>, batch: &mut Batch) -> Vec<Place> {
+    /// The call chain, innermost first; empty when nothing is known of the process. Frames of Python take the place of the loops that
+    /// run them.
+    pub(super) fn chain(
+        &mut self,
+        pid: u32,
+        copied: &Copied<'_>,
+        python: Option<&OfPython<'_>>,
+        batch: &mut Batch,
+    ) -> Vec<Place> {
         let Some(space) = self.space(pid, batch) else { return Vec::new() };
         let (walked, whole) = unwind(space, copied);
         let modules = Rc::clone(&space.modules);
+        if let Some(python) = python.filter(|python| !python.frames.is_empty()) {
+            return joined(&modules, &walked, whole, python, batch);
+        }
         let mut chain: Vec<Place> = walked.iter().map(|one| place(&modules, one.lookup, batch)).collect();
         if !whole {
             chain.push(CUT_OFF);
@@ -106,6 +130,33 @@ impl Spaces {
         }
         self.known.get_mut(&pid)
     }
+}
+
+fn joined(
+    modules: &Modules,
+    walked: &[Walked],
+    whole: bool,
+    python: &OfPython<'_>,
+    batch: &mut Batch,
+) -> Vec<Place> {
+    let mut of_python = places(python.frames, python.is_cut);
+    let Some(both) = join(walked, python.frames, python.eval_loop, whole && !python.is_cut) else {
+        of_python.insert(0, NOT_JOINED);
+        return of_python;
+    };
+    let mut chain = Vec::with_capacity(both.len());
+    for one in both {
+        match one {
+            Either::Native(index) => {
+                chain.extend(walked.get(index).map(|walked| place(modules, walked.lookup, batch)));
+            }
+            Either::Python(index) => chain.extend(of_python.get(index).cloned()),
+        }
+    }
+    if !whole || python.is_cut {
+        chain.push(CUT_OFF);
+    }
+    chain
 }
 
 fn read(pid: u32, batch: &mut Batch) -> Option<Modules> {

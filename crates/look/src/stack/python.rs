@@ -14,6 +14,8 @@ use crate::python::{Interpreter, Placed, PythonThread, Shape, Unreadable};
 /// How long is waited for a thread to be at one place for as long as it takes to copy its frames, or for the interpreter to begin.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// So many times it is tried to see the innermost calls, too.
+const WHOLE: usize = 20;
 /// Bytes of names and values that are told of all threads together.
 const MOST_TEXT: usize = 16 << 20;
 
@@ -64,7 +66,7 @@ impl Python {
     pub(super) fn placed(&mut self, thread: u32) -> Option<(Vec<Placed>, bool)> {
         let thread = *self.threads.get(&thread)?;
         let mut shape = Shape::default();
-        patiently(|| self.interpreter.frames(&thread, &mut shape, MAX_FRAMES))
+        patiently(|| self.interpreter.frames(&thread, &mut shape, MAX_FRAMES, WHOLE))
     }
 
     /// As they are told, with variables if these are wanted.

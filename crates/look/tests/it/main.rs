@@ -5,3 +5,5 @@
 mod python;
 /// Recordings of programs with known shares.
 mod recording;
+/// Recordings of Python programs.
+mod sampling;

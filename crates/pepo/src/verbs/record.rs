@@ -11,7 +11,7 @@ use crate::{
     arguments::{Output, TargetArgs, To, to_file},
     config::Context,
     duration,
-    looking::{Looking, listen, unless_interrupted},
+    looking::{Looking, Scope, listen, unless_interrupted},
     new_file::NewFile,
     reach,
     render::{Outcome, capture},
@@ -23,6 +23,7 @@ Examples:
   pepo record shop -d 30 -r 499 -o profile.pb.gz
   pepo record pid/4711 -o page.html            until Ctrl-C
   pepo record shop -d 5                        a table, here
+  pepo record shop -d 10 --idle --threads -o waiting.svg
   pepo record shop -d 5 --symbols ./debug -o before.json
 
 The format follows the ending of the file: .svg (flame graph), .html (page), .pb.gz (pprof),
@@ -41,7 +42,7 @@ pub(crate) struct Record {
     /// How long, as in `10`, `30s`, `2m`; without it, until Ctrl-C or the end of the process
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse_seconds)]
     duration: Option<Duration>,
-    /// Samples a second of each thread's CPU time
+    /// Samples a second: of each thread's CPU time; of Python, of all threads that run
     #[arg(short, long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// Where to: a file, `-` for stdout, or as for every verb: text (a table), wide, json
@@ -53,10 +54,13 @@ pub(crate) struct Record {
     /// Folder with split debug files on this machine; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
-    /// How samples are taken: by the kernel's timer, or by holding running threads for a moment; without it, the gentlest that
-    /// works
-    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold"])]
+    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, or Python's frames from memory;
+    /// without it, the gentlest that works
+    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python"])]
     sampler: Option<String>,
+    /// What is looked at.
+    #[command(flatten)]
+    scope: Scope,
 }
 
 /// Where the capture goes.
@@ -82,7 +86,8 @@ pub(crate) async fn run(arguments: &Record, context: &Context) -> Outcome {
         sampler: arguments.sampler.clone().unwrap_or_default(),
         ..StartLook::default()
     };
-    let mut looking = Looking::begin(&reached, request, &arguments.symbols, "record").await?;
+    let mut looking =
+        Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "record").await?;
     looking.until_the_end(context, &mut signals, arguments.duration).await?;
     context.printer.progress("looking up names");
     let interrupted = tokio::select! {
@@ -100,7 +105,7 @@ pub(crate) async fn run(arguments: &Record, context: &Context) -> Outcome {
 fn write(place: Place, capture: &Capture, context: &Context) -> Outcome {
     let printer = context.printer;
     if capture.samples.is_empty() {
-        printer.say("no samples: the process used no CPU time meanwhile");
+        printer.say("no samples: none of its threads ran meanwhile");
     }
     match place {
         Place::Stdout(format) => printer.bytes(&format.write(capture)),

@@ -14,7 +14,7 @@ use crate::{
     arguments::{Rows, TargetArgs},
     config::Context,
     duration,
-    looking::{Looking, listen, unless_interrupted},
+    looking::{Looking, Scope, listen, unless_interrupted},
     reach,
     render::{Outcome, capture},
 };
@@ -42,7 +42,7 @@ pub(crate) struct Top {
     /// What rows stand for
     #[arg(long, value_enum, default_value_t = Rows::Function, value_name = "WHAT")]
     by: Rows,
-    /// Samples a second of each thread's CPU time
+    /// Samples a second: of each thread's CPU time; of Python, of all threads that run
     #[arg(short, long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// How long to look before the table is drawn (anew)
@@ -54,6 +54,9 @@ pub(crate) struct Top {
     /// Folder with split debug files on this machine; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
+    /// What is looked at.
+    #[command(flatten)]
+    scope: Scope,
 }
 
 /// Looks and draws until nobody wants more, or the process ends.
@@ -62,7 +65,7 @@ pub(crate) async fn run(arguments: &Top, context: &Context) -> Outcome {
     let mut signals = listen()?;
     let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
     let request = StartLook { rate: arguments.rate, ..StartLook::default() };
-    let beginning = Looking::begin(&reached, request, &arguments.symbols, "top");
+    let beginning = Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "top");
     let mut looking = unless_interrupted(&mut signals, beginning).await?;
     let interval = arguments.interval.max(Duration::from_millis(100));
     let mut next = Instant::now() + interval;

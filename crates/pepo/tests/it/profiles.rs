@@ -156,6 +156,34 @@ fn top_tells_functions_lines_threads_and_processes_as_data() {
 }
 
 #[test]
+fn a_python_program_shows_its_own_functions_lines_and_threads() {
+    let (_, target) = hot(Language::Python, Symbols::Inside, "steady");
+    target.wait_started();
+    let before = Snapshot::take(target.pid());
+    let surroundings = Surroundings::new();
+    let target_name = name(&target);
+    let record = ["record", &target_name, "-d", "4", "-r", "499", "--threads", "--format", "folded"];
+    let run = surroundings.run(&record).ok();
+    let (stacks, samples) = folded(&run.stdout);
+    let share = |function: &str| {
+        let passing = stacks.iter().filter(|(stack, _)| stack.iter().any(|one| one == function));
+        passing.map(|(_, count)| count).sum::<f64>() / samples
+    };
+    // On a busy machine several samples show one place: looser than for samples of CPU time.
+    assert!((share("hot") - 0.6).abs() < 0.15 && (share("cool") - 0.1).abs() < 0.08, "{stacks:?}");
+    assert!(stacks.iter().any(|(stack, _)| stack[0].starts_with("MainThread (")), "{stacks:?}");
+    let top = ["top", &target_name, "--once", "--by", "line", "--output", "json"];
+    let data = surroundings.run(&top).ok().json();
+    assert!(data["achieved_rate"].as_f64().unwrap() > 0.0, "{data}");
+    let rows = data["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["place"].as_str().unwrap().contains("hot.py:")), "{data}");
+    let check = surroundings.run(&["check", &target_name, "--for", "record"]).stdout;
+    assert!(check.contains("are read from memory: nothing is held"), "{check}");
+    target.assert_goes_on();
+    before.assert_same();
+}
+
+#[test]
 fn a_stripped_program_is_named_by_the_users_debug_files_and_else_by_its_module() {
     let (fixture, target) = hot(Language::C, Symbols::Split, "steady");
     target.wait_started();
@@ -235,7 +263,7 @@ fn what_cannot_be_done_is_one_clear_error_before_anything_is_done() {
         (&["-o", "a.txt"], 2, "--format"),
         (&["-o", "no/where.svg"], 4, "choose another place with `-o`"),
         (&["-d", "a while"], 2, "a while"),
-        (&["--sampler", "crystal-ball"], 2, "perf, hold"),
+        (&["--sampler", "crystal-ball"], 2, "perf, hold, python"),
     ] {
         let run = surroundings.run(&[&["record", &target_name], arguments].concat());
         assert_eq!(run.status, Some(status), "{}", run.snapshot());
