@@ -43,15 +43,35 @@ pub fn variable<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
 /// kinds of tokens.
 #[must_use]
 pub fn text(text: &str) -> Cow<'_, str> {
-    let text = replace(Cow::Borrowed(text), &CREDENTIALS, |found| format!("{}{HIDDEN}@", &found[1]));
-    let text = replace(text, &BEARER, |found| format!("{} {HIDDEN}", &found[1]));
-    let text = replace(text, &TOKEN, |_| HIDDEN.to_owned());
+    let mut text = Cow::Borrowed(text);
+    // Compiling the patterns takes milliseconds, and most texts can have nothing for them.
+    if text.contains("://") {
+        text = replace(text, &CREDENTIALS, |found| format!("{}{HIDDEN}@", &found[1]));
+    }
+    if text.contains(char::is_whitespace) {
+        text = replace(text, &BEARER, |found| format!("{} {HIDDEN}", &found[1]));
+    }
+    if may_have_token(&text) {
+        text = replace(text, &TOKEN, |_| HIDDEN.to_owned());
+    }
+    if !text.contains(['=', ':']) {
+        return text;
+    }
     replace(text, &ASSIGNMENT, |found| {
         let (name, sign, quote, value) = (&found["name"], &found["sign"], &found["quote"], &found["value"]);
         let hide = name_is_secret(name) && !looks_like_path(value) && !value.starts_with(HIDDEN);
         if hide { format!("{name}{sign}{quote}{HIDDEN}") } else { found[0].to_owned() }
     })
 }
+
+/// Has it a word as long as the shortest token, or the beginning of a key?
+fn may_have_token(text: &str) -> bool {
+    let is_of_word = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    text.contains("-----BEGIN") || text.split(|letter| !is_of_word(letter)).any(|word| word.len() >= SHORTEST)
+}
+
+/// Bytes of the shortest token.
+const SHORTEST: usize = 15;
 
 /// Does a name (of a variable, flag or field) say that its value is secret?
 #[must_use]

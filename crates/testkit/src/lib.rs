@@ -48,7 +48,7 @@ pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated};
 pub use life::{Beat, Life};
-pub use programs::command;
+pub use programs::{command, tools};
 pub use python::{Python, pythons};
 pub use running::{Running, spawn, spawn_command};
 pub use shop::http_get;

@@ -28,7 +28,7 @@ pub(crate) fn find(name: &str) -> Result<PathBuf> {
 }
 
 /// The toolkit folder that `cargo xtask setup` fills: `PROGRAM/bin/…`.
-pub(crate) fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()));
     env::var_os("PEPO_TOOLS").map_or_else(|| home().join(".cache/pepo/tools"), PathBuf::from)
 }

@@ -134,6 +134,13 @@ const STEPS: &[Step] = &[
         toolkit::wheel
     ),
     own!(
+        "py-spy",
+        "0.4.3, beside which looking is measured → ~/.cache/pepo/tools/py-spy",
+        TEST,
+        toolkit::has_py_spy,
+        toolkit::py_spy
+    ),
+    own!(
         "python3.14",
         "a newer Debian's → ~/.cache/pepo/tools/python3.14",
         TEST,

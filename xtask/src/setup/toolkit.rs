@@ -214,6 +214,19 @@ pub(crate) fn wheel() -> Result<()> {
     wheel_is_right()
 }
 
+/// A profiler that ours is measured by; from PyPI, a program with nothing else.
+pub(crate) fn has_py_spy() -> bool {
+    program("py-spy", "py-spy").exists()
+}
+
+pub(crate) fn py_spy() -> Result<()> {
+    cmd("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
+        .arg(paths::tools().join("py-spy"))
+        .arg("py-spy==0.4.3")
+        .logged(&paths::log("py-spy"))
+}
+
 // Python 3.14, as a target. Its interpreter must be the process's own executable (not the loader), so
 // the program itself is told where its loader and libraries are.
 

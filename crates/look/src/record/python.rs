@@ -81,7 +81,7 @@ impl Pythons<'_> {
         self.rounds += 1;
         for program in &mut self.programs {
             if !program.list(batch) {
-                batch.lost(1);
+                batch.lost(u64::from(program.process.alive()));
                 continue;
             }
             let pid = program.process.pid().get();

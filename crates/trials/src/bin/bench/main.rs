@@ -5,6 +5,7 @@
 mod attach;
 mod list;
 mod locate;
+mod look;
 mod page;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 /// The page's sections in their order, each measured by the module of its name.
-const SECTIONS: [&str; 3] = ["attach", "locate", "list"];
+const SECTIONS: [&str; 4] = ["attach", "locate", "list", "look"];
 
 struct Arguments {
     what: Vec<&'static str>,
@@ -49,7 +50,8 @@ async fn main() -> Result<()> {
         let section = match what {
             "attach" => attach::run(arguments.rounds).await?,
             "locate" => locate::run(arguments.rounds).await?,
-            _ => list::run(arguments.rounds)?,
+            "list" => list::run(arguments.rounds)?,
+            _ => look::run(arguments.rounds)?,
         };
         print!("{section}");
         page.put(what, &section);
