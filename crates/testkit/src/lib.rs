@@ -43,7 +43,7 @@ pub use at_once::at_once;
 pub use binary::pepo;
 
 pub use door::Door;
-pub use engine::{Container, Engine, HealthCheck, Kind, Network, RunOptions};
+pub use engine::{Container, Engine, HealthCheck, Kind, Network, Podman, RunOptions};
 pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated};

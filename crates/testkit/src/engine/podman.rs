@@ -13,7 +13,7 @@ use super::{
     api::EngineApi,
     supervisor::{self, Supervisor},
 };
-use crate::programs;
+use crate::{Image, programs};
 
 /// Starts Podman's service.
 pub struct Podman;
@@ -39,9 +39,17 @@ pids_limit = 0
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
+infra_image = "pepo.test/pause:1"
 "#;
 
 impl Podman {
+    /// The image that holds the namespaces of a pod, as the service's settings name it; to be loaded before the first pod.
+    #[must_use]
+    pub fn pause_image() -> Image {
+        let wait = "trap 'exit 0' TERM; sleep 600 & wait";
+        Image::new("pepo.test/pause:1").with_shell().command(&["sh", "-c", wait])
+    }
+
     /// A service as root.
     ///
     /// # Panics

@@ -1,10 +1,10 @@
 //! `pepo run`: the engines' own commands, with the entry before the program.
 
-use std::{process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
-use pepo_testkit::{Engine, Image, Kind, command, wait};
+use pepo_testkit::{Engine, Image, Kind, Podman, command, wait};
 
-use crate::support::{Run, Surroundings};
+use crate::support::{PEPO, Run, Surroundings};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -79,4 +79,43 @@ fn runs(name: &str, kind: Kind) {
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
     let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
     assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
+
+/// Podman plays manifests as a cluster would.
+#[test]
+fn podman_plays_what_is_injected() {
+    let engine = Engine::shared(Kind::Podman);
+    let surroundings = Surroundings::new().at(&engine);
+    let own = Own("podman", &surroundings);
+    engine.load(&Podman::pause_image());
+    engine.load(&Image::new("pepo.test/entry:1").file(Path::new(PEPO), "/pepo-entry"));
+    let shop = Image::new("pepo.test/shop:1").with_shell().user("65534:65534");
+    engine.load(&shop.command(&["sh", "-c", "echo said $0 by `id -u`; exit 4", "word"]));
+    let manifest = surroundings.path("pod.yaml");
+    let pod = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: shop}
+spec:
+  hostNetwork: true
+  restartPolicy: Never
+  containers:
+  - {name: web, image: 'pepo.test/shop:1'}
+";
+    fs::write(&manifest, pod).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let line = ["inject", "-f", manifest, "--image", "pepo.test/entry:1", "--debug", "stayalive"];
+    let run = surroundings.run(&line).ok();
+    assert!(run.stderr.contains("what it runs is what podman has in pepo.test/shop:1"), "{run:?}");
+    fs::write(manifest, &run.stdout).unwrap();
+
+    own.run(&["kube", "play", manifest]).ok();
+    let log = wait::until("it is kept", LIMIT, || match own.logs("shop-web") {
+        log if log.contains("the container is kept") => Ok(log),
+        log => Err(log),
+    });
+    assert!(log.contains("said word by 65534") && log.contains("sh failed with status 4"), "{log}");
+    let status = own.run(&["exec", "shop-web", "/pepo/pepo-entry", "status"]).ok();
+    assert!(status.stdout.contains("failed with status 4; the container is kept"), "{status:?}");
+    own.run(&["kube", "down", manifest]).ok();
 }
