@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Pepo beside the bare adapter, in the binary that is shipped; writes
+//! `cargo xtask bench`: Pepo beside what a user would pick instead, in the binaries that are shipped; writes
 //! `docs/benchmarks.md`.
 
 use anyhow::Result;
@@ -10,5 +10,6 @@ use crate::test::build::{self, Profile};
 /// Runs the benchmarks; words it does not know are handed on.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     setup::ensure(Purpose::Test, args.switch("yes"))?;
+    build::entry()?;
     build::trial("bench", Profile::Release, args.rest())
 }

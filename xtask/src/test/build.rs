@@ -84,7 +84,16 @@ pub(crate) fn trial(name: &str, profile: Profile, words: Vec<String>) -> Result<
     let release = matches!(profile, Profile::Release).then_some("--release");
     cargo("build").args(packages).args(release).run()?;
     let program = with_toolkit(cmd(built(profile, name)).args(words)).dir(&paths::root()).quiet();
-    program.env("PEPO_BIN", built(profile, "pepo")).run()
+    program.env("PEPO_BIN", built(profile, "pepo")).env("PEPO_ENTRY_BIN", entry_path()).run()
+}
+
+/// Builds the start of containers as a program of its own, as it is shipped.
+pub(crate) fn entry() -> Result<()> {
+    cargo("build").args(["--profile", "entry", "--package", "pepo-entry"]).run()
+}
+
+fn entry_path() -> PathBuf {
+    paths::target_dir().join(paths::triple()).join("entry/pepo-entry")
 }
 
 /// Where a program of ours is built.

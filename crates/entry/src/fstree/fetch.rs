@@ -5,18 +5,16 @@ use std::{
     fs::File,
     io::{self, Read},
     rc::Rc,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use ring::digest::{self, SHA256};
-use rustls::ClientConfig;
 
 use super::{
     http::{self, Answer, Trouble, Wish},
     proxy::Proxies,
-    tls,
+    tls::Tls,
     url::{Place, Source, Url},
 };
 use crate::{
@@ -115,7 +113,7 @@ fn noted(trace: &Trace, fault: Fault) -> io::Error {
 struct Download {
     url: Url,
     proxies: Proxies,
-    tls: Arc<ClientConfig>,
+    tls: Tls,
     end: Instant,
     answer: Answer,
     /// So many bytes were given.
@@ -133,7 +131,7 @@ impl Download {
         let variable = |name: &str| std::env::var(name).ok();
         let proxies =
             Proxies::read(variable).map_err(|what| Fault::new(Exit::Usage, format!("fstree: {what}")))?;
-        let tls = tls::config()?;
+        let tls = Tls::default();
         let mut attempts = 0;
         let answer = loop {
             match ask(url, &Wish::default(), &proxies, &tls) {
@@ -258,7 +256,7 @@ fn pause(failed: &Failed, attempts: &mut u32, end: Instant) -> Result<(), Fault>
 }
 
 /// Asks, follows redirects, and takes only an answer that has the file.
-fn ask(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Arc<ClientConfig>) -> Result<Answer, Failed> {
+fn ask(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Result<Answer, Failed> {
     let mut url = url.clone();
     for _ in 0..=REDIRECTS {
         let answer = http::get(&url, wish, proxies, tls).map_err(|trouble| broken(&url, &trouble))?;
@@ -292,12 +290,8 @@ fn broken(url: &Url, trouble: &Trouble) -> Failed {
         Trouble::Proxy(_) => Some("no_proxy=HOST reaches a host without the proxy"),
         _ => None,
     };
-    Failed {
-        what,
-        again: matches!(trouble, Trouble::Lost(_)),
-        exit: Exit::Unreachable,
-        next: next.map(str::to_owned),
-    }
+    let exit = if matches!(trouble, Trouble::Setting(_)) { Exit::Usage } else { Exit::Unreachable };
+    Failed { what, again: matches!(trouble, Trouble::Lost(_)), exit, next: next.map(str::to_owned) }
 }
 
 fn refused(url: &Url, status: u16, wish: &Wish) -> Failed {

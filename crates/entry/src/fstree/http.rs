@@ -11,7 +11,7 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use super::{proxy::Proxies, url::Url};
+use super::{proxy::Proxies, tls::Tls, url::Url};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ pub(crate) enum Trouble {
     Nonsense(String),
     /// The proxy does not let us through.
     Proxy(String),
+    /// What the environment says of trust cannot be followed.
+    Setting(String),
 }
 
 impl fmt::Display for Trouble {
@@ -39,7 +41,8 @@ impl fmt::Display for Trouble {
             Trouble::Lost(text)
             | Trouble::Untrusted(text)
             | Trouble::Nonsense(text)
-            | Trouble::Proxy(text) => to.write_str(text),
+            | Trouble::Proxy(text)
+            | Trouble::Setting(text) => to.write_str(text),
         }
     }
 }
@@ -94,18 +97,15 @@ enum Rest {
 }
 
 /// Asks for `url`.
-pub(crate) fn get(
-    url: &Url,
-    wish: &Wish,
-    proxies: &Proxies,
-    tls: &Arc<ClientConfig>,
-) -> Result<Answer, Trouble> {
+pub(crate) fn get(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Result<Answer, Trouble> {
     let proxy = proxies.of(url);
+    let tls = url.tls.then(|| tls.config()).transpose();
+    let tls = tls.map_err(|fault| Trouble::Setting(fault.to_string()))?;
     let mut stream: Box<dyn Stream> = Box::new(connect(proxy.unwrap_or(url))?);
     if let (Some(proxy), true) = (proxy, url.tls) {
         tunnel(&mut stream, proxy, url)?;
     }
-    if url.tls {
+    if let Some(tls) = tls {
         stream = Box::new(secured(stream, url, tls)?);
     }
     let request = request(url, wish, proxy.filter(|_| !url.tls));

@@ -4,7 +4,7 @@
 //! A program that runs keeps the text it has: its file is replaced, never written to.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
@@ -28,6 +28,10 @@ use crate::exit::{Exit, Fault};
 
 /// As many folders are kept open.
 const MOST_OPEN: usize = 32;
+/// Between so many small entries a signal may wait.
+const STOP_AFTER: usize = 64;
+/// Before and after a larger one it does not, in bytes.
+const LARGE: u64 = 1 << 20;
 /// File systems that are the kernel's: writing there is no putting of files. (proc, sysfs, control groups, terminals,
 /// debugfs, tracefs, security's, BPF's.)
 const KERNELS: [u64; 9] =
@@ -58,6 +62,13 @@ struct Ready {
     after: String,
 }
 
+/// Which way an entry is moved.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Back,
+}
+
 /// Puts entries below `root`. `stop` is asked between any two.
 pub(crate) fn place(
     root: OwnedFd,
@@ -72,6 +83,8 @@ pub(crate) fn place(
         store,
         open: HashMap::new(),
         made: Vec::new(),
+        new: HashSet::new(),
+        prefix: format!(".pepo-entry.{}.", std::process::id()),
         ready: Vec::new(),
         temporaries: HashMap::new(),
         report: Report::default(),
@@ -93,6 +106,10 @@ struct Placing<'a> {
     open: HashMap<String, Rc<OwnedFd>>,
     /// Folders that were made, in order.
     made: Vec<String>,
+    /// The same: nothing of the image can be in them.
+    new: HashSet<String>,
+    /// What temporary names begin with.
+    prefix: String,
     ready: Vec<Ready>,
     /// By the path of a file, where it waits.
     temporaries: HashMap<String, (String, String)>,
@@ -105,8 +122,8 @@ type Step<T> = Result<T, Fault>;
 impl Placing<'_> {
     fn prepare(&mut self, entries: &[Entry], stop: &dyn Fn() -> bool) -> Step<()> {
         let mut folders = Vec::new();
-        for entry in entries {
-            if stop() {
+        for (at, entry) in entries.iter().enumerate() {
+            if (at % STOP_AFTER == 0 || entry.member.size >= LARGE) && stop() {
                 return Err(Fault::new(Exit::Limit, format!("fstree: {}: stopped by a signal", self.source)));
             }
             if entry.member.kind == Kind::Folder {
@@ -147,6 +164,7 @@ impl Placing<'_> {
                 rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
                     .map_err(|error| self.failed(path, error))?;
                 self.made.push(path.to_owned());
+                self.new.insert(path.to_owned());
                 self.opened(path)
             }
             other => other,
@@ -182,8 +200,11 @@ impl Placing<'_> {
     fn beside(&mut self, entry: &Entry) -> Step<()> {
         let (above, name) = split(&entry.path);
         let folder = self.folder(above)?;
-        let before = self.before(&folder, name, &entry.path)?;
-        let temporary = format!(".pepo-entry.{}.{}", std::process::id(), self.ready.len());
+        let before = match self.new.contains(above) {
+            true => None,
+            false => self.before(&folder, name, &entry.path)?,
+        };
+        let temporary = format!("{}{}", self.prefix, self.ready.len());
         let made = self.make(&folder, &temporary, entry);
         let after = match made {
             Ok(after) if before.is_some() => after,
@@ -345,11 +366,11 @@ impl Placing<'_> {
     /// All that is ready goes to its place. What was replaced waits under the other's name until all is done.
     fn commit(&mut self) -> Step<()> {
         for at in 0..self.ready.len() {
-            if let Err((path, error)) = self.exchange(at) {
+            if let Err((path, error)) = self.exchange(at, Way::In) {
                 let fault = self.failed(&path, error);
                 // The ones before go back.
                 for done in (0..at).rev() {
-                    let _ = self.exchange(done);
+                    let _ = self.exchange(done, Way::Back);
                 }
                 return Err(fault);
             }
@@ -372,7 +393,7 @@ impl Placing<'_> {
     }
 
     /// Exchanges what is ready with what is in its place, or moves it there, or back again.
-    fn exchange(&mut self, at: usize) -> Result<(), (String, Errno)> {
+    fn exchange(&mut self, at: usize, way: Way) -> Result<(), (String, Errno)> {
         let Some(ready) = self.ready.get(at) else { return Ok(()) };
         let (path, name, temporary) = (ready.folder.clone(), ready.name.clone(), ready.temporary.clone());
         let before = ready.before.is_some();
@@ -388,10 +409,10 @@ impl Placing<'_> {
                 opened
             }
         };
-        let there =
-            rustix::fs::statx(&*folder, temporary.as_str(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
-                .is_ok();
-        let (from, to) = if there { (&temporary, &name) } else { (&name, &temporary) };
+        let (from, to) = match way {
+            Way::In => (&temporary, &name),
+            Way::Back => (&name, &temporary),
+        };
         let how = if before { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
         match rustix::fs::renameat_with(&*folder, from, &*folder, to, how) {
             // A file system that cannot exchange; what was replaced is then gone at once.

@@ -1,6 +1,6 @@
 //! Whom TLS trusts: the built-in roots, and the image's own bundle or what `SSL_CERT_FILE` names.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{cell::OnceCell, fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -18,8 +18,22 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// TLS as a client that shows no certificate of its own.
-pub(crate) fn config() -> Result<Arc<ClientConfig>, Fault> {
+/// TLS as a client that shows no certificate of its own; made when it is needed first.
+#[derive(Default)]
+pub(crate) struct Tls(OnceCell<Arc<ClientConfig>>);
+
+impl Tls {
+    /// # Errors
+    /// `SSL_CERT_FILE` names nothing that could be trusted.
+    pub(crate) fn config(&self) -> Result<&Arc<ClientConfig>, Fault> {
+        match self.0.get() {
+            Some(config) => Ok(config),
+            None => config().map(|made| self.0.get_or_init(|| made)),
+        }
+    }
+}
+
+fn config() -> Result<Arc<ClientConfig>, Fault> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     match std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()) {
         Some(file) => {

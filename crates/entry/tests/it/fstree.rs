@@ -344,6 +344,13 @@ fn only_a_trusted_server_is_believed() {
     assert!(outcome.code() == 5 && outcome.stderr.contains("NotValidForName"), "{outcome:?}");
     let outcome = with(&trusted, "/ca.pem");
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{outcome:?}");
+    let outcome = with(&trusted, "/none.pem");
+    let why = "SSL_CERT_FILE=/none.pem: has no certificate that can be read";
+    assert!(outcome.code() == 2 && outcome.stderr.contains(why), "{outcome:?}");
+    // Who asks without TLS needs nobody's trust.
+    let plain = server(tar(&[Member::file("etc/y", "y")]));
+    let mut command = root.command(&format!("fstree=http://127.0.0.1:{}/ok", plain.port), "echo started");
+    assert_eq!(run(command.env("SSL_CERT_FILE", "/none.pem")).code(), 0);
     // The image's own bundle counts, too.
     fs::create_dir_all(root.at("/etc/ssl/certs")).unwrap();
     fs::copy(root.at("/ca.pem"), root.at("/etc/ssl/certs/ca-certificates.crt")).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
 mod attach;
+mod entry;
 mod list;
 mod locate;
 mod look;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 /// The page's sections in their order, each measured by the module of its name.
-const SECTIONS: [&str; 4] = ["attach", "locate", "list", "look"];
+const SECTIONS: [&str; 5] = ["attach", "locate", "list", "look", "entry"];
 
 struct Arguments {
     what: Vec<&'static str>,
@@ -51,7 +52,8 @@ async fn main() -> Result<()> {
             "attach" => attach::run(arguments.rounds).await?,
             "locate" => locate::run(arguments.rounds).await?,
             "list" => list::run(arguments.rounds)?,
-            _ => look::run(arguments.rounds)?,
+            "look" => look::run(arguments.rounds)?,
+            _ => entry::run(arguments.rounds)?,
         };
         print!("{section}");
         page.put(what, &section);
