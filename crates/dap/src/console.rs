@@ -124,13 +124,15 @@ impl Console {
         show: Show<'_>,
     ) -> Result<Console, Failure> {
         let mut debuggee = Debuggee::new(crate::paced::paced(link, opened));
-        if let Err(error) = debuggee.begin(opened, options.stop_on_entry).await {
+        let quirks = Quirks::of(opened);
+        // A person says when what is held goes on.
+        if let Err(error) = debuggee.begin(opened, options.stop_on_entry || quirks.held).await {
             // The target is let go whatever went wrong; the first reason is the one to tell.
             let _ = debuggee.detach().await;
             return Err(error.failure());
         }
         let mut console = Console {
-            quirks: Quirks::of(opened),
+            quirks,
             attached: attached(opened, options.target),
             session: opened.session.clone(),
             source_map: options.source_map,
@@ -153,6 +155,9 @@ impl Console {
         console.source_map.know(opened.sources.iter().map(String::as_str));
         console.learn_sources().await;
         show(Output::Attached(console.attached.clone()));
+        if quirks.held {
+            show(Output::Notice { text: "it was held at its start, and goes on by `continue`".into() });
+        }
         console.drain(show).await;
         console.show_stop(show).await;
         Ok(console)

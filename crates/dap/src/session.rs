@@ -51,6 +51,8 @@ pub struct Quirks {
     pub breakpoints_verify_late: bool,
     /// Paths of breakpoints are compared from their end, so that a part of one is enough (gdb, lldb).
     pub paths_by_suffix: bool,
+    /// The target was held at its first instruction: it goes on for the first time when the client says so.
+    pub held: bool,
 }
 
 impl Quirks {
@@ -61,6 +63,7 @@ impl Quirks {
         Quirks {
             continue_after_attach: has("continue-after-attach"),
             breakpoints_verify_late: has("breakpoints-verify-late"),
+            held: has("held"),
             paths_by_suffix: has("paths-by-suffix") || matches!(opened.debugger.as_str(), "gdb" | "lldb"),
         }
     }
@@ -179,7 +182,7 @@ impl Debuggee {
     /// The adapter's own words, or what broke.
     pub async fn begin(&mut self, opened: &Opened, stop: bool) -> Result<(), DapError> {
         self.initialize(&Value::Null, &json_object(&opened.initialize_arguments)).await?;
-        let attach = self.send("attach", json_object(&opened.attach_arguments)).await?;
+        let attach = self.send("attach", attach_arguments(opened, stop)).await?;
         self.wait_initialized(attach).await?;
         let filters: Vec<String> = self
             .capabilities
@@ -216,10 +219,10 @@ impl Debuggee {
 
     /// Brings the target into the state that was asked for, whatever attaching left it in.
     async fn settle(&mut self, quirks: Quirks, stop: bool) -> Result<(), DapError> {
-        let told = if quirks.continue_after_attach {
-            self.wait_stop(ATTACH_STOP).await?
-        } else {
-            self.stopped.is_some()
+        let told = match quirks {
+            Quirks { continue_after_attach: true, .. } => self.wait_stop(ATTACH_STOP).await?,
+            Quirks { held: true, .. } if stop => self.wait_stop(ANSWER).await?,
+            _ => self.stopped.is_some(),
         };
         match (stop, told) {
             (false, true) if quirks.continue_after_attach => {
@@ -496,6 +499,15 @@ impl Debuggee {
     pub fn into_parts(self) -> (Box<dyn Link>, i64, Vec<Happening>, Capabilities) {
         (self.link, self.seq, self.happenings.into(), self.capabilities)
     }
+}
+
+/// What the adapter is told with `attach`. One that is held may stay where it is; any other is stopped, if that is wished for.
+pub(crate) fn attach_arguments(opened: &Opened, stop: bool) -> Value {
+    let mut arguments = json_object(&opened.attach_arguments);
+    if Quirks::of(opened).held {
+        lay_over(&mut arguments, &json!({"stopOnEntry": stop}));
+    }
+    arguments
 }
 
 /// The words of an object that came as text; an empty one when it is none.

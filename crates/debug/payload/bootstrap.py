@@ -1,7 +1,7 @@
 # Runs inside the debugged process, in a thread of its own, from CPython 3.8 to 3.14. It opens a channel to the agent, loads
 # pydevd from memory, and takes everything away again when the channel ends, whoever ended it.
 #
-# The globals hold CONFIG: {"nonce", "main", "pipes", "unmap", "close", "wait"}. Nothing here may write to the process's own
+# The globals hold CONFIG: {"nonce", "main", "pipes", "unmap", "close", "wait"}, and "gate" where the main thread waits for us. Nothing here may write to the process's own
 # output, leave a name in its modules, or raise.
 
 import _signal
@@ -320,6 +320,8 @@ class Debugger:
             return connect(db, host, port)
 
         pydevd.PyDB.connect = noted
+        if "gate" in CONFIG:
+            self.wait_for_client()
         # The zip must be found for what pydevd imports later.
         sys.path.append(self.path)
         pydevd.settrace(
@@ -333,6 +335,25 @@ class Debugger:
             notify_stdin=False,
         )
         self.spare_children(self.db)
+
+    def wait_for_client(self):
+        """The main thread stands before the program's first line until the client has said all."""
+        import pydevd_tracing
+        from _pydevd_bundle.pydevd_process_net_command_json import PyDevJsonCommandProcessor as Processor
+
+        configured = Processor.on_configurationdone_request
+
+        def on_configurationdone_request(processor, db, request):
+            answer = configured(processor, db, request)
+            if processor._options.stop_on_entry:
+                processor.api.stop_on_entry()
+            lib = getattr(pydevd_tracing._load_python_helper_lib, "__lib__", None)
+            if sys.version_info < (3, 12) and lib is None:  # only the thread itself can set its trace function
+                CONFIG["trace"] = lambda: self.ended.is_set() or db.enable_tracing()
+            go()
+            return answer
+
+        Processor.on_configurationdone_request = on_configurationdone_request
 
     def helper(self):
         fd = self.channel.lib
@@ -554,6 +575,11 @@ def clean_page(config):
         ctypes.CDLL(None).munmap(ctypes.c_void_p(address), ctypes.c_size_t(length))
 
 
+def go():
+    """Lets a main thread go that waits for us."""
+    CONFIG.pop("gate", int)()
+
+
 def run(config):
     # No signal of the process's is ever delivered to a thread of ours, or of pydevd's, which inherit the mask.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, set(range(1, _signal.NSIG)) - {32, 33})
@@ -578,6 +604,8 @@ def run(config):
             tids = [getattr(t, "native_id", None) for t in debugger.threads]
             channel.say("stopped", left=left, threads=[tid for tid in tids if tid])
     finally:
+        CONFIG.pop("trace", None)
+        go()
         channel.close()
         threading._active.pop(threading.get_ident(), None)
 

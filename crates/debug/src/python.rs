@@ -27,6 +27,8 @@ mod payload;
 mod ptrace;
 /// CPython's own remote execution.
 mod remote_exec;
+/// From a program's first instruction to its interpreter's start.
+mod start;
 /// Registers and signal frames.
 mod x86_64;
 
@@ -38,7 +40,7 @@ use std::{
 
 use async_trait::async_trait;
 use pepo_process::{
-    Process,
+    Memory, Process, held,
     runtime::{Language, Libc, RuntimeFacts},
 };
 use pepo_wire::{Code, Failure, FailureExt as _};
@@ -52,8 +54,9 @@ use self::{
     channel::{Control, Ready, Stream, Word},
     hold::PythonHold,
     image::Symbols,
-    inject::Injection,
+    inject::{Injected, Injection},
     payload::Config,
+    start::Start,
 };
 use crate::{
     debugger::{
@@ -71,6 +74,8 @@ pub use self::fault::{Fault, Point};
 const MOMENT: Duration = Duration::from_secs(5);
 /// How long the interpreter may take to come to the code: a call into C may hold the GIL for long.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a held program may take to its interpreter's start, and from there to its first line.
+const START: Duration = Duration::from_secs(30);
 /// How long pydevd may take to load on a slow machine.
 const LOAD: Duration = Duration::from_secs(60);
 /// How long the code inside waits for its files, in seconds.
@@ -232,23 +237,16 @@ pub fn place(process: Process, fault: &Fault, pipes: Option<bool>) -> Result<Pla
     if tracer != 0 {
         return Err(InjectError::Traced { tracer });
     }
-    let symbols = Symbols::find(&process, &memory)?;
     let nonce = nonce();
     let pipes = pipes.unwrap_or_else(|| !channel::may_take(&process));
-    let config = Config { nonce: nonce.clone(), pipes, wait: WAIT_INSIDE };
-    let code = |extra| config.program(extra);
-    let injection = Injection {
-        process: &process,
-        memory: &memory,
-        symbols: &symbols,
-        code: &code,
-        nonce: &nonce,
-        fault,
+    let config = Config { nonce: nonce.clone(), pipes, wait: WAIT_INSIDE, start: START.as_secs() };
+    let (injected, limit) = match held::at_first_instruction(&process) {
+        true => (Start { process: &process, memory: &memory, fault }.run_on(START, &config)?, START),
+        false => (inject_now(&process, &memory, &config, fault)?, ANSWER),
     };
-    let injected = injection.run(MOMENT)?;
-    let end = Instant::now() + ANSWER;
-    let answer = Control::find(&process, &nonce, end, ANSWER).and_then(|mut control| {
-        let ready = control.wait(end, ready).ok_or(InjectError::Silent { limit: ANSWER })?;
+    let end = Instant::now() + limit;
+    let answer = Control::find(&process, &nonce, end, limit).and_then(|mut control| {
+        let ready = control.wait(end, ready).ok_or(InjectError::Silent { limit })?;
         Ok((control, ready))
     });
     let (control, ready) = match answer {
@@ -265,6 +263,17 @@ pub fn place(process: Process, fault: &Fault, pipes: Option<bool>) -> Result<Pla
     let mut hold = PythonHold { process, control, thread: ready.thread, left: Vec::new() };
     let stream = start(&mut hold, &ready, fault)?;
     Ok(Placed { stream, hold, stood_still, route })
+}
+
+/// Gets the code to run in a process that has an interpreter.
+fn inject_now(
+    process: &Process,
+    memory: &Memory,
+    config: &Config,
+    fault: &Fault,
+) -> Result<Injected, InjectError> {
+    let symbols = Symbols::find(process, memory)?;
+    Injection { process, memory, symbols: &symbols, config, fault }.run(MOMENT)
 }
 
 /// Fills the channel and waits until pydevd listens.
@@ -306,6 +315,7 @@ impl inject::Route {
             inject::Route::Parked => "parked thread",
             inject::Route::Pending { .. } => "pending call",
             inject::Route::Remote(_) => "remote execution",
+            inject::Route::Entry => "start",
         }
     }
 }

@@ -40,6 +40,9 @@ pub mod headroom;
 /// The memory of a process.
 pub mod memory;
 
+/// Programs that are held at their first instruction.
+pub mod held;
+
 /// Files of a process, through its own root.
 pub mod root;
 

@@ -150,7 +150,7 @@ impl<'a> Group<'a> {
             let member = &mut self.members[index];
             let greeting = Output::Attached(crate::console::attached(&member.opened, member.name.clone()));
             member.start(index, self.events.0.clone(), self.pumps.clone());
-            let arguments = crate::session::json_object(&member.opened.attach_arguments);
+            let arguments = crate::session::attach_arguments(&member.opened, self.stop_on_entry);
             let asked = member.send("attach", arguments, Pending::Attach).is_ok();
             debug_assert!(asked, "a fresh queue has room");
             let early = std::mem::take(&mut member.early);

@@ -100,6 +100,8 @@ fn arguments(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
         "set startup-with-shell off".to_owned(),
         "maint set target-non-stop on".to_owned(),
         "set displaced-stepping off".to_owned(),
+        // A program that was held at its start goes on by it.
+        "python gdb.execute('handle SIGCONT nostop noprint pass', to_string=True)".to_owned(),
         format!("set sysroot {root}"),
         format!("set debug-file-directory {}", debug_folders(request, root).join(":")),
     ];

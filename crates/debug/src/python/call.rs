@@ -55,10 +55,30 @@ impl<'a> Held<'a> {
         let mut tracee = Tracee::seize(tid).map_err(InjectError::ptrace("seizing a thread"))?;
         let since = Instant::now();
         tracee.interrupt(STOP_LIMIT).map_err(InjectError::ptrace("stopping a thread"))?;
+        let mut held = Held::standing(tracee, memory, return_stub, fault)?;
+        held.since = since;
+        Ok(held)
+    }
+
+    /// Takes a thread that stands still already, in no system call.
+    ///
+    /// # Errors
+    /// [`InjectError::Ptrace`].
+    pub(super) fn standing(
+        tracee: Tracee,
+        memory: &'a Memory,
+        return_stub: u64,
+        fault: &'a Fault,
+    ) -> Result<Held<'a>, InjectError> {
         let saved =
             save(&tracee, return_stub).map_err(InjectError::ptrace("reading a thread's registers"))?;
         fault.reach(Point::Stopped);
-        Ok(Held { tracee, memory, saved, since, fault, runs: false })
+        Ok(Held { tracee, memory, saved, since: Instant::now(), fault, runs: false })
+    }
+
+    /// The thread as it stands, for whoever goes on with it.
+    pub(super) fn into_tracee(self) -> Tracee {
+        self.tracee
     }
 
     /// The registers at the stop.

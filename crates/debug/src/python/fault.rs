@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum Point {
+    /// A held program has come to its next system call.
+    Followed,
     /// A thread stands still, nothing was changed.
     Stopped,
     /// Frames lie below its stack.

@@ -7,6 +7,8 @@
 //! 3. The main thread runs: `Py_AddPendingCall(PyRun_SimpleString, code)`, with the code in a page of its own; the
 //!    evaluation loop runs it at its next safe point.
 //!
+//! An interpreter that has not started yet is brought to its start first ([`super::start`]).
+//!
 //! Interrupting a sleeping main thread with EINTR would not do: before 3.14 `PyErr_CheckSignals` runs no pending calls, and
 //! code that does not expect EINTR would see it.
 
@@ -28,6 +30,7 @@ use super::{
     fault::{Fault, Point},
     image::{Symbol, Symbols},
     moment::{self, Moment},
+    payload::Config,
     remote_exec::RemoteExec,
     x86_64::Call,
 };
@@ -49,6 +52,8 @@ pub(super) struct Extra {
     pub(super) unmap: Option<(u64, u64)>,
     /// The descriptor with the code.
     pub(super) close: Option<u32>,
+    /// The interpreter starts: the code waits for the program's own.
+    pub(super) entry: bool,
 }
 
 /// How the code got in.
@@ -63,6 +68,8 @@ pub(super) enum Route {
     },
     /// The main thread will run it by remote execution.
     Remote(RemoteExec),
+    /// The main thread will run it right before the program's first line.
+    Entry,
 }
 
 /// Code that runs or will run.
@@ -78,10 +85,8 @@ pub(super) struct Injection<'a> {
     pub(super) process: &'a Process,
     pub(super) memory: &'a Memory,
     pub(super) symbols: &'a Symbols,
-    /// Makes the code; its text must not contain a NUL.
-    pub(super) code: &'a dyn Fn(Extra) -> String,
-    /// Unique in the process: names the memfd.
-    pub(super) nonce: &'a str,
+    /// What the code is told.
+    pub(super) config: &'a Config,
     pub(super) fault: &'a Fault,
 }
 
@@ -190,10 +195,10 @@ impl Injection<'_> {
 
     /// Runs the code in a parked thread; `None` when the thread holds the GIL or is not Python's.
     fn parked(&self, held: &mut Held<'_>, main: bool) -> Result<Option<Route>, InjectError> {
-        if !self.gil_is_released(held)? {
+        if self.gil(held)? != Gil::Released {
             return Ok(None);
         }
-        let mut data = (self.code)(Extra { main, ..Extra::default() }).into_bytes();
+        let mut data = self.config.program(Extra { main, ..Extra::default() }).into_bytes();
         data.push(0);
         let code = held.data_address(data.len());
         // Ensure answers PyGILState_UNLOCKED (1), since the thread has a state and does not hold the GIL
@@ -208,11 +213,26 @@ impl Injection<'_> {
         Ok(Some(Route::Parked))
     }
 
-    /// Has the thread a Python thread state, and does it not hold the GIL?
+    /// Leaves the code in an interpreter that starts, for the moment before the program's first line; `false` when it is not that
+    /// far. The main thread has just come back from a system call that the interpreter makes with the GIL held.
+    pub(super) fn at_start(&self, held: &mut Held<'_>) -> Result<bool, InjectError> {
+        if !held.is_ordinary() || self.gil(held)? != Gil::Held {
+            return Ok(false);
+        }
+        let mut data =
+            self.config.program(Extra { main: true, entry: true, ..Extra::default() }).into_bytes();
+        data.push(0);
+        let code = held.data_address(data.len());
+        held.run(&data, &[Call::new(self.symbols.run_simple_string, &[code])], PYTHON_CALL)?;
+        self.fault.reach(Point::Armed);
+        Ok(true)
+    }
+
+    /// Has the thread a Python thread state, and does it hold the GIL?
     ///
     /// A function's result is lost on the way back through rt_sigreturn, so lsearch(3) is called with the function as its
     /// comparison: it counts its table up if the result is not 0, and that can be read.
-    fn gil_is_released(&self, held: &mut Held<'_>) -> Result<bool, InjectError> {
+    fn gil(&self, held: &mut Held<'_>) -> Result<Gil, InjectError> {
         // Key; then for each question a count and room for two elements.
         let mut data = [0u64; 7];
         (data[1], data[4]) = (1, 1);
@@ -222,11 +242,15 @@ impl Injection<'_> {
             |count: u64, function: u64| Call::new(self.symbols.lsearch, &[at, count + 8, count, 8, function]);
         let calls = [ask(at + 8, self.symbols.this_thread_state), ask(at + 32, self.symbols.gil_check)];
         if held.run(&bytes, &calls, SHORT_CALL)? == Ran::GoesOn {
-            return Ok(false);
+            return Ok(Gil::Unknown);
         }
         let has_state = self.memory.read_u64(at + 8)? == 2;
         let holds = self.memory.read_u64(at + 32)? == 2;
-        Ok(has_state && !holds)
+        Ok(match (has_state, holds) {
+            (false, _) => Gil::Unknown,
+            (true, true) => Gil::Held,
+            (true, false) => Gil::Released,
+        })
     }
 
     /// Maps a page for the code and adds the pending call.
@@ -235,7 +259,11 @@ impl Injection<'_> {
         // MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
         const FLAGS: u64 = 0x02 | 0x20 | 0x10_0000;
         let length = {
-            let longest = (self.code)(Extra { main: true, unmap: Some((u64::MAX, u64::MAX)), close: None });
+            let longest = self.config.program(Extra {
+                main: true,
+                unmap: Some((u64::MAX, u64::MAX)),
+                ..Extra::default()
+            });
             (longest.len() as u64 + 1).div_ceil(PAGE) * PAGE
         };
         let Some(page) = hole(maps, length) else {
@@ -250,8 +278,10 @@ impl Injection<'_> {
         if maps.iter().any(is_ours) || !self.process.maps()?.iter().any(is_ours) {
             return Ok(Err("mmap was refused"));
         }
-        let mut code =
-            (self.code)(Extra { main: true, unmap: Some((page, length)), close: None }).into_bytes();
+        let mut code = self
+            .config
+            .program(Extra { main: true, unmap: Some((page, length)), ..Extra::default() })
+            .into_bytes();
         code.push(0);
         self.memory.write_at(page, &code)?;
         let add = Call::new(self.symbols.add_pending_call, &[self.symbols.run_simple_string, page]);
@@ -273,7 +303,7 @@ impl Injection<'_> {
         held: &mut Held<'_>,
         remote: RemoteExec,
     ) -> Result<Result<Route, &'static str>, InjectError> {
-        let name = format!("pepo-run-{}", self.nonce);
+        let name = format!("pepo-run-{}", self.config.nonce);
         let mut data = name.clone().into_bytes();
         data.push(0);
         let at = held.data_address(data.len());
@@ -284,7 +314,7 @@ impl Injection<'_> {
         let Some(number) = super::channel::find_memfd(self.process, &name) else {
             return Ok(Err("memfd_create was refused"));
         };
-        let code = (self.code)(Extra { main: true, unmap: None, close: Some(number) });
+        let code = self.config.program(Extra { main: true, close: Some(number), ..Extra::default() });
         let path = self.process.proc_path().join(format!("fd/{number}"));
         OpenOptions::new()
             .write(true)
@@ -300,7 +330,8 @@ impl Injection<'_> {
 /// Takes code back that did not run in time; what stays of it.
 pub(super) fn take_back(route: Route, memory: &Memory) -> Vec<String> {
     match route {
-        Route::Parked => Vec::new(),
+        // What waits for the program's first line waits no longer than for that.
+        Route::Parked | Route::Entry => Vec::new(),
         Route::Remote(remote) => {
             remote.take_back(memory);
             vec!["an empty memfd that closes with the process".to_owned()]
@@ -311,6 +342,17 @@ pub(super) fn take_back(route: Route, memory: &Memory) -> Vec<String> {
             vec!["a page of memory and a pending call that does nothing".to_owned()]
         }
     }
+}
+
+/// A thread and Python's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gil {
+    /// The thread is Python's and holds it.
+    Held,
+    /// The thread is Python's and does not hold it.
+    Released,
+    /// The thread is none of Python's, or it did not answer.
+    Unknown,
 }
 
 fn looks_parked(thread: &Thread) -> bool {

@@ -25,6 +25,31 @@ except KeyboardInterrupt: _thread.interrupt_main()
 except BaseException: pass
 ";
 
+/// Runs while the interpreter starts: it adds an audit hook, which takes itself away when it is called for the program's first
+/// line, or for anything after a while. Then it starts the thread, and the main thread waits until that says "go".
+const AT_ENTRY: &str = "\
+def hook(event, args):
+ runs = event.startswith('cpython.run_')
+ if not runs and clock() < until: return
+ try:
+  import _thread, gc, threading
+  [one.remove(hook) for one in gc.get_referrers(hook) if type(one) is list]
+  if not runs or clock() > until: return
+  gate = _thread.allocate_lock()
+  gate.acquire()
+  config = dict(CONFIG, took=0, gate=gate.release)
+  _thread.start_new_thread(exec, (CODE, {'__name__': 'pepo', 'CONFIG': config}))
+  gate.acquire()
+  config.pop('trace', int)()
+ except Exception: pass
+try:
+ import sys
+ from time import monotonic as clock
+ until = clock() + CONFIG['start']
+ sys.addaudithook(hook)
+except Exception: pass
+";
+
 /// What the code inside is told.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
@@ -33,6 +58,8 @@ pub(super) struct Config {
     pub(super) pipes: bool,
     /// Seconds to wait for the files.
     pub(super) wait: u32,
+    /// Seconds from an interpreter's start to the program's first line.
+    pub(super) start: u64,
 }
 
 impl Config {
@@ -41,15 +68,16 @@ impl Config {
         let unmap = extra.unmap.map_or("None".to_owned(), |(page, length)| format!("({page}, {length})"));
         let close = extra.close.map_or("None".to_owned(), |number| number.to_string());
         let config = format!(
-            "{{'nonce': {}, 'pipes': {}, 'wait': {}, 'main': {}, 'unmap': {unmap}, 'close': {close}}}",
+            "{{'nonce': {}, 'pipes': {}, 'wait': {}, 'start': {}, 'main': {}, 'unmap': {unmap}, 'close': {close}}}",
             literal(&self.nonce),
             u8::from(self.pipes),
             self.wait,
+            self.start,
             u8::from(extra.main),
         );
         format!(
             "__import__('builtins').exec({}, {{'CONFIG': {config}, 'CODE': {}}})\n",
-            literal(STARTER),
+            literal(if extra.entry { AT_ENTRY } else { STARTER }),
             literal(BOOTSTRAP)
         )
     }
@@ -81,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_program_is_one_line_of_ascii() {
-        let config = Config { nonce: "it's\0ä".to_owned(), pipes: true, wait: 9 };
-        let program = config.program(Extra { main: true, unmap: Some((4096, 8192)), close: None });
+        let config = Config { nonce: "it's\0ä".to_owned(), pipes: true, wait: 9, start: 30 };
+        let program = config.program(Extra { main: true, unmap: Some((4096, 8192)), ..Extra::default() });
         assert!(program.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
         assert_eq!(program.lines().count(), 1);
         assert!(program.contains("'nonce': 'it\\'s\\U00000000\\U000000e4'"));

@@ -82,6 +82,8 @@ pub struct Engine {
     pub(super) lease: Duration,
     pub(super) clock: StillClock,
     pub(super) still: StoodStill,
+    /// The target is stopped by a signal at its first instruction, until its debugger lets it go on.
+    pub(super) held: bool,
 }
 
 /// Why a session ends.
@@ -127,6 +129,8 @@ impl Engine {
             lease: self.lease,
             clock: self.clock,
             still: self.still,
+            held: self.held,
+            stays: false,
             to_adapter,
             backlog: VecDeque::new(),
             armed: Armed::default(),
@@ -147,7 +151,7 @@ impl Engine {
         drop(state.to_adapter);
         writing.abort();
         let _ = writing.await;
-        let closed = let_go(self.hold, &state.process, end, state.clock.total()).await;
+        let closed = let_go(self.hold, &state.process, end, state.clock.total(), state.held).await;
         let last =
             state.backlog.into_iter().chain(answer.map(Event::Dap)).chain([Event::Closed(closed.clone())]);
         let flush = async {
@@ -198,6 +202,10 @@ struct State {
     lease: Duration,
     clock: StillClock,
     still: StoodStill,
+    /// Held at its first instruction.
+    held: bool,
+    /// The client wants it to stay there when all is configured.
+    stays: bool,
     to_adapter: mpsc::Sender<Vec<u8>>,
     /// Events the client has not taken yet.
     backlog: VecDeque<Event>,
@@ -284,7 +292,12 @@ impl State {
                 return Some(End { reason: "detached", failure: None, asked_by: Some(message) });
             }
             Decision::Attach => {
-                message.fields.insert("arguments".into(), self.attach_arguments.clone());
+                let mut arguments = self.attach_arguments.clone();
+                if let Some(stays) = message.arguments().get("stopOnEntry").and_then(Value::as_bool) {
+                    arguments["stopOnEntry"] = stays.into();
+                    self.stays = stays;
+                }
+                message.fields.insert("arguments".into(), arguments);
             }
             Decision::Pass => {}
         }
@@ -297,6 +310,7 @@ impl State {
 
     /// Puts a message on the way to the adapter; a full queue means that it is stuck.
     fn send(&mut self, message: &Message) -> Option<End> {
+        self.end_hold(message);
         match self.to_adapter.try_send(encode_frame(&message.to_bytes())) {
             Ok(()) => None,
             Err(mpsc::error::TrySendError::Closed(_)) => Some(self.adapter_ended()),
@@ -304,6 +318,21 @@ impl State {
                 "adapter stuck",
                 Failure::new(Code::ToolDied, format!("{} takes no more messages", self.facts.name)),
             )),
+        }
+    }
+
+    /// A target that is held goes on when its debugger does: the signal that stopped it is taken back, which must wait until a
+    /// tracer holds it.
+    fn end_hold(&mut self, message: &Message) {
+        let goes_on = match message.command().unwrap_or_default() {
+            "configurationDone" => !self.stays,
+            "continue" | "next" | "stepIn" | "stepOut" => true,
+            _ => false,
+        };
+        if self.held && goes_on && self.process.status().is_ok_and(|status| status.tracer != 0) {
+            // It may have ended.
+            let _ = self.process.resume();
+            self.held = false;
         }
     }
 
@@ -369,11 +398,13 @@ impl State {
         }
     }
 
+    /// Does it stand still because of us?
     fn standing(&self) -> bool {
-        match self.facts.stands {
-            Stands::ByEvents => self.event_standing,
-            Stands::ByThreadState => self.process.stat().is_ok_and(|stat| stat.state.is_traced()),
-        }
+        !self.held
+            && match self.facts.stands {
+                Stands::ByEvents => self.event_standing,
+                Stands::ByThreadState => self.process.stat().is_ok_and(|stat| stat.state.is_traced()),
+            }
     }
 
     /// Tells the client when a pause begins, each second, and when it ends.
@@ -477,8 +508,14 @@ async fn write_all(mut writer: WriteHalf<Box<dyn AdapterIo>>, mut frames: mpsc::
     let _ = writer.shutdown().await;
 }
 
-/// Lets go and looks whether anything was left behind.
-async fn let_go(hold: Box<dyn Hold>, process: &Process, end: End, stood_still: Duration) -> Closed {
+/// Lets go, also of what was found `held`, and looks whether anything was left behind.
+async fn let_go(
+    hold: Box<dyn Hold>,
+    process: &Process,
+    end: End,
+    stood_still: Duration,
+    held: bool,
+) -> Closed {
     let mut failure = end.failure;
     let mut left_behind = match tokio::time::timeout(LETTING_GO, hold.let_go()).await {
         Ok(gone) => gone.left_behind,
@@ -489,6 +526,10 @@ async fn let_go(hold: Box<dyn Hold>, process: &Process, end: End, stood_still: D
             vec!["a debugger that does not end".to_owned()]
         }
     };
+    if held {
+        // It may have ended.
+        let _ = process.resume();
+    }
     if let Ok(status) = process.status()
         && status.tracer != 0
     {

@@ -83,6 +83,7 @@ impl Stage {
             lease,
             clock: StillClock::new(budget.map(|limit| PauseBudget { limit }), Instant::now(), Duration::ZERO),
             still: super::engine::StoodStill::default(),
+            held: false,
         };
         let running = tokio::spawn(engine.run(requests, events_in, Arc::clone(&release)));
         Stage { adapter, decoder: FrameDecoder::default(), client, events, release, let_go, running }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{Process, find, headroom::Headroom, list, permits, runtime, runtime::RuntimeFacts};
+use pepo_process::{Process, find, headroom::Headroom, held, list, permits, runtime, runtime::RuntimeFacts};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{Guard, OpenSession, Opened, SymbolsWanted},
@@ -25,6 +25,8 @@ use crate::{
     tools::Tools,
 };
 
+/// The target was held at its first instruction, or stands right before its first line.
+const HELD: &str = "held";
 /// How long a session lives without a sign of life when the client does not say.
 const LEASE: Duration = Duration::from_secs(15);
 /// The bounds of a lease: short enough that nobody waits, long enough for a slow link.
@@ -98,7 +100,8 @@ impl Found {
         let sources = read_sources(&process, &facts);
         let brought = symbols.folder().into_iter();
         let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();
-        let attached = debugger
+        let held = held::at_first_instruction(&process);
+        let mut attached = debugger
             .attach(&AttachRequest {
                 process: &process,
                 runtime: &facts,
@@ -111,6 +114,7 @@ impl Found {
             })
             .await?;
         warnings.extend_from_slice(&attached.warnings);
+        attached.quirks.extend(held.then_some(HELD));
         let (budget, source) = budget(grant.pause_budget_millis);
         let lease = lease(grant.lease_seconds);
         let opened = Opened {
@@ -129,28 +133,12 @@ impl Found {
             warnings,
             quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
         };
-        Ok((opened, engine(process, debugger, attached, rights, lease, budget)))
-    }
-}
-
-fn engine(
-    process: Process,
-    debugger: &'static dyn Debugger,
-    attached: Attached,
-    rights: Rights,
-    lease: Duration,
-    budget: Option<PauseBudget>,
-) -> Engine {
-    Engine {
-        process,
-        facts: debugger.facts(),
-        io: attached.io,
-        hold: attached.hold,
-        attach_arguments: attached.attach_arguments,
-        rights,
-        lease,
-        clock: StillClock::new(budget, Instant::now(), attached.stood_still),
-        still: StoodStill::default(),
+        // A debugger inside the process has it wait there.
+        let held = held && debugger.facts().stands == Stands::ByThreadState;
+        let clock = StillClock::new(budget, Instant::now(), attached.stood_still);
+        let Attached { io, hold, attach_arguments, .. } = attached;
+        let (facts, still) = (debugger.facts(), StoodStill::default());
+        Ok((opened, Engine { process, facts, io, hold, attach_arguments, rights, lease, clock, still, held }))
     }
 }
 

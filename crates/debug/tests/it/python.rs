@@ -174,6 +174,81 @@ mod debuggers {
     }
 }
 
+/// Programs that the word `wait` holds at their first instruction.
+mod held {
+    use std::time::Duration;
+
+    use pepo_debug::python::{Fault, place};
+    use pepo_testkit::{Python, at_once, wait};
+
+    use super::{
+        client::{Client, let_go},
+        target::{Program, Target, all_pythons, each_with},
+    };
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn start(python: &Python, as_module: bool, stop_on_entry: bool) -> (Target, Client) {
+        let target = Target::held(python, Program::Busy, as_module);
+        let placed = place(target.process(), &Fault::default(), None)
+            .unwrap_or_else(|error| panic!("{}: {}", target.name(), pepo_wire::FailureExt::failure(&error)));
+        assert_eq!(placed.route, "start");
+        let client = Client::begun(placed, stop_on_entry);
+        assert_eq!(target.output(), "", "it waits before its first line");
+        (target, client)
+    }
+
+    fn goes_on_as_if_nothing_was(target: &mut Target) {
+        target.assert_goes_on();
+        wait::until("nothing is left", LIMIT, || match target.trace_of_ours() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+        assert_eq!(target.errors(), "", "{}", target.name());
+    }
+
+    #[test]
+    fn every_version_stops_in_its_first_line() {
+        at_once(each_with([false, true]), |(python, as_module)| {
+            let (mut target, mut client) = start(&python, as_module, false);
+            client.break_at(target.script(), 1, None);
+            client.configured();
+            assert_eq!(client.stopped_at(), ("breakpoint".to_owned(), target.script().to_owned(), 1));
+            assert_eq!(target.output(), "");
+            client.clear_breakpoints(target.script());
+            let line = target.line("# stop here");
+            client.break_at(target.script(), line, Some("n > 2"));
+            client.go_on();
+            assert_eq!(client.stopped_at().2, i64::from(line));
+            client.clear_breakpoints(target.script());
+            client.go_on();
+            assert_eq!(client.detach(), Vec::<String>::new());
+            goes_on_as_if_nothing_was(&mut target);
+        });
+    }
+
+    #[test]
+    fn every_version_stops_on_entry_when_asked() {
+        at_once(each_with([false, true]), |(python, as_module)| {
+            let (mut target, mut client) = start(&python, as_module, true);
+            client.configured();
+            assert_eq!(client.stopped_at(), ("entry".to_owned(), target.script().to_owned(), 1));
+            client.go_on();
+            assert_eq!(client.detach(), Vec::<String>::new());
+            goes_on_as_if_nothing_was(&mut target);
+        });
+    }
+
+    #[test]
+    fn a_stream_that_ends_before_the_first_line_lets_the_program_run() {
+        at_once(all_pythons(), |python| {
+            let (mut target, client) = start(&python, false, false);
+            assert_eq!(let_go(client), Vec::<String>::new());
+            goes_on_as_if_nothing_was(&mut target);
+        });
+    }
+}
+
 mod safety {
     use std::{
         process::{Command, Stdio},
@@ -223,8 +298,11 @@ mod safety {
         let process =
             Process::open(words[0].parse().ok().and_then(AgentPid::new).expect("a pid")).expect("it lives");
         let point = POINTS.iter().find(|(name, _)| *name == words[1]).map(|(_, point)| *point);
+        let (stops, following) = (AtomicU32::new(0), words[1] == "following");
         let fault = Fault::new(move |reached| {
-            if Some(reached) == point {
+            // Half-way to the interpreter's start.
+            let far = reached == Point::Followed && stops.fetch_add(1, Ordering::Relaxed) > 150;
+            if Some(reached) == point || (far && following) {
                 die();
             }
         });
@@ -286,6 +364,29 @@ mod safety {
     #[test]
     fn an_injector_killed_at_any_point_harms_no_idle_program() {
         killed_at_every_point(Program::Sleep);
+    }
+
+    /// It is held as before, or runs on by itself: it never ends, and never stops for good.
+    #[test]
+    fn an_injector_killed_at_any_point_harms_no_held_program() {
+        let places: Vec<_> = POINTS.map(|(name, _)| name).into_iter().chain(["following"]).collect();
+        // Old and new ones, with and without trace functions: what is done to a thread is the same for all.
+        let some = all_pythons().into_iter().step_by(3);
+        let each = some.flat_map(|python| places.iter().map(move |place| (python.clone(), *place)));
+        at_once(each, |(python, place)| {
+            let mut target = Target::held(&python, Program::Numbers, false);
+            let status = helper(&target, place, 1).wait().expect("it was started");
+            assert!(!status.success(), "{place}: {status}");
+            // From its last step on the program is let go, and waits inside for what does not come.
+            if !matches!(place, "answered" | "filled") {
+                wait::until(&format!("{place}: it is held again"), Duration::from_secs(30), || {
+                    if target.is_stopped() { Ok(()) } else { Err("it runs") }
+                });
+                assert_eq!(target.output(), "", "{place}");
+                target.goes_on();
+            }
+            assert_unharmed(&mut target, place);
+        });
     }
 
     /// The injector is held up at its first calls for longer than it waits for them: they go on without it.

@@ -106,7 +106,11 @@ mod debuggers {
                     None => {}
                 }
                 let mut buffer = [0; 4096];
-                let count = self.stream.read(&mut buffer).expect("the relay answers in time");
+                let count = match self.stream.read(&mut buffer) {
+                    // A read with a time-out is not taken up again after a stop (signal(7)).
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    count => count.expect("the relay answers in time"),
+                };
                 let log =
                     || std::fs::read_to_string(self._folder.path().join("guard.log")).unwrap_or_default();
                 assert!(count > 0, "the relay closed the stream: {}; {}", log(), self.target.state());

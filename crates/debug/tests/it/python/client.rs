@@ -27,6 +27,7 @@ pub(super) struct Client {
     decoder: FrameDecoder,
     seen: Vec<Message>,
     seq: i64,
+    attach: i64,
     thread: i64,
     stops: usize,
 }
@@ -47,22 +48,36 @@ impl Client {
     }
 
     pub(super) fn over(placed: Placed) -> Client {
+        let mut client = Client::begun(placed, false);
+        client.configured();
+        client
+    }
+
+    /// Up to where breakpoints may be set, before anything goes on.
+    pub(super) fn begun(placed: Placed, stop_on_entry: bool) -> Client {
         let runtime = Runtime::new().expect("a runtime starts");
         let (io, hold) = {
             let _inside = runtime.enter();
             placed.into_parts().expect("the stream is usable")
         };
         let decoder = FrameDecoder::default();
-        let mut client = Client { runtime, io, hold, decoder, seen: Vec::new(), seq: 0, thread: 0, stops: 0 };
+        let seen = Vec::new();
+        let mut client = Client { runtime, io, hold, decoder, seen, seq: 0, attach: 0, thread: 0, stops: 0 };
         client
             .request("initialize", json!({"adapterID": "test", "linesStartAt1": true, "pathFormat": "path"}));
-        let attach = client.send("attach", json!({"justMyCode": false, "redirectOutput": false}));
+        let arguments = json!({"justMyCode": false, "redirectOutput": false, "stopOnEntry": stop_on_entry});
+        client.attach = client.send("attach", arguments);
         client.wait("initialized", |message| message.event_name() == Some("initialized"));
-        client.request("configurationDone", json!({}));
-        client.wait("the answer to attach", |message| {
+        client
+    }
+
+    /// All was said that the program must know before it goes on.
+    pub(super) fn configured(&mut self) {
+        self.request("configurationDone", json!({}));
+        let attach = self.attach;
+        self.wait("the answer to attach", |message| {
             message.request_seq() == attach && message.command().is_some()
         });
-        client
     }
 
     fn send(&mut self, command: &str, arguments: Value) -> i64 {
@@ -114,6 +129,17 @@ impl Client {
 
     pub(super) fn clear_breakpoints(&mut self, path: &str) {
         self.request("setBreakpoints", json!({"source": {"path": path}, "breakpoints": []}));
+    }
+
+    /// Waits for the next stop; its reason, file and line.
+    pub(super) fn stopped_at(&mut self) -> (String, String, i64) {
+        self.stopped();
+        let stop = self.seen.iter().rfind(|message| message.event_name() == Some("stopped"));
+        let reason = stop.expect("it stopped").body()["reason"].as_str().unwrap_or_default().to_owned();
+        let stack = self.request("stackTrace", json!({"threadId": self.thread}));
+        let top = &stack.body()["stackFrames"][0];
+        let path = top["source"]["path"].as_str().unwrap_or_default().to_owned();
+        (reason, path, top["line"].as_i64().unwrap_or_default())
     }
 
     /// Waits for the next stop; the frame at its top.

@@ -168,7 +168,43 @@ pub(super) fn each_with<T: Clone>(others: impl IntoIterator<Item = T>) -> Vec<(P
 impl Target {
     pub(super) fn start(python: &Python, program: Program) -> Target {
         let mut command = Command::new(&python.path);
-        Target::spawn(python, program, &mut command, |child| child.id())
+        Target::spawn(python, program, &mut command, |child| child.id()).up(program)
+    }
+
+    /// Held at its first instruction by the word `wait`; its script is run by name, or as a module.
+    pub(super) fn held(python: &Python, program: Program, as_module: bool) -> Target {
+        let mut command = Command::new(pepo_testkit::pepo());
+        command.args(["entry", "--"]).arg(&python.path).env("PEPO_DEBUG", "wait");
+        if as_module {
+            command.arg("-m");
+        }
+        Target::spawn(python, program, &mut command, |entry| {
+            let children = format!("/proc/{0}/task/{0}/children", entry.id());
+            wait::until("the held program", LIMIT, || {
+                let pid = fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let is_held = status.contains("State:\tT") && status.contains("TracerPid:\t0\n");
+                if is_held { pid.parse().map_err(|_| pid) } else { Err(status) }
+            })
+        })
+    }
+
+    /// Stopped by a signal.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state().contains("State:\tT")
+    }
+
+    /// Sends SIGCONT.
+    pub(super) fn goes_on(&self) {
+        self.process().resume().expect("it lives");
+    }
+
+    /// Waits until it works.
+    fn up(self, program: Program) -> Target {
+        // A beat says that workers run, and that the main thread is where it waits.
+        let quiet = matches!(program, Program::Stdin | Program::Report | Program::Fork);
+        self.wait_for(if quiet { "up" } else { "beat" }, LIMIT);
+        self
     }
 
     /// As user 65534 in PID, mount, network and IPC namespaces of its own, with every file system read-only.
@@ -199,6 +235,7 @@ impl Target {
                 list.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or("no child")
             })
         })
+        .up(program)
     }
 
     fn spawn(
@@ -213,8 +250,10 @@ impl Target {
         let (script, text) = (folder.path().join("program.py"), program.text());
         fs::write(&script, &text).expect("a temporary file");
         let piped = Stdio::piped;
+        let module = command.get_args().last().is_some_and(|word| word == "-m");
         let mut child = command
-            .arg(&script)
+            .arg(if module { "program".as_ref() } else { script.as_os_str() })
+            .current_dir(folder.path())
             .stdin(piped())
             .stdout(piped())
             .stderr(piped())
@@ -225,11 +264,7 @@ impl Target {
         let input = child.stdin.take();
         let pid = find(&child);
         let name = format!("{}.{} {program:?}", python.version.0, python.version.1);
-        let target = Target { name, child, pid, input, output, errors, script, text, _folder: folder };
-        // A beat says that workers run, and that the main thread is where it waits.
-        let quiet = matches!(program, Program::Stdin | Program::Report | Program::Fork);
-        target.wait_for(if quiet { "up" } else { "beat" }, LIMIT);
-        target
+        Target { name, child, pid, input, output, errors, script, text, _folder: folder }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -259,7 +294,9 @@ impl Target {
     }
 
     pub(super) fn errors(&self) -> String {
-        self.errors.lock().expect("following cannot panic").clone()
+        let all = self.errors.lock().expect("following cannot panic");
+        // What the entry says is none of the program's.
+        all.split_inclusive('\n').filter(|line| !line.starts_with("pepo-entry: ")).collect()
     }
 
     pub(super) fn write_line(&mut self, line: &str) {
