@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    memory::Memory,
+    memory::{Memory, Part},
     offsets::{Frames, Offsets, fixed},
     text, values,
 };
@@ -92,8 +92,19 @@ impl<M: Memory> Objects<'_, M> {
 
     /// The value of a key that is text.
     fn get(&self, dict: u64, key: &str) -> Option<u64> {
-        let entries = self.entries(dict, MOST)?;
-        entries.into_iter().find(|(name, _)| self.text(*name).as_deref() == Some(key)).map(|(_, value)| value)
+        self.named(self.entries(dict, MOST)?, key)
+    }
+
+    /// The value whose key is this text. The lengths of all keys are read at once, and only what is as long is read.
+    fn named(&self, entries: Vec<(u64, u64)>, key: &str) -> Option<u64> {
+        let length = |name: u64| Part::new(name.wrapping_add(fixed::SIZE), 8);
+        let mut lengths: Vec<Part> = entries.iter().map(|(name, _)| length(*name)).collect();
+        let all_read = self.memory.fill(&mut lengths);
+        let may_be = |part: &Part| !all_read || part.word(part.address) == Some(key.len() as u64);
+        let mut candidates = entries.into_iter().zip(&lengths).filter(|(_, part)| may_be(part));
+        candidates
+            .find(|((name, _), _)| self.text(*name).as_deref() == Some(key))
+            .map(|((_, value), _)| value)
     }
 
     /// An attribute of an object that its class does not keep in slots.
@@ -106,7 +117,7 @@ impl<M: Memory> Objects<'_, M> {
         } else {
             self.managed(object, kind, flags)?
         };
-        pairs.into_iter().find(|(key, _)| self.text(*key).as_deref() == Some(name)).map(|(_, value)| value)
+        self.named(pairs, name)
     }
 
     /// Attributes of an object with a managed dictionary: values alone, for keys that its class has, or a dictionary.

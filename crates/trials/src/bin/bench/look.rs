@@ -22,6 +22,12 @@ const BEFORE: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(3);
 /// What it is told: it ends by itself some time after.
 const SECONDS: u64 = 5;
+/// What stands in the way of better.
+const LIMITS: &str = "
+Loss cannot be told more exactly than two runs without a profiler differ: on a machine that others use too, by percents. There,
+rounds of a profiler that is kept waiting are left out, not made up for, and fewer samples are seen. A cold `pepo stack`
+starts a larger program, and proves and describes the process before it reads the frames.
+";
 /// The rates that are measured.
 const RATES: [u32; 2] = [100, 1000];
 
@@ -115,7 +121,7 @@ pub(crate) fn run(rounds: usize) -> Result<String> {
     for row in &mut rows {
         out += &line(row);
     }
-    Ok(out + &cold(&target, rounds)?)
+    Ok(out + &cold(&target, rounds)? + LIMITS)
 }
 
 fn start(fixture: &Fixture) -> Result<Running> {
