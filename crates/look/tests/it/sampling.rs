@@ -100,6 +100,15 @@ impl Recorded {
             source.check(chain).unwrap_or_else(|why| panic!("{python:?}: {count} times {why}: {chain:#?}"));
         }
     }
+
+    /// Less than one of a thousand is impossible: a machine that is too busy interrupts a copy in the middle without being noticed.
+    fn assert_nearly_all_possible(&self, source: &Source, python: &Python) {
+        let wrong = |chain: &[Told]| source.check(chain).err();
+        let found: Vec<_> =
+            self.chains.iter().filter_map(|(chain, count)| Some((wrong(chain)?, chain, count))).collect();
+        let impossible: u64 = found.iter().map(|(.., count)| **count).sum();
+        assert!(impossible * 1000 < self.ended.samples, "{python:?}: {found:#?}");
+    }
 }
 
 fn python_at(rate: u32) -> StartLook {
@@ -111,7 +120,11 @@ fn every_version_shows_its_known_shares_whole_chains_and_is_not_held() {
     for python in pythons() {
         let (fixture, target) = hot(&python, "steady");
         let before = Snapshot::take(target.pid());
-        let recorded = record(&target, python_at(997), |samples| samples >= SAMPLES);
+        let ticks = || target.last_beat().map_or(0, |beat| beat.ticks);
+        let begun = ticks();
+        // A program that is seldom let run shows the same place again and again: so much it must have done.
+        let recorded =
+            record(&target, python_at(997), |samples| samples >= SAMPLES && ticks() >= begun + 500);
         assert_eq!((recorded.started.sampler.as_str(), recorded.ended.held), ("python", 0));
         recorded.assert_known_shares(&python);
         recorded.assert_possible(&Source::of(&fixture), &python);
@@ -130,7 +143,7 @@ fn of_calls_as_short_as_can_be_every_chain_is_possible_and_most_are_seen() {
     for python in pythons() {
         let (fixture, target) = hot(&python, "calls");
         let recorded = record(&target, python_at(5000), |samples| samples >= 4000);
-        recorded.assert_possible(&Source::of(&fixture), &python);
+        recorded.assert_nearly_all_possible(&Source::of(&fixture), &python);
         let LookEnded { samples, lost, .. } = recorded.ended;
         assert!(lost < samples / 2, "{python:?}: {lost} lost, {samples} seen");
         assert!(recorded.share("call_for_ever") > 0.9, "{python:?}");
