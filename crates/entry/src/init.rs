@@ -44,13 +44,15 @@ pub(crate) enum Ended {
         /// Whether the kernel says that it wrote a core.
         core: bool,
     },
+    /// It was not started: what should have prepared it ended with this status.
+    Unprepared(u8),
 }
 
 impl Ended {
     /// The status as a shell tells it.
     pub(crate) fn status(self) -> u8 {
         match self {
-            Ended::Exited(status) => status,
+            Ended::Exited(status) | Ended::Unprepared(status) => status,
             Ended::Killed { signal, .. } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }

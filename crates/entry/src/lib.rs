@@ -105,13 +105,17 @@ fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
     let mut init = Init::new(flags)?;
     let (words, environment) = Words::read(std::env::vars_os())?;
     let mut program = Program::new(flags.command.clone(), environment);
+    let mut unprepared = None;
     if !words.fstree.is_empty()
         && let Some(status) = init.work(|blocked| fstree::apply(&words.fstree, &words.rules, blocked))?
     {
-        if !words.rules.optional || init.was_asked_to_end() {
+        if words.rules.optional && !init.was_asked_to_end() {
+            tell::line("fstree-optional: the program starts all the same");
+        } else if words.stayalive.is_some() && !init.was_asked_to_end() {
+            unprepared = Some(status);
+        } else {
             return Ok(status);
         }
-        tell::line("fstree-optional: the program starts all the same");
     }
     if let Some(output) = &words.verbose {
         program = verbose::begin(output, program)?;
@@ -122,7 +126,12 @@ fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
     if words.wait.is_some() {
         program.wait_for_debuggers();
     }
-    hold::run(&mut init, &program, hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait })
+    hold::run(
+        &mut init,
+        &program,
+        hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait },
+        unprepared,
+    )
 }
 
 /// What an archive of these bytes would do: how many entries it would put in place, or why it is refused. For tests

@@ -7,7 +7,7 @@ use std::{
     ffi::{CStr, CString, c_char},
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
@@ -298,6 +298,23 @@ pub(crate) fn foreground() -> Option<i32> {
 pub(crate) fn set_foreground(group: i32) {
     // SAFETY: takes numbers. Without a terminal there is nothing to do.
     unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, group) };
+}
+
+/// Who is at the other end of a Unix socket; PID 0 is somebody who is not in our PID namespace (unix(7), pid_namespaces(7)).
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or_default();
+    // SAFETY: both pointers are valid for a write of what `length` says.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(who)
 }
 
 /// Whether orphans among our descendants become our children.

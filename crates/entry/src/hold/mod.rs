@@ -4,6 +4,8 @@
 //! One loop waits for signals, for who asks at the socket, and for the clock. Whoever stops the container ends it at
 //! once, and the final status is the program's own.
 
+/// Where the kernel put a core.
+mod cores;
 /// What is told of a fault, and how to enter.
 mod report;
 /// The socket that is asked, from both its sides.
@@ -57,6 +59,8 @@ struct Hold<'i, 'f> {
     state: State,
     /// How the program ended last.
     ended: Option<Ended>,
+    /// Its process, started last.
+    pid: Option<i32>,
     /// The last signal that was handed to it.
     last: Option<i32>,
     /// Whether we were asked to end: then the end is no fault.
@@ -65,14 +69,33 @@ struct Hold<'i, 'f> {
     asker: Option<Caller>,
 }
 
-/// Runs the program until it, or its hold, is over; the status is the program's own, unless who released it says another.
-pub(crate) fn run(init: &mut Init<'_>, program: &Program, wishes: Wishes<'_>) -> Result<u8, Fault> {
+/// Runs the program until it, or its hold, is over; the status is the program's own, unless who released it says another. One that is
+/// `unprepared` is not started, but may be run again.
+pub(crate) fn run(
+    init: &mut Init<'_>,
+    program: &Program,
+    wishes: Wishes<'_>,
+    unprepared: Option<u8>,
+) -> Result<u8, Fault> {
     let socket =
         Socket::open().inspect_err(|error| tell::line(format!("cannot be asked at a socket: {error}"))).ok();
     let state = State::Runs { held: None };
-    let mut hold =
-        Hold { init, program, wishes, socket, state, ended: None, last: None, ending: false, asker: None };
-    let mut over = hold.start(program, true)?;
+    let mut hold = Hold {
+        init,
+        program,
+        wishes,
+        socket,
+        state,
+        ended: None,
+        pid: None,
+        last: None,
+        ending: false,
+        asker: None,
+    };
+    let mut over = match unprepared {
+        Some(status) => hold.over(Ended::Unprepared(status))?,
+        None => hold.start(program, true)?,
+    };
     loop {
         if let Some(status) = over {
             hold.asker.into_iter().for_each(Caller::gone);
@@ -91,6 +114,7 @@ impl Hold<'_, '_> {
             None => self.init.start(program)?,
             Some(_) => self.init.start_held(program)?,
         };
+        self.pid = self.init.pid();
         self.state = State::Runs { held: wait.map(|limit| limit.map(|limit| Instant::now() + limit)) };
         match (started, wait) {
             (Some(ended), _) => self.over(ended),
@@ -189,7 +213,7 @@ impl Hold<'_, '_> {
         self.state = State::Kept { until: stay.limit.map(|limit| Instant::now() + limit) };
         // Ctrl-C at the terminal is for us now.
         self.init.take_terminal();
-        report::kept(self.program, ended, self.last, stay.limit);
+        report::kept(self.program, ended, self.pid, self.last, stay.limit);
         Ok(None)
     }
 

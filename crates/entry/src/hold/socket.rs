@@ -1,8 +1,8 @@
 //! The socket that is asked, from both its sides.
 //!
 //! It has a name and no file, so that it is there in a read-only root and nothing stays behind. The name says whose it is
-//! (PID namespace and PID), for a network namespace may be shared. Only root and our own user may ask: the kernel says
-//! who does.
+//! (PID namespace and PID), for a network namespace may be shared. Only root and our own user may ask, and only from inside our
+//! PID namespace: the kernel says who does.
 
 use std::{
     ffi::OsString,
@@ -21,7 +21,7 @@ use std::{
 
 use crate::{
     exit::{Exit, Fault},
-    tell,
+    sys, tell,
 };
 
 /// How the names begin.
@@ -104,9 +104,14 @@ impl Socket {
         caller.0.set_nonblocking(false).and_then(|()| caller.0.set_read_timeout(Some(PATIENCE))).ok()?;
         caller.0.set_write_timeout(Some(PATIENCE)).ok()?;
         // Before anything is read: a stranger could keep the init waiting.
-        let who = rustix::net::sockopt::socket_peercred(&caller.0).ok()?;
-        if !who.uid.is_root() && who.uid != rustix::process::geteuid() {
+        let who = sys::peer(caller.0.as_fd()).ok()?;
+        if who.uid != 0 && who.uid != rustix::process::geteuid().as_raw() {
             caller.refuse("only root and the user of the init may ask");
+            return None;
+        }
+        // Root of another container that shares our network.
+        if who.pid == 0 {
+            caller.refuse("only who is inside the container may ask");
             return None;
         }
         let question = receive(&caller.0).ok()?;

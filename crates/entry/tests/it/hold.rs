@@ -1,6 +1,13 @@
 //! What is kept: the program at its first instruction, the container after its fault.
 
-use std::fs;
+use std::{
+    fs,
+    io::Read as _,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixStream},
+    },
+};
 
 use pepo_testkit::{command, wait};
 use rustix::process::Signal;
@@ -130,6 +137,36 @@ fn only_root_and_the_same_user_may_ask() {
     assert_eq!(ask(&started, &["status"]).code(), 0, "it is still there");
     let outcome = run(command(Init::Ours.path()).arg("status"));
     assert!(outcome.code() == 5 && outcome.stderr.contains("no init here can be asked"), "{outcome:?}");
+}
+
+/// As root of a container that shares the network with it.
+#[test]
+fn nobody_outside_the_pid_namespace_may_ask() {
+    let started = container("stayalive", &["sh", "-c", "exit 5"]);
+    started.wait_for(KEPT);
+    let namespace = fs::read_link(format!("/proc/{}/ns/pid", started.init())).unwrap();
+    let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    let name = SocketAddr::from_abstract_name(format!("pepo-entry/{number}/1")).unwrap();
+    let mut answer = String::new();
+    UnixStream::connect_addr(&name).unwrap().read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "-only who is inside the container may ask");
+    assert_eq!(ask(&started, &["status"]).code(), 0, "it is still there");
+}
+
+#[test]
+fn a_container_whose_files_could_not_be_put_is_kept_too() {
+    let started = container("stayalive,fstree=file:///none", &["sh", "-c", "echo ran; exit 6"]);
+    started.wait_for(KEPT);
+    let stderr = started.stderr();
+    for said in ["cannot open /none", "sh was not started: fstree failed with status 5"] {
+        assert!(stderr.contains(said), "no {said:?} in {stderr}");
+    }
+    // As the image has it, when somebody says so.
+    assert_eq!(ask(&started, &["rerun"]).code(), 0);
+    started.wait_for("sh failed with status 6");
+    assert_eq!(ask(&started, &["release", "5"]).code(), 0);
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (5, "ran\n"), "{outcome:?}");
 }
 
 #[test]
