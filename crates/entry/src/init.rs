@@ -130,8 +130,18 @@ impl<'a> Init<'a> {
         });
         self.child = Pid::from_raw(pid.map_err(|error| internal("cannot start a process", &error))?);
         let ended = self.follow()?;
-        if let Ended::Killed { signal: libc::SIGKILL, .. } = ended {
-            tell::line("what prepared the start was killed: by a limit of memory, if by nobody");
+        match ended {
+            Ended::Killed { signal: libc::SIGKILL, .. } => {
+                tell::line("what prepared the start was killed: by a limit of memory, if by nobody");
+            }
+            // An allocation that fails ends the process.
+            Ended::Killed { signal: libc::SIGABRT, .. } => {
+                let fault = Fault::new(Exit::Limit, "what prepared the start ran out of memory")
+                    .next("an archive may ask for 2 GiB at most: pack it with a smaller dictionary (xz -9 has 64 MiB)");
+                tell::fault(&fault);
+                return Ok(Some(fault.status()));
+            }
+            _ => {}
         }
         Ok(Some(ended.status()).filter(|status| *status != 0))
     }

@@ -27,7 +27,10 @@ mod url;
 
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{Resource, Rlimit},
+};
 
 pub(crate) use self::{list::Allowed, unpack::judge, url::Source};
 use crate::{
@@ -54,8 +57,15 @@ impl Default for Rules {
     }
 }
 
-/// Fetches, judges and puts all archives below `/`. Signals end it at once while nothing is written, and in order then.
+/// So much memory may all of it take, in bytes: what an archive may have its decoder ask for has no bound of its own in xz.
+const MEMORY: u64 = 2 << 30;
+
+/// Fetches, judges and puts all archives below `/`, in a process of its own, whose memory is limited here. Signals end it at once while nothing is written, and in order then.
 pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> Result<(), Fault> {
+    let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+    if let Err(error) = rustix::process::setrlimit(Resource::As, limit) {
+        tell::line(format!("fstree: its memory has no limit: {error}"));
+    }
     let end = Instant::now() + rules.time;
     let unpacked = sources.iter().map(|source| {
         let fetched = fetch::open(source, rules.limit, end)?;

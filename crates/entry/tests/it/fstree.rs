@@ -206,6 +206,25 @@ fn bombs_are_refused() {
     }
 }
 
+/// An archive says how much memory its decoder needs; nobody believes all of it.
+#[test]
+fn memory_that_an_archive_asks_for_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    // The dictionary of xz's only block is 4 GiB then (the .xz file format, 3.1 and 5.3.1).
+    let script = "mkdir etc; echo x > etc/x; tar -c etc | xz -0 > a; python3 -c \"
+import zlib
+a = bytearray(open('a', 'rb').read())
+end = 12 + (a[12] + 1) * 4 - 4
+at = a.index(b'\\x21\\x01', 12, end) + 2
+a[at] = 40
+a[end:end + 4] = zlib.crc32(a[12:end]).to_bytes(4, 'little')
+open('a', 'wb').write(a)\"";
+    sh(folder.path(), script);
+    let root = Root::new();
+    root.write("/archive", fs::read(folder.path().join("a")).unwrap());
+    refuses(&root, "fstree=file:///archive", 8, "ran out of memory");
+}
+
 #[test]
 fn a_wrong_sum_and_a_broken_archive_change_nothing() {
     let archive = tar(&[Member::file("etc/x", "x")]);
