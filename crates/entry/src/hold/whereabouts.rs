@@ -57,12 +57,17 @@ impl Whereabouts {
         }
     }
 
-    /// The command that attaches a debugger.
+    /// The command that attaches a debugger, as far as the container's name is known.
     pub(super) fn attach(&self) -> Option<String> {
-        match self.engine {
-            Engine::Docker => Some(format!("pepo attach docker/{}", self.name)),
-            Engine::Podman => Some(format!("pepo attach podman/{}", self.name)),
-            Engine::Kubernetes { .. } | Engine::Unknown => None,
+        let name = &self.name;
+        match &self.engine {
+            Engine::Docker => Some(format!("pepo attach docker/{name}")),
+            Engine::Podman => Some(format!("pepo attach podman/{name}")),
+            Engine::Kubernetes { namespace, container } => {
+                let container = container.as_ref()?;
+                Some(format!("pepo attach cri/{namespace}.{name}.{container} (on its node)"))
+            }
+            Engine::Unknown => Some(format!("pepo attach {name}")),
         }
     }
 
@@ -181,6 +186,7 @@ mod tests {
         let place =
             Whereabouts { engine, name: "web-0".to_owned(), shell: false, ours: "/pepo-entry".to_owned() };
         assert_eq!(place.enter(), ["kubectl exec -it -n shop web-0 -c web -- /pepo-entry sh"]);
+        assert_eq!(place.attach().unwrap(), "pepo attach cri/shop.web-0.web (on its node)");
         let place = Whereabouts { engine: Engine::Docker, shell: true, ..place };
         assert_eq!(place.enter(), ["docker exec -it web-0 sh"]);
     }
