@@ -20,8 +20,9 @@ use crate::{AgentPid, Process, ProcessError, cgroup, list, redact, stat::Stat, s
 /// Most candidates that a failure lists.
 const LISTED: usize = 10;
 
-/// Programs that only start another one and collect zombies.
-const INITS: &[&str] = &["tini", "docker-init", "podman-init", "catatonit", "dumb-init"];
+/// Programs that only start another one and collect zombies; ours goes by two names.
+const INITS: &[&str] =
+    &["tini", "docker-init", "podman-init", "catatonit", "dumb-init", "pepo-entry", "pepo"];
 
 /// The process that a target means.
 ///

@@ -1,5 +1,8 @@
 //! Sessions on processes of this machine, with real debuggers.
 
+/// Programs that are held at their first instruction.
+mod at_start;
+
 use std::process::Stdio;
 
 use pepo_testkit::{Fixture, Life, Running, Symbols, Variant, clean::Snapshot, fixtures, spawn, wait};

@@ -5,9 +5,6 @@
     reason = "a test that cannot go on fails, and starts programs"
 )]
 
-/// Programs that are held at their first instruction.
-#[cfg(target_os = "linux")]
-mod at_start;
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]
 mod debuggers;

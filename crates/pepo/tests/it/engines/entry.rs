@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use pepo_testkit::{Engine, Image, Kind, Podman, command, wait};
+use pepo_testkit::{Engine, Image, Kind, Podman, Variant, command, fixtures, wait};
 
 use crate::support::{PEPO, Run, Surroundings};
 
@@ -79,6 +79,32 @@ fn runs(name: &str, kind: Kind) {
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
     let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
     assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
+
+/// As one that would be gone before anybody could look: the breakpoint is there first.
+#[test]
+fn a_container_is_caught_before_its_first_line() {
+    let engine = Engine::shared(Kind::Docker);
+    let image = Image::of(&fixtures::c(Variant::debug()));
+    engine.load(&image);
+    let surroundings = Surroundings::new().at(&engine);
+    let own = Own("docker", &surroundings);
+    let words = ["run", "--debug", "wait", "--on", "docker", "--"];
+    let options = ["-d", "--name", "caught", "--network=none", image.name()];
+    surroundings.run(&[&words[..], &options].concat()).ok();
+    wait::until("it is held", LIMIT, || match own.logs("caught") {
+        log if log.contains("pepo attach docker/") => Ok(()),
+        log => Err(log),
+    });
+    let script = ["-ex", "break main", "-ex", "continue", "-ex", "print argc", "-ex", "detach"];
+    let run = surroundings.run(&[&["attach", "docker/caught"][..], &script].concat()).ok();
+    let after = run.stdout.split("(pepo) continue").nth(1).unwrap();
+    assert!(after.contains("stopped: breakpoint") && after.contains("argc = 1"), "{run:?}");
+    wait::until("it runs", LIMIT, || match own.logs("caught") {
+        log if log.contains("beat") => Ok(()),
+        log => Err(log),
+    });
+    own.run(&["rm", "-f", "caught"]).ok();
 }
 
 /// Podman plays manifests as a cluster would.
