@@ -26,6 +26,9 @@ pub(super) fn state(facts: &Facts) -> Vec<Said> {
         matches!(denial, Denial::Ended { .. } | Denial::KernelThread { .. } | Denial::Itself)
     };
     step(facts, gone, || {
+        if facts.held {
+            return vec![Said::ok(STOPPING, "it is held at its first instruction: a debugger begins there")];
+        }
         if facts.status.state.is_stopped() {
             let failure = Failure::new(Code::NotNow, "the process is stopped by a signal")
                 .because("a debugger waits for it until it is continued")

@@ -8,6 +8,7 @@ use pepo_look::Timer;
 use pepo_process::{
     Process,
     headroom::Headroom,
+    held,
     permits::{Credentials, Judge, Roots, Verdict},
     runtime::{self, Language, RuntimeFacts},
     status::Status,
@@ -23,6 +24,8 @@ pub(super) struct Facts {
     /// What the kernel's checks look at.
     pub(super) theirs: Credentials,
     pub(super) status: Status,
+    /// It is held at its first instruction.
+    pub(super) held: bool,
     /// May its memory be read; may it be stopped.
     pub(super) look: Verdict,
     pub(super) stop: Verdict,
@@ -70,6 +73,7 @@ impl Facts {
         let mounts = process.read("mountinfo", 1 << 20).unwrap_or_default();
         Ok(Facts {
             python: env.roots.is_live().then(|| pepo_look::readable(process, &runtime)).flatten(),
+            held: held::at_first_instruction(process),
             runtime,
             debugger,
             timer: env.roots.is_live().then(pepo_look::timer),
@@ -88,6 +92,7 @@ impl Facts {
             judge,
             theirs,
             status,
+            held: false,
             look,
             stop,
             runtime: RuntimeFacts::default(),

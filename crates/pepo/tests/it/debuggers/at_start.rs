@@ -81,6 +81,8 @@ fn a_breakpoint_is_there_before_the_first_line_runs() {
         let target = AtStart::new(&surroundings, &fixture, &format!("{debugger}.out"));
         let place = format!("{}:{}", fixture.source_name(), fixture.line("BREAK"));
         let name = format!("pid/{}", target.pid);
+        let checked = surroundings.run(&["check", &name, "--for", "attach"]).ok();
+        assert!(checked.stdout.contains("it is held at its first instruction"), "{checked:?}");
         let breaks = format!("break {place}");
         let run = attach(&surroundings, &name, debugger, &[&breaks, "continue", "bt", "detach"]);
         assert!(run.stdout.contains("it was held at its start"), "{run:?}");
