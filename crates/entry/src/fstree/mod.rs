@@ -4,6 +4,8 @@
 //! The work is done by a process of its own, so that the init stays as small as it is, goes on listening to signals,
 //! and outlives whatever an archive does to who unpacks it.
 
+/// The data of files.
+mod data;
 /// What an archive is, by its content.
 mod decode;
 /// The bytes of an archive.

@@ -1,9 +1,11 @@
 //! Puts what was judged in its place: first all of it beside where it goes, under names that nobody uses; then, when
-//! nothing can fail any more for want of room or rights, each by one rename. What fails is undone.
+//! nothing can fail any more for want of room or rights, each by one rename. A folder that is not there yet is one such thing, with
+//! all that is in it. What fails is undone.
 //!
 //! A program that runs keeps the text it has: its file is replaced, never written to.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap, HashSet},
     io,
     os::fd::{AsFd, OwnedFd},
@@ -20,6 +22,7 @@ use rustix::{
 };
 
 use super::{
+    data::{copy, errno, sum_at, zeros},
     list::Entry,
     tar::{Kind, Member},
     unpack::{Store, hex},
@@ -60,6 +63,10 @@ struct Ready {
     before: Option<String>,
     /// What comes, for files.
     after: String,
+    /// Whether it is a folder that was not there, with what is in it.
+    is_tree: bool,
+    /// Whether it is in its place.
+    arrived: bool,
 }
 
 /// Which way an entry is moved.
@@ -84,6 +91,8 @@ pub(crate) fn place(
         open: HashMap::new(),
         made: Vec::new(),
         new: HashSet::new(),
+        trees: HashMap::new(),
+        places: HashMap::new(),
         prefix: format!(".pepo-entry.{}.", std::process::id()),
         ready: Vec::new(),
         temporaries: HashMap::new(),
@@ -104,10 +113,14 @@ struct Placing<'a> {
     source: &'a str,
     store: &'a Store,
     open: HashMap<String, Rc<OwnedFd>>,
-    /// Folders that were made, in order.
-    made: Vec<String>,
-    /// The same: nothing of the image can be in them.
+    /// Folders that were made and what was put into them, in order, and how each is removed.
+    made: Vec<(String, AtFlags)>,
+    /// The folders among them: nothing of the image can be in them.
     new: HashSet<String>,
+    /// Those that are in a folder of the image: which of `ready` each is.
+    trees: HashMap<String, usize>,
+    /// The same by the folder above (device and inode) and the name: links of the image lead to one place by several paths.
+    places: HashMap<(u64, u64, String), usize>,
     /// What temporary names begin with.
     prefix: String,
     ready: Vec<Ready>,
@@ -127,9 +140,9 @@ impl Placing<'_> {
                 return Err(Fault::new(Exit::Limit, format!("fstree: {}: stopped by a signal", self.source)));
             }
             if entry.member.kind == Kind::Folder {
-                let known = self.made.len();
+                let known = self.new.len();
                 self.folder(&entry.path)?;
-                if self.made.len() > known {
+                if self.new.len() > known {
                     folders.push(entry);
                 }
             } else {
@@ -148,7 +161,7 @@ impl Placing<'_> {
             let opened = opened.map_err(|error| self.failed(&entry.path, error))?;
             self.dress(&opened, &entry.member).map_err(|error| self.failed(&entry.path, error))?;
         }
-        self.report.folders = self.made.len();
+        self.report.folders = self.new.len();
         Ok(())
     }
 
@@ -161,9 +174,11 @@ impl Placing<'_> {
             Err(Errno::NOENT) => {
                 let (above, name) = split(path);
                 let parent = self.folder(above)?;
-                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-                    .map_err(|error| self.failed(path, error))?;
-                self.made.push(path.to_owned());
+                let made = match self.new.contains(above) {
+                    true => self.made_in(&parent, name, path),
+                    false => self.tree(&parent, path),
+                };
+                made.map_err(|error| self.failed(path, error))?;
                 self.new.insert(path.to_owned());
                 self.opened(path)
             }
@@ -185,8 +200,51 @@ impl Placing<'_> {
         Ok(opened)
     }
 
+    fn made_in(&mut self, parent: &OwnedFd, name: &str, path: &str) -> Result<(), Errno> {
+        self.made.push((path.to_owned(), AtFlags::REMOVEDIR));
+        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
+    }
+
+    /// A folder that comes with all that will be in it.
+    fn tree(&mut self, parent: &OwnedFd, path: &str) -> Result<(), Errno> {
+        let (above, name) = split(path);
+        let stat = rustix::fs::fstat(parent)?;
+        let place = (stat.st_dev, stat.st_ino, name.to_owned());
+        if let Some(&known) = self.places.get(&place) {
+            self.trees.insert(path.to_owned(), known);
+            return Ok(());
+        }
+        let at = self.ready.len();
+        let temporary = format!("{}{at}", self.prefix);
+        self.places.insert(place, at);
+        self.trees.insert(path.to_owned(), at);
+        self.ready.push(Ready {
+            folder: above.to_owned(),
+            name: name.to_owned(),
+            temporary: temporary.clone(),
+            before: None,
+            after: String::new(),
+            is_tree: true,
+            arrived: false,
+        });
+        self.made_in(parent, &temporary, path)
+    }
+
+    /// Where a path is until all is in its place.
+    fn waiting<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let mut ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        let tree = ends.find_map(|end| Some((end, self.ready.get(*self.trees.get(&path[..end])?)?)));
+        match tree {
+            Some((end, tree)) if !tree.arrived => {
+                Cow::Owned(format!("{}{}", joined(&tree.folder, &tree.temporary), &path[end..]))
+            }
+            _ => Cow::Borrowed(path),
+        }
+    }
+
     fn opened(&self, path: &str) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { "." } else { path };
+        let waiting = self.waiting(path);
+        let path = if path.is_empty() { "." } else { &waiting };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within) {
@@ -200,10 +258,16 @@ impl Placing<'_> {
     fn beside(&mut self, entry: &Entry) -> Step<()> {
         let (above, name) = split(&entry.path);
         let folder = self.folder(above)?;
-        let before = match self.new.contains(above) {
-            true => None,
-            false => self.before(&folder, name, &entry.path)?,
-        };
+        if self.new.contains(above) {
+            self.made.push((entry.path.clone(), AtFlags::empty()));
+            self.make(&folder, name, entry).map_err(|error| self.failed(&entry.path, error))?;
+            self.report.new += 1;
+            if entry.member.kind == Kind::File {
+                self.temporaries.insert(entry.path.clone(), (above.to_owned(), name.to_owned()));
+            }
+            return Ok(());
+        }
+        let before = self.before(&folder, name, &entry.path)?;
         let temporary = format!("{}{}", self.prefix, self.ready.len());
         let made = self.make(&folder, &temporary, entry);
         let after = match made {
@@ -217,7 +281,8 @@ impl Placing<'_> {
         if entry.member.kind == Kind::File {
             self.temporaries.insert(entry.path.clone(), (above.to_owned(), temporary.clone()));
         }
-        self.ready.push(Ready { folder: above.to_owned(), name: name.to_owned(), temporary, before, after });
+        let (folder, name) = (above.to_owned(), name.to_owned());
+        self.ready.push(Ready { folder, name, temporary, before, after, is_tree: false, arrived: false });
         if self.ready.last().is_some_and(|ready| ready.before.is_some()) && entry.member.kind == Kind::File {
             let sum = self.sum_of(entry).map_err(|error| self.failed(&entry.path, error))?;
             if let Some(ready) = self.ready.last_mut() {
@@ -377,14 +442,13 @@ impl Placing<'_> {
         }
         for ready in std::mem::take(&mut self.ready) {
             match &ready.before {
-                None => self.report.new += 1,
+                None => self.report.new += usize::from(!ready.is_tree),
                 Some(before) => {
                     if let Ok(folder) = self.opened(&ready.folder) {
                         let _ = rustix::fs::unlinkat(folder.as_fd(), &ready.temporary, AtFlags::empty());
                     }
-                    let slash = if ready.folder.is_empty() { "" } else { "/" };
-                    let Ready { folder, name, after, .. } = &ready;
-                    self.report.replaced.push(format!("/{folder}{slash}{name}: {before} → {after}"));
+                    let path = joined(&ready.folder, &ready.name);
+                    self.report.replaced.push(format!("/{path}: {before} → {}", ready.after));
                 }
             }
         }
@@ -419,20 +483,25 @@ impl Placing<'_> {
             Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&*folder, from, &*folder, to),
             other => other,
         }
-        .map_err(failed)
+        .map_err(failed)?;
+        if let Some(ready) = self.ready.get_mut(at) {
+            ready.arrived = matches!(way, Way::In);
+        }
+        Ok(())
     }
 
     /// Removes all that was made and is in no place.
     fn undo(&mut self) {
+        for (path, how) in std::mem::take(&mut self.made).iter().rev() {
+            let waiting = self.waiting(path);
+            let (above, name) = split(&waiting);
+            if let Ok(folder) = self.opened(above) {
+                let _ = rustix::fs::unlinkat(folder.as_fd(), name, *how);
+            }
+        }
         for ready in std::mem::take(&mut self.ready) {
             if let Ok(folder) = self.opened(&ready.folder) {
                 let _ = rustix::fs::unlinkat(folder.as_fd(), &ready.temporary, AtFlags::empty());
-            }
-        }
-        for path in std::mem::take(&mut self.made).iter().rev() {
-            let (above, name) = split(path);
-            if let Ok(folder) = self.opened(above) {
-                let _ = rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR);
             }
         }
     }
@@ -460,6 +529,10 @@ impl Placing<'_> {
     }
 }
 
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
@@ -467,76 +540,4 @@ fn split(path: &str) -> (&str, &str) {
 fn times(member: &Member) -> Timestamps {
     let modified = Timespec { tv_sec: member.time.0, tv_nsec: member.time.1.into() };
     Timestamps { last_access: modified, last_modification: modified }
-}
-
-fn errno(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
-}
-
-fn zeros(sum: &mut digest::Context, mut count: u64) {
-    let zeros = [0; 4096];
-    while count > 0 {
-        let most = zeros.len().min(usize::try_from(count).unwrap_or(usize::MAX));
-        sum.update(&zeros[..most]);
-        count -= most as u64;
-    }
-}
-
-/// The SHA-256 of a file that is there.
-fn sum_at(folder: &OwnedFd, name: &str) -> Result<String, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    let mut sum = digest::Context::new(&SHA256);
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match rustix::io::read(&file, &mut buffer)? {
-            0 => return Ok(hex(sum.finish().as_ref())),
-            count => sum.update(&buffer[..count]),
-        }
-    }
-}
-
-/// Copies within the kernel where that is possible.
-fn copy(store: &Store, mut from: u64, file: &OwnedFd, mut to: u64, mut left: u64) -> Result<(), Errno> {
-    while left > 0 {
-        let most = usize::try_from(left.min(1 << 30)).unwrap_or(usize::MAX);
-        let (mut source, mut target) = (from, to);
-        match rustix::fs::copy_file_range(store.file(), Some(&mut source), file, Some(&mut target), most) {
-            Ok(count @ 1..) => {
-                (from, to, left) = (from + count as u64, to + count as u64, left - count as u64);
-            }
-            Ok(0) => return Err(Errno::IO),
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                return copy_by_hand(store, from, file, to, left);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(
-    store: &Store,
-    mut from: u64,
-    file: &OwnedFd,
-    mut to: u64,
-    mut left: u64,
-) -> Result<(), Errno> {
-    let mut buffer = vec![0; 128 * 1024];
-    while left > 0 {
-        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let count = store.read_at(&mut buffer[..most], from).map_err(|error| errno(&error))?;
-        if count == 0 {
-            return Err(Errno::IO);
-        }
-        let mut rest = &buffer[..count];
-        while !rest.is_empty() {
-            let written = rustix::io::pwrite(file, rest, to)?;
-            rest = &rest[written..];
-            to += written as u64;
-        }
-        from += count as u64;
-        left -= count as u64;
-    }
-    Ok(())
 }

@@ -126,6 +126,25 @@ fn what_is_replaced_is_told_and_links_of_the_image_are_followed() {
     assert!(outcome.stderr.contains("1 replaced, 1 new, 0 folders made"), "{}", outcome.stderr);
 }
 
+/// As where `/lib` is `/usr/lib`: what two paths of the archive say is one new folder.
+#[test]
+fn a_new_folder_may_have_several_paths() {
+    let root = Root::new();
+    fs::create_dir_all(root.at("/usr/lib")).unwrap();
+    let _ = fs::remove_dir_all(root.at("/lib"));
+    let _ = fs::remove_file(root.at("/lib"));
+    std::os::unix::fs::symlink("usr/lib", root.at("/lib")).unwrap();
+    let paths = ["lib/app/a", "usr/lib/app/b", "usr/lib/app/in/c", "lib/app/in/d", "etc/e"];
+    root.write("/archive", tar(&paths.map(|path| Member::file(path, path))));
+    let outcome = root.run("fstree=file:///archive#strip=0", "echo started");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{outcome:?}");
+    for path in paths {
+        assert_eq!(root.read(&format!("/{path}")), path);
+    }
+    let left = fs::read_dir(root.at("/usr/lib")).unwrap().flatten();
+    assert_eq!(left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".pepo")).count(), 0);
+}
+
 #[test]
 fn a_chain_is_applied_in_order_or_not_at_all() {
     let root = Root::new();
