@@ -10,6 +10,11 @@ use rustix::{
 
 use super::unpack::{Store, hex};
 
+/// So much is read ahead of small files, in bytes.
+const AHEAD: usize = 1 << 20;
+/// As large is a small one.
+const SMALL: usize = 64 * 1024;
+
 pub(super) fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
 }
@@ -37,14 +42,45 @@ pub(super) fn sum_at(folder: &OwnedFd, name: &str) -> Result<String, Errno> {
     }
 }
 
-/// Copies within the kernel where that is possible.
+/// What was read ahead of a store: small files follow each other in it.
+#[derive(Default)]
+pub(super) struct Ahead {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    fn get(&mut self, store: &Store, from: u64, length: usize) -> Result<&[u8], Errno> {
+        let held = from.checked_sub(self.at).and_then(|skip| usize::try_from(skip).ok());
+        let held = held.filter(|skip| skip.saturating_add(length) <= self.bytes.len());
+        let skip = match held {
+            Some(skip) => skip,
+            None => {
+                self.bytes.resize(AHEAD, 0);
+                let count = store.read_at(&mut self.bytes, from).map_err(|error| errno(&error))?;
+                self.bytes.truncate(count);
+                self.at = from;
+                0
+            }
+        };
+        self.bytes.get(skip..skip + length).ok_or(Errno::IO)
+    }
+}
+
+/// Copies within the kernel where that is possible and worth it.
 pub(super) fn copy(
     store: &Store,
+    ahead: &mut Ahead,
     mut from: u64,
     file: &OwnedFd,
     mut to: u64,
     mut left: u64,
 ) -> Result<(), Errno> {
+    if let Ok(length) = usize::try_from(left)
+        && length <= SMALL
+    {
+        return write_all(file, ahead.get(store, from, length)?, to);
+    }
     while left > 0 {
         let most = usize::try_from(left.min(1 << 30)).unwrap_or(usize::MAX);
         let (mut source, mut target) = (from, to);
@@ -76,14 +112,18 @@ fn copy_by_hand(
         if count == 0 {
             return Err(Errno::IO);
         }
-        let mut rest = &buffer[..count];
-        while !rest.is_empty() {
-            let written = rustix::io::pwrite(file, rest, to)?;
-            rest = &rest[written..];
-            to += written as u64;
-        }
-        from += count as u64;
+        write_all(file, &buffer[..count], to)?;
+        (from, to) = (from + count as u64, to + count as u64);
         left -= count as u64;
+    }
+    Ok(())
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], mut to: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = rustix::io::pwrite(file, bytes, to)?;
+        bytes = &bytes[written..];
+        to += written as u64;
     }
     Ok(())
 }

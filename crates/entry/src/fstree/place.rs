@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    data::{copy, errno, sum_at, zeros},
+    data::{Ahead, copy, errno, sum_at, zeros},
     list::Entry,
     tar::{Kind, Member},
     unpack::{Store, hex},
@@ -93,6 +93,7 @@ pub(crate) fn place(
         new: HashSet::new(),
         trees: HashMap::new(),
         places: HashMap::new(),
+        ahead: Ahead::default(),
         prefix: format!(".pepo-entry.{}.", std::process::id()),
         ready: Vec::new(),
         temporaries: HashMap::new(),
@@ -121,6 +122,7 @@ struct Placing<'a> {
     trees: HashMap<String, usize>,
     /// The same by the folder above (device and inode) and the name: links of the image lead to one place by several paths.
     places: HashMap<(u64, u64, String), usize>,
+    ahead: Ahead,
     /// What temporary names begin with.
     prefix: String,
     ready: Vec<Ready>,
@@ -359,10 +361,10 @@ impl Placing<'_> {
     }
 
     /// Copies a file's data out of the store; holes stay holes.
-    fn fill(&self, file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
+    fn fill(&mut self, file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
         let mut from = entry.at;
         for (offset, length) in &entry.member.pieces {
-            copy(self.store, from, file, *offset, *length)?;
+            copy(self.store, &mut self.ahead, from, file, *offset, *length)?;
             from += length;
         }
         let end = entry.member.pieces.last().map_or(0, |(offset, length)| offset + length);

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{self, BufWriter, IntoInnerError, Read, Seek, Write},
     os::unix::fs::FileExt,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Unpacked {
 
 /// Data kept until it is put in place: a file without a name.
 pub(crate) struct Store {
-    file: File,
+    file: BufWriter<File>,
     /// So much is in it.
     length: u64,
     most: u64,
@@ -54,11 +54,15 @@ impl Store {
         for folder in ["/", "/var/tmp", "/tmp"] {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             if let Ok(file) = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
-                return Ok(Store { file: file.into(), length: 0, most });
+                return Ok(Store::of(file.into(), most));
             }
         }
         let file = rustix::fs::memfd_create("pepo-entry", MemfdFlags::CLOEXEC)?;
-        Ok(Store { file: file.into(), length: 0, most: most.min(MOST_IN_MEMORY) })
+        Ok(Store::of(file.into(), most.min(MOST_IN_MEMORY)))
+    }
+
+    fn of(file: File, most: u64) -> Store {
+        Store { file: BufWriter::with_capacity(256 * 1024, file), length: 0, most }
     }
 
     /// Where the next data goes.
@@ -68,7 +72,7 @@ impl Store {
 
     /// What is kept.
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.file.get_ref()
     }
 
     fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -80,9 +84,21 @@ impl Store {
         Ok(())
     }
 
+    /// The same as a file, from its beginning.
+    fn into_file(self) -> io::Result<File> {
+        let mut file = self.file.into_inner().map_err(IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
+    /// Nothing more comes: from now on it can be read.
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
     /// Data from `at` on.
     pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, at)
+        self.file().read_at(buffer, at)
     }
 }
 
@@ -104,6 +120,7 @@ pub(crate) fn unpack(source: &Source, rules: &Rules, fetched: Fetched) -> Result
         Content::Zip(bytes) => work.zip(bytes)?,
         Content::Other(what) => return Err(work.other(what)),
     }
+    work.store.finish().map_err(|error| no_room(&error))?;
     let (bytes, sum) = counted.finish().map_err(|error| work.fault(&error, None))?;
     if let Some(expected) = source.sum.filter(|expected| *expected != sum) {
         let what =
@@ -194,8 +211,8 @@ impl Work<'_> {
             whole.add(&self.buffer[..count]).map_err(|error| no_room(&error))?;
         }
         let size = whole.end();
-        whole.file.rewind().map_err(|error| no_room(&error))?;
-        let reader = io::BufReader::with_capacity(128 * 1024, whole.file);
+        let whole = whole.into_file().map_err(|error| no_room(&error))?;
+        let reader = io::BufReader::with_capacity(128 * 1024, whole);
         let mut archive =
             zip::ZipArchive::new(reader).map_err(|error| self.broken(&error.to_string(), None))?;
         if archive.has_duplicate_names() {
