@@ -125,8 +125,7 @@ fn archives(ours: &Path, rounds: usize) -> Result<String> {
     let mut out = String::from(
         "\n`fstree` of a `.tar.gz` over HTTP from this machine, into an empty root, beside `curl -sf URL | tar -xz` into a folder. \
          Both in memory. \
-         Ours reads the whole archive, judges each entry, and then puts it in, each file by a rename: of many small files that is what \
-         takes the time. MB are those of the files.\n\n\
+         Ours reads the whole archive and judges each entry before it puts anything in. MB are those of the files.\n\n\
          | archive | `curl \\| tar` | `fstree` | throughput, of `curl \\| tar`'s |\n|---|---|---|---|\n",
     );
     for content in &CONTENTS {
