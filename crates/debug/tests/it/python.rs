@@ -22,7 +22,11 @@ mod debuggers {
 
     /// Attaches, stops at a breakpoint with a condition, reads and changes a variable, detaches; the target is as before.
     fn whole_session(target: &mut Target) {
-        let before = target.trace_of_ours();
+        // On a busy machine a program speaks before all of its threads are there.
+        let before = wait::until("its threads are there", LIMIT, || match target.trace_of_ours() {
+            trace if trace.iter().any(|one| one.ends_with("are its own")) => Err(format!("{trace:?}")),
+            trace => Ok(trace),
+        });
         let mut client = Client::attach(target);
         let line = target.line("# stop here");
         client.break_at(target.script(), line, Some("n % 3 == 0"));
@@ -331,8 +335,13 @@ mod safety {
     /// session closes it.
     fn assert_unharmed(target: &mut Target, what: &str) {
         target.assert_goes_on();
-        if target.trace_of_ours().iter().any(|one| one.contains("memfd:pepo-run-")) {
-            assert!(Client::attach(target).detach().is_empty());
+        // What was left to be run runs soon, or only when the next one asks.
+        let soon = wait::try_until(Duration::from_secs(5), || {
+            let waits = target.trace_of_ours().iter().any(|one| one.contains("memfd:pepo-run-"));
+            if waits { Err(()) } else { Ok(()) }
+        });
+        if soon.is_err() {
+            assert_eq!(Client::attach(target).detach(), Vec::<String>::new(), "{what} of {}", target.name());
         }
         wait::until(&format!("{what}: nothing is left"), Duration::from_secs(30), || {
             match target.trace_of_ours() {
@@ -374,7 +383,7 @@ mod safety {
         let some = all_pythons().into_iter().step_by(3);
         let each = some.flat_map(|python| places.iter().map(move |place| (python.clone(), *place)));
         at_once(each, |(python, place)| {
-            let mut target = Target::held(&python, Program::Numbers, false);
+            let mut target = Target::held(&python, Program::Sleep, false);
             let status = helper(&target, place, 1).wait().expect("it was started");
             assert!(!status.success(), "{place}: {status}");
             // From its last step on the program is let go, and waits inside for what does not come.

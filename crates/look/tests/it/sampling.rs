@@ -218,10 +218,12 @@ fn a_deep_recursion_keeps_its_shares_and_its_innermost_frames() {
     for python in pythons() {
         let (_, target) = hot(&python, "deep");
         let recorded = record(&target, python_at(199), |samples| samples >= 400);
+        // Before 3.11 each frame lies elsewhere, so that a long function is copied whole more often than a short one.
+        let tolerance = if python.version < (3, 11) { 0.35 } else { 0.2 };
         // Of those at work: the calls on the way are there as well.
         for (function, known) in [("hot", 0.6), ("warm", 0.3), ("cool", 0.1)] {
             let share = recorded.share(function) / recorded.share("work");
-            assert!((share - known).abs() < 0.2, "{python:?}: {function} {share}");
+            assert!((share - known).abs() < tolerance, "{python:?}: {function} {share}");
         }
         target.assert_goes_on();
     }
