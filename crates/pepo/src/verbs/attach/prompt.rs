@@ -137,7 +137,11 @@ impl Editor {
         let mut line = self.line();
         while asked.recv().is_ok() {
             let typed = match line.read_line(&Pepo) {
-                Ok(Signal::Success(line)) => Typed::Line(line),
+                Ok(Signal::Success(text)) => {
+                    // At the end nobody waits for this thread. Without a place for it, the history is that of this session.
+                    let _ = line.sync_history();
+                    Typed::Line(text)
+                }
                 Ok(Signal::CtrlC) => Typed::Interrupt,
                 _ => Typed::End,
             };
