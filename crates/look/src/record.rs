@@ -189,15 +189,25 @@ fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, F
     if !matches!(sampler, "" | "perf" | "hold" | "python") {
         return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
     }
-    if matches!(sampler, "" | "python") && !request.native {
-        match Pythons::open(process, rate, request) {
+    if sampler == "perf" || sampler == "hold" && !request.native {
+        return native(process, rate, sampler);
+    }
+    let facts = runtime::detect(process);
+    let runs_python = facts.language == Language::Python;
+    if request.native {
+        if runs_python {
+            let held = Held::open(process, rate, Program::open(process, &facts).ok())?;
+            return Ok((Box::new(held), Vec::new()));
+        }
+    } else {
+        match Pythons::open(process, &facts, rate, request) {
             Ok(python) => return Ok((Box::new(python), Vec::new())),
             Err(why) if sampler == "python" || request.idle || request.lock_holder => {
                 return Err(Failure::new(Code::NotOffered, "no frames of Python can be sampled")
                     .because(why.0)
                     .hint("native frames can: without `--sampler python`, `--idle` and `--gil`"));
             }
-            Err(why) if runs_python(process) => {
+            Err(why) if runs_python => {
                 let (chosen, mut notes) = native(process, rate, sampler)?;
                 notes.push(format!("native frames only: {}", why.0));
                 return Ok((chosen, notes));
@@ -205,15 +215,7 @@ fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, F
             Err(_) => {}
         }
     }
-    if request.native && sampler != "perf" && runs_python(process) {
-        let held = Held::open(process, rate, Program::open(process).ok())?;
-        return Ok((Box::new(held), Vec::new()));
-    }
     native(process, rate, sampler)
-}
-
-fn runs_python(process: &Process) -> bool {
-    runtime::detect(process).language == Language::Python
 }
 
 /// The kernel's timer, or else threads that are held.

@@ -1,6 +1,9 @@
 //! Times of the same steps with a bare adapter and with Pepo, on the same target, in one run.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use pepo_client::Agent;
@@ -57,14 +60,16 @@ pub struct Times {
     pub detach: Duration,
 }
 
+/// The one in the middle of all, which are sorted; nothing's default.
+pub fn middle<T: Copy + Default + PartialOrd>(values: &mut [T]) -> T {
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 /// The median of each step over several attaches.
 #[must_use]
 pub fn median(all: &[Times]) -> Times {
-    let of = |step: fn(&Times) -> Duration| {
-        let mut values: Vec<_> = all.iter().map(step).collect();
-        values.sort();
-        values.get(values.len() / 2).copied().unwrap_or_default()
-    };
+    let of = |step: fn(&Times) -> Duration| middle(&mut all.iter().map(step).collect::<Vec<_>>());
     Times {
         ready: of(|times| times.ready),
         first_stop: of(|times| times.first_stop),

@@ -58,8 +58,6 @@ impl Debugger for Lldb {
         let tool = program("lldb-dap", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let (exe, root) = target_files(request, stub.is_some());
-        // LLDB would know each library by two paths, and read it twice with its debug file.
-        let root = if request.process.shares_our_root() { String::new() } else { root };
         let mut attach = json!({
             "program": exe,
             "initCommands": settings(&root, request),
@@ -126,6 +124,8 @@ fn own_stub(adapter: &Tool, tools: &Tools) -> Option<PathBuf> {
 
 /// Settings before the target is made: nobody's start files, nothing from the network, libraries of the target's own root.
 fn settings(root: &str, request: &AttachRequest<'_>) -> Vec<String> {
+    // LLDB would know each library of our own root by two paths, and read it twice with its debug file.
+    let root = if request.process.shares_our_root() { "" } else { root };
     vec![
         "settings set symbols.enable-external-lookup false".to_owned(),
         "settings set target.load-cwd-lldbinit false".to_owned(),

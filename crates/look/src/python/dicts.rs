@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     memory::{Memory, Part},
     offsets::{Frames, Offsets, fixed},
-    text, values,
+    text,
 };
 
 /// The most entries of a dictionary that are looked at: to find one, and to show some.
@@ -28,8 +28,13 @@ pub(crate) struct Objects<'a, M> {
 }
 
 impl<M: Memory> Objects<'_, M> {
-    fn word(&self, address: u64, field: u64) -> Option<u64> {
+    pub(super) fn word(&self, address: u64, field: u64) -> Option<u64> {
         self.memory.word(address.checked_add(field)?)
+    }
+
+    pub(super) fn words(&self, address: u64, count: u64) -> Option<Vec<u64>> {
+        let bytes = self.memory.bytes(address, usize::try_from(count).ok()?.checked_mul(8)?)?;
+        Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect())
     }
 
     fn text(&self, address: u64) -> Option<String> {
@@ -53,18 +58,16 @@ impl<M: Memory> Objects<'_, M> {
     /// The entries of a table of keys; `values` is where they are when the table is shared, else 0.
     fn pairs(&self, keys: u64, values: u64, most: u64) -> Option<Vec<(u64, u64)>> {
         let (start, count, hashed) = self.table(keys)?;
-        let size = if hashed { 24 } else { 16 };
-        let bytes = self.memory.bytes(start, usize::try_from(count.min(most) * size).ok()?)?;
-        let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-        let own = words.chunks_exact(size as usize / 8).map(|entry| match entry {
+        let (count, size) = (count.min(most), if hashed { 3 } else { 2 });
+        let words = self.words(start, count * size)?;
+        let own = words.chunks_exact(size as usize).map(|entry| match entry {
             [_, key, value] | [key, value] => (*key, *value),
             _ => (0, 0),
         });
         let pairs: Vec<(u64, u64)> = match values {
             0 => own.collect(),
             values => {
-                let shared = self.memory.bytes(values, usize::try_from(count.min(most) * 8).ok()?)?;
-                let shared = shared.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+                let shared = self.words(values, count)?;
                 own.zip(shared).map(|((key, _), value)| (key, value)).collect()
             }
         };
@@ -150,7 +153,7 @@ impl<M: Memory> Objects<'_, M> {
         let module = self.get(modules, "threading")?;
         let active = self.get(self.word(module, fixed::MODULE_DICT)?, "_active")?;
         let threads = self.entries(active, MOST)?.into_iter().filter_map(|(ident, thread)| {
-            let ident = values::integer(self.memory, self.offsets, ident)?;
+            let ident = self.integer(ident)?;
             let name = self.text(self.attribute(thread, "_name")?)?;
             Some((u64::try_from(ident).ok()?, name))
         });

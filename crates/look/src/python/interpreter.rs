@@ -1,6 +1,9 @@
 //! An opened interpreter: its threads, their chains of frames, where each frame is.
 
-use std::{cell::Cell, collections::HashMap};
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+};
 
 use pepo_process::{Process, runtime::python::PythonFacts};
 
@@ -80,7 +83,7 @@ impl Interpreter {
     }
 
     /// Finds out the kernel's numbers of threads that the interpreter does not know; `tids` are all, as the container numbers them.
-    pub(crate) fn number(&self, threads: &mut [PythonThread], tids: &std::collections::HashSet<u32>) {
+    pub(crate) fn number(&self, threads: &mut [PythonThread], tids: &HashSet<u32>) {
         threads::number(&self.memory, threads, tids);
     }
 

@@ -326,11 +326,6 @@ pub(crate) fn published(bytes: &[u8], minor: u32) -> Option<Offsets> {
     offsets.is_plausible().then_some(offsets)
 }
 
-/// `PyFrameObject` where a frame is an object; `instruction` differs.
-const fn frame_object(instruction: At, locals: At, alive: Alive) -> FrameAt {
-    FrameAt { code: 32, back: 24, instruction, owner: None, is_entry: None, locals, alive }
-}
-
 const CODE_TO_310: CodeAt = CodeAt {
     file: 104,
     name: 112,
@@ -359,52 +354,30 @@ const fn code_from_311(first_line: At, bytecode: At) -> CodeAt {
 
 const OBJECT_TO_311: ObjectAt = ObjectAt { ascii: 48, compact: 72, tagged_int: false, digits: 24, items: 24 };
 
-const THREAD_TO_310: ThreadAt =
-    ThreadAt { next: 8, interpreter: 16, frame: 24, of_c_frame: 0, ident: 176, native_id: None };
+/// Where a frame is an object; `locked` is of the lock, whose holder stands before it.
+const fn to_310(
+    lines: Lines,
+    locked: At,
+    modules: At,
+    (instruction, locals, alive): (At, At, Alive),
+) -> Offsets {
+    Offsets {
+        frames: Frames::Objects,
+        lines,
+        interpreters: 32,
+        gil: Gil::InRuntime { locked, holder: locked - 8 },
+        interpreter: InterpreterAt { next: 0, threads: 8, modules },
+        thread: ThreadAt { next: 8, interpreter: 16, frame: 24, of_c_frame: 0, ident: 176, native_id: None },
+        frame: FrameAt { code: 32, back: 24, instruction, owner: None, is_entry: None, locals, alive },
+        code: CODE_TO_310,
+        object: OBJECT_TO_311,
+    }
+}
 
 const KNOWN: &[(u32, Offsets)] = &[
-    (
-        8,
-        Offsets {
-            frames: Frames::Objects,
-            lines: Lines::Deltas,
-            interpreters: 32,
-            gil: Gil::InRuntime { locked: 1168, holder: 1160 },
-            interpreter: InterpreterAt { next: 0, threads: 8, modules: 56 },
-            thread: THREAD_TO_310,
-            frame: frame_object(104, 360, Alive::Byte(116, 1)),
-            code: CODE_TO_310,
-            object: OBJECT_TO_311,
-        },
-    ),
-    (
-        9,
-        Offsets {
-            frames: Frames::Objects,
-            lines: Lines::Deltas,
-            interpreters: 32,
-            gil: Gil::InRuntime { locked: 368, holder: 360 },
-            interpreter: InterpreterAt { next: 0, threads: 8, modules: 856 },
-            thread: THREAD_TO_310,
-            frame: frame_object(104, 360, Alive::Byte(116, 1)),
-            code: CODE_TO_310,
-            object: OBJECT_TO_311,
-        },
-    ),
-    (
-        10,
-        Offsets {
-            frames: Frames::Objects,
-            lines: Lines::Ranges,
-            interpreters: 32,
-            gil: Gil::InRuntime { locked: 368, holder: 360 },
-            interpreter: InterpreterAt { next: 0, threads: 8, modules: 856 },
-            thread: THREAD_TO_310,
-            frame: frame_object(96, 352, Alive::Byte(108, 0)),
-            code: CODE_TO_310,
-            object: OBJECT_TO_311,
-        },
-    ),
+    (8, to_310(Lines::Deltas, 1168, 56, (104, 360, Alive::Byte(116, 1)))),
+    (9, to_310(Lines::Deltas, 368, 856, (104, 360, Alive::Byte(116, 1)))),
+    (10, to_310(Lines::Ranges, 368, 856, (96, 352, Alive::Byte(108, 0)))),
     (
         11,
         Offsets {

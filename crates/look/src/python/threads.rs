@@ -41,9 +41,6 @@ impl Threads {
         runtime: u64,
     ) -> Option<Vec<PythonThread>> {
         let mut threads = self.all(memory, offsets, runtime)?;
-        for thread in &mut threads {
-            thread.holds_gil = false;
-        }
         let interpreters: HashSet<u64> = threads.iter().map(|thread| thread.interpreter).collect();
         let holders: HashSet<u64> =
             interpreters.iter().filter_map(|one| holder(memory, offsets, runtime, *one)).collect();

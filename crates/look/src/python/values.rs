@@ -5,7 +5,7 @@ use pepo_process::redact::{self, HIDDEN};
 use super::{
     dicts::{Objects, SOME},
     memory::Memory,
-    offsets::{Offsets, fixed},
+    offsets::fixed,
     text,
 };
 
@@ -44,40 +44,40 @@ pub(crate) struct Variable {
     pub(crate) value: String,
 }
 
-/// A whole number, if it is not too long.
-pub(crate) fn integer(memory: &impl Memory, offsets: &Offsets, address: u64) -> Option<i64> {
-    let (count, negative) = int_head(memory, offsets, address)?;
-    if count > DIGITS {
-        return None;
-    }
-    let bytes = memory.bytes(address.checked_add(offsets.object.digits)?, count as usize * 4)?;
-    let digits = bytes.as_chunks::<4>().0.iter().map(|digit| i64::from(u32::from_ne_bytes(*digit)));
-    let value = digits.rev().fold(0, |value, digit| value << 30 | digit & 0x3fff_ffff);
-    Some(if negative { -value } else { value })
-}
-
-/// How many digits it has, and is it below zero?
-fn int_head(memory: &impl Memory, offsets: &Offsets, address: u64) -> Option<(u64, bool)> {
-    let head = memory.word(address.checked_add(fixed::SIZE)?)?;
-    Some(match offsets.object.tagged_int {
-        true => (head >> 3, head & 3 == 2),
-        false => (head.cast_signed().unsigned_abs(), head.cast_signed() < 0),
-    })
-}
-
 impl<M: Memory> Objects<'_, M> {
+    /// A whole number, if it is not too long.
+    pub(super) fn integer(&self, address: u64) -> Option<i64> {
+        let (count, negative) = self.int_head(address)?;
+        if count > DIGITS {
+            return None;
+        }
+        let bytes =
+            self.memory.bytes(address.checked_add(self.offsets.object.digits)?, count as usize * 4)?;
+        let digits = bytes.as_chunks::<4>().0.iter().map(|digit| i64::from(u32::from_ne_bytes(*digit)));
+        let value = digits.rev().fold(0, |value, digit| value << 30 | digit & 0x3fff_ffff);
+        Some(if negative { -value } else { value })
+    }
+
+    /// How many digits it has, and is it below zero?
+    fn int_head(&self, address: u64) -> Option<(u64, bool)> {
+        let head = self.word(address, fixed::SIZE)?;
+        Some(match self.offsets.object.tagged_int {
+            true => (head >> 3, head & 3 == 2),
+            false => (head.cast_signed().unsigned_abs(), head.cast_signed() < 0),
+        })
+    }
+
     /// The variables of a frame that have a value.
     pub(crate) fn variables(&self, frame: u64, code: u64) -> Option<Vec<Variable>> {
-        let word = |address: u64, field: u64| self.memory.word(address.checked_add(field)?);
-        let mut names = self.items(word(code, self.offsets.code.variables)?)?;
+        let mut names = self.items(self.word(code, self.offsets.code.variables)?)?;
         for field in self.offsets.code.shared.into_iter().flatten() {
-            names.extend(self.items(word(code, field)?)?);
+            names.extend(self.items(self.word(code, field)?)?);
         }
         let count = names.len() as u64;
         let values = self.words(frame.checked_add(self.offsets.frame.locals)?, count)?;
         let kinds = match self.offsets.code.kinds {
             Some(kinds) => {
-                self.memory.bytes(word(code, kinds)?.checked_add(fixed::BYTES)?, count as usize)?
+                self.memory.bytes(self.word(code, kinds)?.checked_add(fixed::BYTES)?, count as usize)?
             }
             None => vec![0; count as usize],
         };
@@ -99,7 +99,7 @@ impl<M: Memory> Objects<'_, M> {
 
     /// The items of a tuple.
     fn items(&self, tuple: u64) -> Option<Vec<u64>> {
-        let count = self.memory.word(tuple.checked_add(fixed::SIZE)?)?.min(MOST);
+        let count = self.word(tuple, fixed::SIZE)?.min(MOST);
         if count == 0 {
             Some(Vec::new())
         } else {
@@ -112,19 +112,14 @@ impl<M: Memory> Objects<'_, M> {
         if value == 0 || self.type_of(value)?.0 != "cell" {
             return (value != 0).then_some(value);
         }
-        self.memory.word(value.checked_add(fixed::SIZE)?).filter(|inner| *inner != 0)
-    }
-
-    fn words(&self, address: u64, count: u64) -> Option<Vec<u64>> {
-        let bytes = self.memory.bytes(address, usize::try_from(count).ok()?.checked_mul(8)?)?;
-        Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect())
+        self.word(value, fixed::SIZE).filter(|inner| *inner != 0)
     }
 
     /// Name and flags of a value's type.
     fn type_of(&self, value: u64) -> Option<(String, u64)> {
-        let kind = self.memory.word(value.checked_add(fixed::TYPE)?)?;
-        let name = self.memory.word(kind.checked_add(fixed::TYPE_NAME)?)?;
-        let flags = self.memory.word(kind.checked_add(fixed::TYPE_FLAGS)?)?;
+        let kind = self.word(value, fixed::TYPE)?;
+        let name = self.word(kind, fixed::TYPE_NAME)?;
+        let flags = self.word(kind, fixed::TYPE_FLAGS)?;
         // It may end near the end of what is mapped.
         let bytes = [NAME, 16].into_iter().find_map(|length| self.memory.bytes(name, length))?;
         let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -137,17 +132,17 @@ impl<M: Memory> Objects<'_, M> {
         let shown = match () {
             () if kind == "NoneType" => "None".to_owned(),
             () if kind == "bool" => {
-                let is = integer(self.memory, self.offsets, value)? != 0;
+                let is = self.integer(value)? != 0;
                 if is { "True" } else { "False" }.to_owned()
             }
             () if kind == "float" => {
-                let bits = self.memory.word(value.checked_add(fixed::FLOAT)?)?;
+                let bits = self.word(value, fixed::FLOAT)?;
                 format!("{:?}", f64::from_bits(bits))
             }
             () if flags & subclass::INT != 0 => self.int(value)?,
             () if flags & subclass::STR != 0 => self.string(value)?,
             () if flags & subclass::BYTES != 0 => {
-                format!("<{} bytes>", self.memory.word(value.checked_add(fixed::SIZE)?)?)
+                format!("<{} bytes>", self.word(value, fixed::SIZE)?)
             }
             () if flags & (subclass::LIST | subclass::TUPLE) != 0 => self.sequence(value, flags, depth)?,
             () if flags & subclass::DICT != 0 => self.dict(value, depth)?,
@@ -157,10 +152,10 @@ impl<M: Memory> Objects<'_, M> {
     }
 
     fn int(&self, value: u64) -> Option<String> {
-        match integer(self.memory, self.offsets, value) {
+        match self.integer(value) {
             Some(number) => Some(number.to_string()),
             None => {
-                let (digits, _) = int_head(self.memory, self.offsets, value)?;
+                let (digits, _) = self.int_head(value)?;
                 Some(format!("<int of {} bits>", digits.saturating_mul(30)))
             }
         }
@@ -168,7 +163,7 @@ impl<M: Memory> Objects<'_, M> {
 
     /// In quotes; of a long one the beginning, and how long it is.
     fn string(&self, value: u64) -> Option<String> {
-        let length = self.memory.word(value.checked_add(fixed::SIZE)?)?;
+        let length = self.word(value, fixed::SIZE)?;
         let text = text::read(self.memory, self.offsets, value, READ)?;
         let text: String = redact::text(&text).chars().take(LONGEST).collect();
         let quoted = format!("'{}'", text.escape_debug());
@@ -176,10 +171,10 @@ impl<M: Memory> Objects<'_, M> {
     }
 
     fn sequence(&self, value: u64, flags: u64, depth: usize) -> Option<String> {
-        let count = self.memory.word(value.checked_add(fixed::SIZE)?)?;
+        let count = self.word(value, fixed::SIZE)?;
         let is_list = flags & subclass::LIST != 0;
         let items = match is_list {
-            true => self.memory.word(value.checked_add(fixed::LIST_ITEMS)?)?,
+            true => self.word(value, fixed::LIST_ITEMS)?,
             false => value.checked_add(self.offsets.object.items)?,
         };
         let (open, close) = if is_list { ('[', ']') } else { ('(', ')') };
@@ -196,7 +191,7 @@ impl<M: Memory> Objects<'_, M> {
     }
 
     fn dict(&self, value: u64, depth: usize) -> Option<String> {
-        let count = self.memory.word(value.checked_add(fixed::DICT_USED)?)?;
+        let count = self.word(value, fixed::DICT_USED)?;
         if depth == DEEPEST {
             return Some(format!("{{{count} items}}"));
         }

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{AgentPid, Process, list, stat::Stat};
+use pepo_process::{
+    AgentPid, Process, list,
+    runtime::{self, RuntimeFacts},
+    stat::Stat,
+};
 use pepo_wire::{Failure, agent::StartLook};
 
 pub(super) use self::program::{Program, cpu, is_running};
@@ -55,10 +59,11 @@ impl Pythons<'_> {
     /// When its frames cannot be read.
     pub(super) fn open<'a>(
         process: &'a Process,
+        facts: &RuntimeFacts,
         rate: u32,
         request: &StartLook,
     ) -> Result<Pythons<'a>, Unreadable> {
-        let program = Program::open(process)?;
+        let program = Program::open(process, facts)?;
         let used = cpu(process);
         Ok(Pythons {
             first: process,
@@ -86,7 +91,8 @@ impl Pythons<'_> {
             }
             let pid = program.process.pid().get();
             for (tid, thread) in program.threads() {
-                let runs = thread.holds_gil || !self.lock_holder && (self.idle || program.is_running(tid));
+                let runs =
+                    thread.holds_gil || !self.lock_holder && (self.idle || is_running(&program.process, tid));
                 if !runs {
                     continue;
                 }
@@ -119,7 +125,7 @@ impl Pythons<'_> {
             if self.others.contains(&key) || self.programs.len() >= MOST {
                 continue;
             }
-            match Program::open(&process) {
+            match Program::open(&process, &runtime::detect(&process)) {
                 Ok(program) => self.programs.push(program),
                 // A child may yet become a program of Python: it is asked again as long as it is young.
                 Err(why) if process.stat().is_ok_and(|stat| stat.uptime_seconds() > 5.0) => {

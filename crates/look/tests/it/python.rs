@@ -9,15 +9,19 @@ use pepo_testkit::{
 };
 use pepo_wire::agent::{Frame, StackRequest, StackResponse, Thread};
 
+pub(crate) fn fixture(python: &Python) -> Fixture {
+    fixtures::build(Language::Python, "hot", Variant::debug()).with_python(python)
+}
+
 /// The program, run by this interpreter; at work when this returns.
-fn hot(python: &Python, mode: &str) -> (Fixture, Running) {
-    let fixture = fixtures::build(Language::Python, "hot", Variant::debug()).with_python(python);
+pub(crate) fn hot(python: &Python, mode: &str) -> (Fixture, Running) {
+    let fixture = fixture(python);
     let target = spawn(&fixture, &[mode]);
     target.wait_started();
     (fixture, target)
 }
 
-fn open(target: &Running) -> Process {
+pub(crate) fn open(target: &Running) -> Process {
     Process::open(AgentPid::new(target.pid()).unwrap()).unwrap()
 }
 
@@ -202,9 +206,7 @@ fn a_recursion_of_nine_hundred_calls_is_cut_off_and_says_so() {
 #[test]
 fn variables_are_shown_by_what_they_are_and_secrets_are_not() {
     for python in pythons() {
-        let fixture = fixtures::build(Language::Python, "hot", Variant::debug()).with_python(&python);
-        let target = spawn(&fixture, &["secrets"]);
-        target.wait_started();
+        let (_, target) = hot(&python, "secrets");
         let stack = stack(&target, &StackRequest { locals: true, ..StackRequest::default() });
         let thread = main_thread(&stack, &target);
         let frame = thread.frames.iter().find(|frame| frame.function.ends_with("hold_secrets")).unwrap();

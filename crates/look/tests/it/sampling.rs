@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use pepo_process::{AgentPid, Process};
 use pepo_testkit::{
-    Fixture, Language, Life as _, Python, Running, Variant, clean::Snapshot, fixtures, pythons, spawn,
+    Language, Life as _, Python, Running, Variant, clean::Snapshot, fixtures, pythons, spawn,
 };
 use pepo_wire::agent::{LookBatch, LookEnded, LookStarted, StartLook, look_event::Kind};
 
-use crate::python::{Source, Told};
+use crate::python::{Source, Told, fixture, hot, open};
 
 /// As many as the known shares need to be seen.
 const SAMPLES: u64 = 1200;
@@ -29,21 +28,10 @@ struct Recorded {
     processes: HashSet<u32>,
 }
 
-fn fixture(python: &Python) -> Fixture {
-    fixtures::build(Language::Python, "hot", Variant::debug()).with_python(python)
-}
-
-fn hot(python: &Python, mode: &str) -> (Fixture, Running) {
-    let fixture = fixture(python);
-    let target = spawn(&fixture, &[mode]);
-    target.wait_started();
-    (fixture, target)
-}
-
 /// Records until there is enough; a busy machine takes longer for it.
 fn record(target: &Running, request: StartLook, enough: impl Fn(u64) -> bool + Sync) -> Recorded {
     let request = StartLook { duration_millis: 120_000, ..request };
-    let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+    let process = open(target);
     let (mut recorded, seen) = (Recorded::default(), AtomicU64::new(0));
     let enough = || enough(seen.load(Ordering::Relaxed));
     pepo_look::record(&process, &request, &enough, &mut |event| {
@@ -241,7 +229,7 @@ fn a_program_that_becomes_another_is_followed_and_one_that_ends_leaves_what_was_
     // The interpreter may not have begun yet.
     let request = StartLook { sampler: "python".into(), ..python_at(997) };
     pepo_testkit::wait::until("an interpreter", Duration::from_secs(20), || {
-        let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+        let process = open(&target);
         let runs = pepo_process::runtime::detect(&process).python.is_some();
         if runs { Ok(()) } else { Err("none yet".to_owned()) }
     });
@@ -254,7 +242,7 @@ fn a_program_that_becomes_another_is_followed_and_one_that_ends_leaves_what_was_
 #[test]
 fn what_is_only_known_of_python_is_one_clear_error_elsewhere() {
     let target = spawn(&fixtures::build(Language::C, "hot", Variant::release()), &["steady"]);
-    let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+    let process = open(&target);
     for request in [
         StartLook { idle: true, ..StartLook::default() },
         StartLook { lock_holder: true, ..StartLook::default() },

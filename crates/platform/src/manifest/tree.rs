@@ -97,7 +97,7 @@ impl<'t> Reader<'t> {
         if self.nodes > MOST {
             return Err(Failure::new(Code::TooLarge, format!("the manifest has more than {MOST} nodes")));
         }
-        let range = span.byte_range().ok_or_else(|| not_yaml("no place in the text"))?;
+        let mut range = span.byte_range().ok_or_else(|| not_yaml("no place in the text"))?;
         let (anchor, kind) = match event {
             Event::Scalar(text, style, anchor, _) => {
                 (anchor, Kind::Scalar { text: text.into_owned(), style })
@@ -107,49 +107,39 @@ impl<'t> Reader<'t> {
                 (0, Kind::Alias)
             }
             Event::SequenceStart(style, anchor, _) => {
-                return self.list(range, span.start.col(), anchor, style == StructureStyle::Flow);
+                (anchor, self.list(&mut range, style == StructureStyle::Flow)?)
             }
             Event::MappingStart(style, anchor, _) => {
-                return self.map(range, span.start.col(), anchor, style == StructureStyle::Flow);
+                (anchor, self.map(&mut range, style == StructureStyle::Flow)?)
             }
             other => return Err(not_yaml(&format!("{other:?} where a value should be"))),
         };
         Ok(Node { span: range, column: span.start.col(), anchor, kind })
     }
 
-    fn list(
-        &mut self,
-        mut range: Range<usize>,
-        column: usize,
-        anchor: usize,
-        flow: bool,
-    ) -> Result<Node, Failure> {
+    /// The rest of a list; `range`, where it begins, is then where it stands.
+    fn list(&mut self, range: &mut Range<usize>, flow: bool) -> Result<Kind, Failure> {
         let mut items: Vec<Node> = Vec::new();
         self.deeper()?;
         while let Some((event, span)) = self.next()? {
             if event == Event::SequenceEnd {
-                range.end = ended(&range, flow, &span, items.last().map(|item| item.span.end));
+                range.end = ended(range, flow, &span, items.last().map(|item| item.span.end));
                 break;
             }
             items.push(self.node(event, &span)?);
         }
         self.depth -= 1;
-        Ok(Node { span: range, column, anchor, kind: Kind::List { flow, items } })
+        Ok(Kind::List { flow, items })
     }
 
-    fn map(
-        &mut self,
-        mut range: Range<usize>,
-        column: usize,
-        anchor: usize,
-        flow: bool,
-    ) -> Result<Node, Failure> {
+    /// The same of a mapping.
+    fn map(&mut self, range: &mut Range<usize>, flow: bool) -> Result<Kind, Failure> {
         let mut entries: Vec<(Node, Node)> = Vec::new();
         self.deeper()?;
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
                 let last = entries.last().map(|(key, value)| value.span.end.max(key.span.end));
-                range.end = ended(&range, flow, &span, last);
+                range.end = ended(range, flow, &span, last);
                 break;
             }
             let key = self.node(event, &span)?;
@@ -157,7 +147,7 @@ impl<'t> Reader<'t> {
             entries.push((key, self.node(event, &span)?));
         }
         self.depth -= 1;
-        Ok(Node { span: range, column, anchor, kind: Kind::Map { flow, entries } })
+        Ok(Kind::Map { flow, entries })
     }
 
     /// Block and flow collections are bounded by the parser, and here together.

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{AgentTid, Process, runtime, stat::Stat};
+use pepo_process::{
+    AgentTid, Process,
+    runtime::{self, RuntimeFacts},
+    stat::Stat,
+};
 
 use super::super::batch::Batch;
 use crate::python::{Interpreter, Placed, PythonThread, Shape, Unreadable, eval_loop};
@@ -40,14 +44,13 @@ pub(in super::super) struct Program {
 impl Program {
     /// # Errors
     /// When it runs no Python, or none whose frames can be read.
-    pub(in super::super) fn open(process: &Process) -> Result<Program, Unreadable> {
+    pub(in super::super) fn open(process: &Process, facts: &RuntimeFacts) -> Result<Program, Unreadable> {
         let process = Process::open_started(process.pid(), process.start_time())
             .map_err(|error| Unreadable(error.to_string()))?;
-        let facts = runtime::detect(&process).python;
-        let facts = facts.ok_or_else(|| Unreadable("it runs no Python".to_owned()))?;
+        let facts = facts.python.as_ref().ok_or_else(|| Unreadable("it runs no Python".to_owned()))?;
         Ok(Program {
-            interpreter: Interpreter::open(&process, &facts)?,
-            eval_loop: eval_loop(&process, &facts),
+            interpreter: Interpreter::open(&process, facts)?,
+            eval_loop: eval_loop(&process, facts),
             executable: process.exe_path().ok(),
             process,
             numbers: HashMap::new(),
@@ -101,7 +104,7 @@ impl Program {
         if begun < self.next || now.is_none() {
             return;
         }
-        if let Ok(program) = Program::open(&self.process) {
+        if let Ok(program) = Program::open(&self.process, &runtime::detect(&self.process)) {
             *self = program;
         }
         self.executable = now;
@@ -119,11 +122,6 @@ impl Program {
         let shape = self.shapes.entry(thread.address).or_default();
         // At the first: those that stand still for longer would be seen too often.
         self.interpreter.frames(thread, shape, MAX_FRAMES, 0)
-    }
-
-    /// Does this thread run, or could it?
-    pub(in super::super) fn is_running(&self, tid: AgentTid) -> bool {
-        is_running(&self.process, tid)
     }
 }
 

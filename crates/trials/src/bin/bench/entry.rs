@@ -12,6 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pepo_testkit::command;
+use pepo_trials::measure::middle;
+
+use crate::timing::timed;
 
 /// How often each init is started.
 const STARTS: usize = 500;
@@ -47,7 +50,7 @@ fn inits(ours: &Path) -> Result<String> {
             times.push(started.elapsed());
         }
     }
-    let medians: Vec<_> = times.iter_mut().map(|times| median(times)).collect();
+    let medians: Vec<_> = times.iter_mut().map(|times| middle(times)).collect();
     let mut out = String::from("| init | start | of tini's | resident | size |\n|---|---|---|---|---|\n");
     for (init, time) in inits.iter().zip(&medians) {
         let ratio = time.as_secs_f64() / medians[1].as_secs_f64();
@@ -101,11 +104,6 @@ fn kib(count: u64) -> String {
     format!("{count} KiB")
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
 /// An archive: so many files of so many bytes.
 struct Content {
     name: &'static str,
@@ -139,7 +137,7 @@ fn archives(ours: &Path, rounds: usize) -> Result<String> {
             theirs.push(content.timed(folder.path(), &mut by_tar(&url, folder.path()))?);
             own.push(content.timed(folder.path(), &mut by_fstree(ours, &url, folder.path())?)?);
         }
-        let (theirs, own) = (median(&mut theirs).as_secs_f64(), median(&mut own).as_secs_f64());
+        let (theirs, own) = (middle(&mut theirs).as_secs_f64(), middle(&mut own).as_secs_f64());
         let megabytes = (content.files * content.bytes) as f64 / 1e6;
         out += &format!(
             "| {} | {:.0} MB/s | {:.0} MB/s | {:.2} |\n",
@@ -197,10 +195,7 @@ impl Content {
         if program.exists() {
             fs::hard_link(&program, root.join("pepo-entry"))?;
         }
-        let started = Instant::now();
-        let output = command.output()?;
-        let time = started.elapsed();
-        ensure!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        let time = timed(command).with_context(|| self.name)?;
         let last = root.join(format!("opt/{}/{}.txt", (self.files - 1) / 1000, self.files - 1));
         ensure!(
             fs::metadata(&last)?.len() == self.bytes as u64,

@@ -2,11 +2,14 @@
 
 use std::{
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use pepo_testkit::pepo;
+use pepo_trials::measure::middle;
+
+use crate::timing::timed;
 
 /// Processes that `ps` has to look through.
 const MANY: usize = 1000;
@@ -27,16 +30,10 @@ pub(crate) fn run(rounds: usize) -> Result<String> {
     ))
 }
 
+/// The median.
 fn time(rounds: usize, command: &mut Command) -> Result<Duration> {
-    let mut times = Vec::new();
-    for _ in 0..rounds {
-        let started = Instant::now();
-        let output = command.stdin(Stdio::null()).output()?;
-        times.push(started.elapsed());
-        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    times.sort();
-    Ok(times[times.len() / 2])
+    let mut times = (0..rounds).map(|_| timed(command)).collect::<Result<Vec<_>>>()?;
+    Ok(middle(&mut times))
 }
 
 /// Many sleeping processes, ended when dropped.

@@ -14,8 +14,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use pepo_process::stat::{Stat, ticks_per_second};
 use pepo_testkit::{Fixture, Language, Life as _, Python, Running, Variant, fixtures, pepo, spawn_command};
+use pepo_trials::measure::middle;
 
 use self::legal::{Seen, Source};
+use crate::timing::timed;
 
 /// How long a profiler runs before it is measured, and how long that is.
 const BEFORE: Duration = Duration::from_secs(1);
@@ -226,16 +228,16 @@ fn head(python: &Python, alone: &mut [f64]) -> String {
          stacks in which a caller stands at a line that does not call what it calls. Seen: samples of the one thread that \
          always runs, of those that were asked for. Medians; in parentheses the least and the most.\n\n\
          | rate | | loss of work | impossible | seen | CPU of the profiler | its memory |\n|---|---|---|---|---|---|---|\n",
-        median(alone)
+        middle(alone)
     )
 }
 
 fn line(row: &mut Row) -> String {
-    let loss = median(&mut row.losses);
+    let loss = middle(&mut row.losses);
     let (least, most) = (row.losses.first().copied(), row.losses.last().copied());
     let of = |value: fn(&Run) -> f64| {
         let mut values: Vec<f64> = row.runs.iter().map(value).collect();
-        median(&mut values)
+        middle(&mut values)
     };
     let samples: u64 = row.runs.iter().map(|run| run.seen.samples).sum();
     let impossible: u64 = row.runs.iter().map(|run| run.seen.impossible).sum();
@@ -258,10 +260,10 @@ fn cold(target: &Running, rounds: usize) -> Result<String> {
     let pid = target.pid();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..rounds * 3 {
-        ours.push(time(pepo_testkit::command(pepo()).args(["stack", &format!("pid/{pid}")]))?);
-        theirs.push(time(pepo_testkit::command(py_spy()?).args(["dump", "--pid", &pid.to_string()]))?);
+        ours.push(timed(pepo_testkit::command(pepo()).args(["stack", &format!("pid/{pid}")]))?);
+        theirs.push(timed(pepo_testkit::command(py_spy()?).args(["dump", "--pid", &pid.to_string()]))?);
     }
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
+    let (ours, theirs) = (middle(&mut ours).as_secs_f64(), middle(&mut theirs).as_secs_f64());
     Ok(format!(
         "\n| a cold stack, from the start of the command to its end | median |\n|---|---|\n\
          | `pepo stack` (the program is not stopped) | {:.1} ms ({:.2}) |\n| `py-spy dump` | {:.1} ms |\n",
@@ -271,22 +273,8 @@ fn cold(target: &Running, rounds: usize) -> Result<String> {
     ))
 }
 
-fn time(command: &mut Command) -> Result<f64> {
-    let started = Instant::now();
-    let output = command.output()?;
-    let took = started.elapsed().as_secs_f64();
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(took)
-}
-
 fn py_spy() -> Result<PathBuf> {
     let path = pepo_testkit::tools().join("py-spy/bin/py-spy");
     ensure!(path.is_file(), "no py-spy; `cargo xtask setup` installs it");
     Ok(path)
-}
-
-/// The middle one; sorts.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

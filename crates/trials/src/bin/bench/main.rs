@@ -8,6 +8,7 @@ mod list;
 mod locate;
 mod look;
 mod page;
+mod timing;
 
 use std::path::PathBuf;
 
