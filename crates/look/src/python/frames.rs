@@ -1,6 +1,6 @@
 //! Chains of frames that held at one moment, copied while the thread runs on.
 //!
-//! All frames of a thread are read at once, from the places where they were the time before, and that twice by one system call. The
+//! All frames of a thread are read at once, from the places where they were the time before, there and back by one system call. The
 //! thread's pointer to the current frame is read before, between and after. Frames that are the same in both copies were so in
 //! between.
 //!
@@ -219,10 +219,11 @@ impl<M: Memory> Copier<'_, M> {
         let frames: Vec<Part> =
             shape.ranges.iter().map(|(start, end)| Part::new(*start, end - start)).collect();
         let mut parts = vec![Part::new(head, 8), slot.clone()];
-        for _ in 0..2 {
-            parts.extend(frames.iter().cloned());
-            parts.push(slot.clone());
-        }
+        parts.extend(frames.iter().cloned());
+        parts.push(slot.clone());
+        // The other way round: a loop that takes as long as a copy would show each place at its own moment, twice the same.
+        parts.extend(frames.iter().rev().cloned());
+        parts.push(slot.clone());
         parts.push(Part::new(head, 8));
         let begun = Instant::now();
         if !self.memory.fill(&mut parts) {
@@ -231,6 +232,8 @@ impl<M: Memory> Copier<'_, M> {
         }
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let was_swift = shape.was_swift(took);
+        let second = 3 + frames.len();
+        parts[second..second + frames.len()].reverse();
         let twice = Twice { parts, count: frames.len() };
         let slot_of = |head: u64| match self.offsets.frames {
             Frames::Objects | Frames::Direct => shape.slot,
