@@ -28,6 +28,6 @@ pub use capture::{
 pub use collector::Collector;
 pub use diff::{Change, Diff};
 pub use formats::{FORMATS, Format, FormatError, read};
-pub use symbols::{SymbolError, Symbols, debug_file_names};
+pub use symbols::{Named, SymbolError, Symbols, debug_file_names};
 pub use table::{By, Row, rows};
 pub use tree::{Node, Tree};

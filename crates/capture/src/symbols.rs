@@ -64,10 +64,13 @@ struct Symbol {
 
 /// A function at a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Named {
-    pub(crate) function: String,
-    pub(crate) file: String,
-    pub(crate) line: u32,
+pub struct Named {
+    /// Demangled; empty when unknown.
+    pub function: String,
+    /// Empty when unknown.
+    pub file: String,
+    /// 0 when unknown.
+    pub line: u32,
 }
 
 impl std::fmt::Debug for Symbols {
@@ -104,7 +107,8 @@ impl Symbols {
     }
 
     /// The frames that stand for an address, innermost first; empty when nothing is known.
-    pub(crate) fn frames(&self, address: u64) -> Vec<Named> {
+    #[must_use]
+    pub fn frames(&self, address: u64) -> Vec<Named> {
         let mut frames = self.by_dwarf(address);
         let outermost_unnamed = frames.last().is_none_or(|frame| frame.function.is_empty());
         if outermost_unnamed && let Some(named) = self.go.as_ref().and_then(|go| go.lookup(address)) {

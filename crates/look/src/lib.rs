@@ -4,6 +4,8 @@
 //! **Invariant:** knows no DAP and no gRPC transport; a thread that waits is never touched, one that runs is held for the time
 //! it takes to read its registers and stack.
 
+/// Goroutines.
+mod go;
 /// The modules mapped into a process: unwind tables and names.
 mod modules;
 /// Python's own frames.

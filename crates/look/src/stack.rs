@@ -1,5 +1,7 @@
 //! All threads of a process and where each is, by unwind tables and frame pointers.
 
+/// The goroutines of a program of Go.
+mod go;
 /// What an interpreter says of them.
 mod python;
 
@@ -7,7 +9,7 @@ use std::{ops::Range, time::Instant};
 
 use pepo_process::{
     AgentTid, Memory, Process, list,
-    runtime::{self, RuntimeFacts},
+    runtime::{self, Language, RuntimeFacts},
     threads::SyscallNow,
 };
 use pepo_wire::{
@@ -17,6 +19,7 @@ use pepo_wire::{
 
 use self::python::Python;
 use crate::{
+    go::Go,
     modules::Modules,
     python::{Either, Placed, eval_loop, join},
     registers::{Registers, sample},
@@ -34,7 +37,7 @@ const TRIES: usize = 5;
 /// Where every thread is now (or only the one that is asked for, by its number in the container or in the agent's `/proc`).
 ///
 /// Threads that wait are not touched; those that run are held one after the other for one sample each. Threads that an interpreter
-/// runs are not held, unless their native frames are wanted too.
+/// runs are not held, unless their native frames are wanted too; those of Go only when they run a goroutine.
 ///
 /// # Errors
 /// [`Code::ProcessGone`], a missing right, or [`Code::ProcessNotFound`] for a thread that is not there.
@@ -68,9 +71,21 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let eval_loop = facts.python.as_ref().filter(|_| native).and_then(|facts| eval_loop(process, facts));
     let mut reader =
         Reader { process, memory: &memory, modules, longest: Default::default(), python, native, eval_loop };
+    let mut told = go::Told::default();
+    if facts.language == Language::Go && wanted == 0 {
+        match Go::open(process, &memory, &facts) {
+            Ok(go) => told = go::goroutines(&mut reader, &go, &threads),
+            Err(unreadable) => notes.push(format!("threads only: {}", unreadable.0)),
+        }
+    }
+    // Goroutines are what a program of Go means by threads: those that carry them are not touched unless they are wanted.
+    reader.native &= request.native || told.goroutines.is_empty();
     let threads = threads.iter().map(|thread| reader.thread(thread)).collect();
     notes.append(&mut reader.modules.notes);
+    notes.append(&mut told.notes);
     Ok(StackResponse {
+        goroutines: told.goroutines,
+        goroutine_stacks: told.stacks,
         process: list::describe_as(process, &facts).ok(),
         threads,
         longest_pause_micros: u64::try_from(reader.longest.as_micros()).unwrap_or(u64::MAX),
@@ -186,7 +201,7 @@ impl Reader<'_> {
     /// Both stacks of a thread, of nearly one moment.
     fn look(&mut self, thread: &pepo_process::threads::Thread) -> (Unwound, Placing) {
         // By now it may be elsewhere than when all were listed.
-        let now = self.python.as_ref().and_then(|_| self.syscall(thread.tid)).or(thread.syscall);
+        let now = self.syscall(thread.tid).or(thread.syscall);
         match now {
             Some(
                 SyscallNow::Call { stack_pointer, program_counter, .. }

@@ -2,33 +2,22 @@
 //! is.
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Args;
-use pepo_capture::{Collector, Meta, Module, ModuleId, Symbols, debug_file_names};
-use pepo_client::{Agent, Look, LookSaid};
-use pepo_wire::{
-    Code, Failure,
-    agent::{LookBatch, StartLook, Target},
-};
-use tokio::task::JoinHandle;
+use pepo_capture::{Collector, Meta, Module, ModuleId};
+use pepo_client::{Look, LookSaid};
+use pepo_wire::{Code, Failure, agent::StartLook};
 
 use crate::{
     config::Context,
     duration::spoken,
+    names::Files,
     reach::{self, Reached},
     signals::Signals,
 };
-
-/// Where a target keeps debug files of its own.
-const IN_TARGET: &str = "/usr/lib/debug";
-/// The largest program or library that is fetched to name its addresses, in bytes.
-const MOST_PROGRAM: u64 = 1 << 30;
-/// The largest debug file that is fetched from there, in bytes.
-const MOST_DEBUG: u64 = 256 << 20;
 
 /// What is looked at; of Python more can be told apart than of native code.
 #[derive(Args, Clone, Copy, Debug)]
@@ -96,13 +85,7 @@ impl Looking {
             started_millis: u64::try_from(started.as_millis()).unwrap_or(0),
             ..Meta::default()
         };
-        let files = Files {
-            agent: reached.agent.clone(),
-            target: reached.target.clone(),
-            folders: symbols.to_vec(),
-            fetched: HashMap::new(),
-            known: HashMap::new(),
-        };
+        let files = Files::new(reached, symbols);
         let collector = Collector::new(&look.started, meta).by_thread(scope.threads);
         Ok(Looking { look, collector, files, begun: Instant::now() })
     }
@@ -114,7 +97,10 @@ impl Looking {
     pub(crate) async fn next(&mut self) -> Result<bool, Failure> {
         match self.look.next().await? {
             Some(LookSaid::Batch(batch)) => {
-                self.files.fetch(&batch);
+                for module in &batch.modules {
+                    let (path, build_id) = (module.path.clone(), module.build_id.clone());
+                    self.files.fetch(&Module { path, build_id });
+                }
                 self.collector.batch(&batch);
                 Ok(true)
             }
@@ -205,91 +191,5 @@ pub(crate) async fn unless_interrupted<T>(
     tokio::select! {
         done = work => done,
         _ = signals.next() => Err(Failure::new(Code::Interrupted, "interrupted")),
-    }
-}
-
-type Fetched = JoinHandle<Result<Vec<u8>, Failure>>;
-
-/// A file here with the same build id is the same file. The target chose its path: it may name a device, or a pipe.
-async fn here(module: &Module) -> Option<Vec<u8>> {
-    let metadata = tokio::fs::metadata(&module.path).await.ok()?;
-    let may_be = !module.build_id.is_empty() && metadata.is_file() && metadata.len() <= MOST_PROGRAM;
-    if may_be { tokio::fs::read(&module.path).await.ok() } else { None }
-}
-
-/// The files that name addresses. They are fetched as soon as they are heard of: later the process may have ended, and its root
-/// with it.
-#[derive(Debug)]
-struct Files {
-    agent: Agent,
-    target: Target,
-    folders: Vec<PathBuf>,
-    fetched: HashMap<Module, Fetched>,
-    known: HashMap<Module, Result<Option<Symbols>, String>>,
-}
-
-impl Files {
-    fn fetch(&mut self, batch: &LookBatch) {
-        for module in batch.modules.iter().filter(|module| module.path.starts_with('/')) {
-            let (agent, target, path) = (self.agent.clone(), self.target.clone(), module.path.clone());
-            let key = Module { path: module.path.clone(), build_id: module.build_id.clone() };
-            self.fetched.entry(key).or_insert_with(|| {
-                tokio::spawn(async move { agent.read_file(target, &path, MOST_PROGRAM).await })
-            });
-        }
-    }
-
-    /// The symbols of a module; nothing for what is no file. The error is a note for people.
-    async fn symbols(&mut self, module: &Module) -> Result<Option<&Symbols>, String> {
-        if !self.known.contains_key(module) {
-            let read = self.read(module).await;
-            self.known.insert(module.clone(), read);
-        }
-        match self.known.get(module) {
-            Some(Ok(symbols)) => Ok(symbols.as_ref()),
-            Some(Err(note)) => Err(note.clone()),
-            None => Ok(None),
-        }
-    }
-
-    async fn read(&mut self, module: &Module) -> Result<Option<Symbols>, String> {
-        let Some(task) = self.fetched.remove(module) else { return Ok(None) };
-        let fetched = match task.await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(failure)) => Err(failure.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let program = match fetched {
-            Ok(program) => program,
-            Err(why) => here(module).await.ok_or_else(|| format!("no names for {}: {why}", module.path))?,
-        };
-        let debug = self.debug_file(&program).await;
-        let build_id = module.build_id.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            // A debug file of another build is passed over.
-            debug
-                .and_then(|debug| Symbols::read(&program, Some(&debug), &build_id).ok())
-                .map_or_else(|| Symbols::read(&program, None, &build_id), Ok)
-        });
-        let symbols = reading.await.map_err(|error| error.to_string())?;
-        symbols.map(Some).map_err(|error| format!("no names for {}: {error}", module.path))
-    }
-
-    /// The debug file split from a program: from the folders of the user, else from the target's own.
-    async fn debug_file(&mut self, program: &[u8]) -> Option<Vec<u8>> {
-        let names = debug_file_names(program);
-        let mut here = Vec::new();
-        for folder in &self.folders {
-            here.extend(names.iter().map(|name| folder.join(name)));
-        }
-        for path in here {
-            if let Ok(bytes) = tokio::fs::read(path).await {
-                return Some(bytes);
-            }
-        }
-        // Only by build id: what is found by name may be of another build.
-        let by_id = names.iter().find(|name| name.starts_with(".build-id/"))?;
-        let path = format!("{IN_TARGET}/{by_id}");
-        self.agent.read_file(self.target.clone(), &path, MOST_DEBUG).await.ok()
     }
 }

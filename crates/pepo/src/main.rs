@@ -17,6 +17,8 @@ mod local;
 mod logging;
 /// A look, brought home.
 mod looking;
+/// Names for addresses.
+mod names;
 /// Files that appear whole or not at all.
 mod new_file;
 /// The way to an agent beside a target.

@@ -58,6 +58,16 @@ impl Memory {
         Ok(u64::from_ne_bytes(bytes))
     }
 
+    /// As [`Memory::read_u64`], several that follow each other.
+    ///
+    /// # Errors
+    /// As [`Memory::read_at`].
+    pub fn read_u64s<const N: usize>(&self, address: u64) -> Result<[u64; N], ProcessError> {
+        let mut bytes = [[0; 8]; N];
+        self.read_at(address, bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_ne_bytes))
+    }
+
     /// As [`Memory::read_u64`], four bytes.
     ///
     /// # Errors

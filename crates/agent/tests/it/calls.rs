@@ -50,9 +50,9 @@ struct Shown {
 
 impl Shown {
     fn add(&mut self, stack: &StackResponse) {
-        self.functions.extend(
-            stack.threads.iter().flat_map(|thread| &thread.frames).map(|frame| frame.function.clone()),
-        );
+        let of_threads = stack.threads.iter().flat_map(|thread| &thread.frames);
+        let of_goroutines = stack.goroutine_stacks.iter().flat_map(|one| &one.frames);
+        self.functions.extend(of_threads.chain(of_goroutines).map(|frame| frame.function.clone()));
         let waiting = stack.threads.iter().filter(|thread| thread.state == "S" && !thread.syscall.is_empty());
         self.waits.extend(waiting.map(|thread| thread.syscall.clone()));
         let pause = stack.longest_pause_micros;

@@ -1,6 +1,8 @@
 //! Looking at real processes whose truth is known.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// Programs of Go.
+mod go;
 /// Python programs.
 mod python;
 /// Recordings of programs with known shares.

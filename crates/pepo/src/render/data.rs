@@ -1,8 +1,8 @@
 //! The wire's types as data for programs. Names are the wire's own; numbers carry their unit in the name.
 
 use pepo_wire::agent::{
-    CheckResponse, Finding, Frame, Level, Process, Released, Runtime, SessionInfo, StackResponse, Thread,
-    Variable, Verdict,
+    CheckResponse, Finding, Frame, Goroutine, GoroutineStack, Level, Process, Released, Runtime, SessionInfo,
+    StackResponse, Thread, Variable, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -76,9 +76,31 @@ pub(crate) fn stack(target: &str, stack: &StackResponse) -> Value {
         "target": target,
         "process": stack.process.as_ref().map(process),
         "threads": stack.threads.iter().map(thread).collect::<Vec<_>>(),
+        "goroutines": stack.goroutines.iter().map(goroutine).collect::<Vec<_>>(),
+        "goroutine_stacks": stack.goroutine_stacks.iter().map(goroutine_stack).collect::<Vec<_>>(),
         "longest_pause_micros": stack.longest_pause_micros,
         "total_micros": stack.total_micros,
         "notes": stack.notes,
+    })
+}
+
+fn goroutine(goroutine: &Goroutine) -> Value {
+    json!({
+        "id": goroutine.id,
+        "state": goroutine.state,
+        "waited_seconds": goroutine.waited_seconds,
+        "locked_to_thread": goroutine.locked_to_thread,
+        "created_by": goroutine.created_by,
+        "container_tid": goroutine.container_tid,
+        "stack": goroutine.stack,
+    })
+}
+
+fn goroutine_stack(stack: &GoroutineStack) -> Value {
+    json!({
+        "frames": stack.frames.iter().map(frame).collect::<Vec<_>>(),
+        "entry": stack.entry.as_ref().map(frame),
+        "created_at": stack.created_at.as_ref().map(frame),
     })
 }
 

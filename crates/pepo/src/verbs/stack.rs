@@ -1,6 +1,9 @@
 //! `pepo stack`: where every thread of a process is now. Looking does not stop the target.
 
-use std::time::Duration;
+/// The goroutines of a program of Go.
+mod goroutines;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use pepo_platform::Need;
@@ -10,6 +13,7 @@ use crate::{
     arguments::TargetArgs,
     config::Context,
     duration::spoken,
+    names::Files,
     reach,
     render::{
         Outcome, data,
@@ -37,12 +41,16 @@ pub(crate) struct Stack {
     /// Only the thread with this number, as seen in the container
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     thread: Option<u32>,
-    /// Python: also the native frames, in one stack with those of Python; threads that run are held for a moment each
+    /// Python: also the native frames, in one stack with those of Python; Go: also the runtime's own goroutines and frames, and
+    /// the threads; threads that run are held for a moment each
     #[arg(long)]
     native: bool,
     /// Python: also the variables of each frame; what looks secret is hidden
     #[arg(long)]
     locals: bool,
+    /// Folder with split debug files on this machine; may be given several times
+    #[arg(long, value_name = "DIR")]
+    symbols: Vec<PathBuf>,
 }
 
 /// Takes the stacks and shows them.
@@ -55,21 +63,46 @@ pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
         native: arguments.native,
         locals: arguments.locals,
     };
-    let stack = match reached.agent.stack(request).await {
+    let mut stack = match reached.agent.stack(request).await {
         Ok(stack) => stack,
         Err(failure) => return Err(reach::explained(failure, &reached, "stack").await.into()),
     };
+    name(&mut stack, &mut Files::new(&reached, &arguments.symbols), context).await;
     if context.printer.json_wanted() {
         return context.printer.json(&data::stack(&reached.name, &stack));
     }
-    context.printer.data(&text(&reached.name, &stack, context.printer.paint).join("\n"))
+    context.printer.data(&text(&reached.name, &stack, arguments.native, context.printer.paint).join("\n"))
 }
 
-/// The lines for people.
-fn text(target: &str, stack: &StackResponse, paint: Paint) -> Vec<String> {
+/// Names all frames that are native code, with file and line.
+async fn name(stack: &mut StackResponse, files: &mut Files, context: &Context) {
+    context.printer.progress("looking up names");
+    // Where a goroutine began and was started is one frame each.
+    let mut single: Vec<Vec<Frame>> = Vec::new();
+    for one in &mut stack.goroutine_stacks {
+        single.push(one.entry.take().into_iter().collect());
+        single.push(one.created_at.take().into_iter().collect());
+    }
+    let of_threads = stack.threads.iter_mut().map(|thread| &mut thread.frames);
+    let of_goroutines = stack.goroutine_stacks.iter_mut().map(|one| &mut one.frames);
+    let notes = files.name(of_threads.chain(of_goroutines).chain(&mut single)).await;
+    stack.notes.extend(notes);
+    // Of functions compiled into each other the outermost is the one that was meant.
+    let mut single = single.into_iter().map(|mut frames| frames.pop());
+    for one in &mut stack.goroutine_stacks {
+        one.entry = single.next().flatten();
+        one.created_at = single.next().flatten();
+    }
+    context.printer.progress("");
+}
+
+/// The lines for people. Of Go, goroutines stand for the threads that carry them, unless all is wanted.
+fn text(target: &str, stack: &StackResponse, all: bool, paint: Paint) -> Vec<String> {
     let mut lines =
         vec![format!("{}  {}", headline(target, stack, paint), paint.over(Style::Faint, &cost(stack)))];
-    for thread in &stack.threads {
+    lines.extend(goroutines::text(stack, all, paint));
+    let threads = stack.threads.iter().filter(|_| all || stack.goroutines.is_empty());
+    for thread in threads {
         lines.push(thread_line(thread, paint));
         lines.extend(frame_lines(&thread.frames, paint));
     }
@@ -114,12 +147,13 @@ fn thread_line(thread: &Thread, paint: Paint) -> String {
 }
 
 /// Function and place in two columns, the place as near to the source as is known; variables below.
-fn frame_lines(frames: &[Frame], paint: Paint) -> Vec<String> {
+fn frame_lines<'a>(frames: impl IntoIterator<Item = &'a Frame>, paint: Paint) -> Vec<String> {
+    let frames: Vec<&Frame> = frames.into_iter().collect();
     let functions: Vec<_> = frames.iter().map(|frame| printable(&function(frame))).collect();
     let width = functions.iter().map(|function| function.chars().count()).filter(|&width| width <= 48).max();
     let width = width.unwrap_or(0);
     let mut lines = Vec::new();
-    for (frame, function) in frames.iter().zip(&functions) {
+    for (frame, function) in frames.into_iter().zip(&functions) {
         let place = paint.over(Style::Faint, &printable(&place(frame)));
         lines.push(format!("    {function:width$}  {place}").trim_end().to_owned());
         lines.extend(frame.variables.iter().map(|variable| {
@@ -183,13 +217,14 @@ mod tests {
             longest_pause_micros: pause,
             total_micros: 31_000,
             notes: vec!["1 frame is without a name".into()],
+            ..StackResponse::default()
         }
     }
 
     #[test]
     fn threads_are_told_with_their_frames() {
         assert_eq!(
-            text("docker/shop", &answer(0), Paint::NEVER),
+            text("docker/shop", &answer(0), false, Paint::NEVER),
             [
                 "docker/shop · native · pid 1 · up 1 min 1 s  read in 31 ms, target not stopped",
                 "\"shop\" tid 1   sleeping in futex",
@@ -223,7 +258,7 @@ mod tests {
         };
         let stack = StackResponse { threads: vec![thread], ..StackResponse::default() };
         assert_eq!(
-            text("docker/shop", &stack, Paint::NEVER)[1..],
+            text("docker/shop", &stack, false, Paint::NEVER)[1..],
             [
                 "\"worker-1\" tid 9   running, holds the GIL",
                 "    work  /app/shop.py:7",
@@ -235,6 +270,8 @@ mod tests {
 
     #[test]
     fn a_pause_is_owned_up_to() {
-        assert!(text("x", &answer(250), Paint::NEVER)[0].ends_with("no thread held longer than 250 µs"));
+        assert!(
+            text("x", &answer(250), false, Paint::NEVER)[0].ends_with("no thread held longer than 250 µs")
+        );
     }
 }

@@ -78,7 +78,7 @@ fn one_container(kind: Kind, fixture: &Fixture, options: &RunOptions) {
     let check = surroundings.run(&["check", name, "--for", "attach"]).ok();
     assert!(check.stdout.contains("attach"), "{}", check.stdout);
     let stack = surroundings.run(&["stack", name]).ok();
-    assert!(stack.stdout.contains("tid 1"), "{}", stack.stdout);
+    assert!(stack.stdout.contains("· pid 1 ·"), "{}", stack.stdout);
     before.assert_same();
 
     changes_a_variable(&surroundings, &[name], fixture, &container, &before);
@@ -141,7 +141,7 @@ fn one_helper(kind: Kind, fixture: &Fixture, image: &Image, symbols: &[&str]) {
     let check = surroundings.run(&["check", name, "--for", "attach"]).ok();
     assert!(check.stdout.contains("helper container"), "{}", check.stdout);
     let stack = surroundings.run(&["stack", name]).ok();
-    assert!(stack.stdout.contains("tid 1"), "{}", stack.stdout);
+    assert!(stack.stdout.contains("· pid 1 ·"), "{}", stack.stdout);
     before.assert_same();
 
     let target = [&[name], symbols].concat();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pepo_testkit::{Language, Life as _, Variant, fixtures, spawn};
+use pepo_testkit::{Language, Life as _, Symbols, Variant, fixtures, spawn};
 
 use crate::support::Surroundings;
 
@@ -13,6 +13,7 @@ fn the_stack_of_a_process_names_its_functions() {
     let surroundings = Surroundings::new();
     let text = surroundings.run(&["stack", &name]).ok().stdout;
     assert!(text.starts_with(&name) && text.contains("tick_for_ever"), "{text}");
+    assert!(text.contains("loop.c:"), "{text}");
     let data = surroundings.run(&["stack", &name, "--output", "json"]).ok().json();
     let threads = data["threads"].as_array().unwrap();
     assert_eq!(threads.len(), 3, "{data}");
@@ -42,6 +43,43 @@ fn the_stack_of_a_python_program_is_its_own_and_hides_what_is_secret() {
     assert!(
         ["python", "native"].iter().all(|one| frames.iter().any(|frame| frame["language"] == *one)),
         "{thread}"
+    );
+    target.assert_goes_on();
+}
+
+#[test]
+fn the_stack_of_a_stripped_go_program_is_its_goroutines_as_go_would_dump_them() {
+    let variant = Variant::debug().symbols(Symbols::Stripped);
+    let fixture = fixtures::build(Language::Go, "waits", variant);
+    let target = spawn(&fixture, &["many", "25"]);
+    target.wait_for_line("beat 3 ", Duration::from_secs(20));
+    let name = format!("pid/{}", target.pid());
+    let surroundings = Surroundings::new();
+    let text = surroundings.run(&["stack", &name]).ok().stdout;
+    let (start, many) = (fixture.line("START"), fixture.line("MANY"));
+    for shown in [
+        "target not stopped",
+        "[select]\n    main.choose",
+        "[sync.Mutex.Lock]",
+        "[chan receive, locked to thread]\n    main.own",
+        "25 goroutines [chan receive]: ",
+        "of the runtime itself: `--native` shows them",
+        &format!("created by main.main in goroutine 1  {}:{start}", fixture.source.display()),
+        &format!("created by main.many  {}:{many}", fixture.source.display()),
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    assert!(!text.contains("runtime.gopark") && !text.contains(" tid "), "{text}");
+    let all = surroundings.run(&["stack", &name, "--native"]).ok().stdout;
+    assert!(all.contains("runtime.gopark") && all.contains(" tid "), "{all}");
+    let data = surroundings.run(&["stack", &name, "--output", "json"]).ok().json();
+    let chooses = data["goroutines"].as_array().unwrap().iter().find(|one| one["state"] == "select").unwrap();
+    let stack = &data["goroutine_stacks"][chooses["stack"].as_u64().unwrap() as usize];
+    let frame =
+        stack["frames"].as_array().unwrap().iter().find(|one| one["function"] == "main.choose").unwrap();
+    assert!(
+        frame["file"].as_str().unwrap().ends_with("waits.go") && frame["line"].as_u64() > Some(0),
+        "{frame}"
     );
     target.assert_goes_on();
 }
