@@ -16,10 +16,10 @@ mod record;
 mod registers;
 /// All threads of a process and where each is.
 mod stack;
-/// System calls by name.
-mod syscalls;
 /// Call chains of native code.
 mod unwind;
+/// What threads wait for.
+mod waits;
 
 pub use python::readable;
 pub use record::{HIGHEST_RATE, Timer, USUAL_RATE, record, timer};

@@ -23,8 +23,8 @@ use crate::{
     modules::Modules,
     python::{Either, Placed, eval_loop, join},
     registers::{Registers, sample},
-    syscalls,
     unwind::{Cache, Walked, walk},
+    waits::{self, Waits},
 };
 
 /// The most frames of one thread.
@@ -55,6 +55,7 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let mut threads = process.threads().map_err(|error| error.failure())?;
     let facts = runtime::detect(process);
     let (python, mut notes) = open_python(process, &facts, &threads, request.locals);
+    let waits = Waits::new(process, &memory, &threads);
     let wanted = request.thread;
     threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
     if threads.is_empty() {
@@ -69,8 +70,16 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
         Modules::default()
     };
     let eval_loop = facts.python.as_ref().filter(|_| native).and_then(|facts| eval_loop(process, facts));
-    let mut reader =
-        Reader { process, memory: &memory, modules, longest: Default::default(), python, native, eval_loop };
+    let mut reader = Reader {
+        process,
+        memory: &memory,
+        modules,
+        longest: Default::default(),
+        python,
+        waits,
+        native,
+        eval_loop,
+    };
     let mut told = go::Told::default();
     if facts.language == Language::Go && wanted == 0 {
         match Go::open(process, &memory, &facts) {
@@ -80,7 +89,8 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     }
     // Goroutines are what a program of Go means by threads: those that carry them are not touched unless they are wanted.
     reader.native &= request.native || told.goroutines.is_empty();
-    let threads = threads.iter().map(|thread| reader.thread(thread)).collect();
+    let threads: Vec<Thread> = threads.iter().map(|thread| reader.thread(thread)).collect();
+    notes.append(&mut waits::deadlocks(&threads));
     notes.append(&mut reader.modules.notes);
     notes.append(&mut told.notes);
     Ok(StackResponse {
@@ -115,6 +125,7 @@ struct Reader<'a> {
     modules: Modules,
     longest: std::time::Duration,
     python: Option<Python>,
+    waits: Waits<'a>,
     /// Are native frames wanted?
     native: bool,
     /// The code of the interpreter's loop.
@@ -142,9 +153,7 @@ impl Reader<'_> {
             wait_channel: thread.wait_channel.clone().unwrap_or_default(),
             ..Thread::default()
         };
-        if let Some(SyscallNow::Call { number, ref arguments, .. }) = thread.syscall {
-            out.syscall = syscalls::describe(self.process, number, arguments);
-        }
+        self.waits.tell(thread, &mut out);
         if let Some(python) = &self.python {
             python.tell(&mut out);
         }
@@ -201,7 +210,7 @@ impl Reader<'_> {
     /// Both stacks of a thread, of nearly one moment.
     fn look(&mut self, thread: &pepo_process::threads::Thread) -> (Unwound, Placing) {
         // By now it may be elsewhere than when all were listed.
-        let now = self.syscall(thread.tid).or(thread.syscall);
+        let now = waits::now(self.process, thread.tid).or(thread.syscall);
         match now {
             Some(
                 SyscallNow::Call { stack_pointer, program_counter, .. }
@@ -212,11 +221,6 @@ impl Reader<'_> {
             }
             Some(SyscallNow::Running) | None => self.running(thread),
         }
-    }
-
-    fn syscall(&self, tid: AgentTid) -> Option<SyscallNow> {
-        let text = self.process.read(&format!("task/{tid}/syscall"), 4096).ok()?;
-        SyscallNow::parse(&String::from_utf8_lossy(&text))
     }
 
     fn placing(&mut self, tid: u32) -> Placing {

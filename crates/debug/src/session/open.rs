@@ -17,7 +17,6 @@ use super::{
     clock::{PauseBudget, StillClock},
     engine::{Engine, StoodStill},
     policy::Rights,
-    ports,
     symbols::{self, Symbols},
 };
 use crate::{
@@ -96,8 +95,7 @@ impl Found {
         let Found { request, rights, process, mut facts, symbols } = self;
         let grant = request.grant.clone().unwrap_or_default();
         let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
-        let (debugger, mut warnings) =
-            chosen.map_err(|failure| ports::explain(failure, &process, facts.language))?;
+        let (debugger, mut warnings) = chosen?;
         headroom(debugger, &process)?;
         let sources = read_sources(&process, &facts);
         let brought = symbols.folder().into_iter();

@@ -9,3 +9,5 @@ mod python;
 mod recording;
 /// Recordings of Python programs.
 mod sampling;
+/// Threads that wait.
+mod waits;

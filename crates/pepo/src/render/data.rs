@@ -2,7 +2,7 @@
 
 use pepo_wire::agent::{
     CheckResponse, Finding, Frame, Goroutine, GoroutineStack, Level, Process, Released, Runtime, SessionInfo,
-    StackResponse, Thread, Variable, Verdict,
+    Socket, StackResponse, Thread, ThreadWaitedFor, Variable, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -115,7 +115,35 @@ fn thread(thread: &Thread) -> Value {
         "state": thread.state,
         "syscall": thread.syscall,
         "wait_channel": thread.wait_channel,
+        "waits_for": thread.waits_for.as_ref().map(waits_for),
+        "sockets": thread.sockets.iter().map(socket).collect::<Vec<_>>(),
         "frames": thread.frames.iter().map(frame).collect::<Vec<_>>(),
+    })
+}
+
+fn waits_for(other: &ThreadWaitedFor) -> Value {
+    json!({
+        "what": other.what,
+        "container_tid": other.container_tid,
+        "name": other.name,
+        "address": format!("{:#x}", other.address),
+    })
+}
+
+fn socket(socket: &Socket) -> Value {
+    json!({
+        "descriptor": socket.descriptor,
+        "protocol": socket.protocol,
+        "state": socket.state,
+        "local": socket.local,
+        "peer": socket.peer,
+        "other_end": socket.other_end.as_ref().map(|end| json!({
+            "agent_pid": end.agent_pid,
+            "container_pid": end.container_pid,
+            "name": end.name,
+            "container_id": end.container_id,
+            "engine": end.engine,
+        })),
     })
 }
 

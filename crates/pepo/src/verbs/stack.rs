@@ -104,6 +104,7 @@ fn text(target: &str, stack: &StackResponse, all: bool, paint: Paint) -> Vec<Str
     let threads = stack.threads.iter().filter(|_| all || stack.goroutines.is_empty());
     for thread in threads {
         lines.push(thread_line(thread, paint));
+        lines.extend(waits_for_lines(thread));
         lines.extend(frame_lines(&thread.frames, paint));
     }
     lines.extend(
@@ -144,6 +145,27 @@ fn thread_line(thread: &Thread, paint: Paint) -> String {
     };
     let lock = if thread.holds_lock { ", holds the GIL" } else { "" };
     format!("{name} tid {tid}   {}{place}{lock}", words::state(&thread.state))
+}
+
+/// Whom it waits for: `for the lock that "worker" (tid 9) holds`, `for postgres (pid 7) in docker 4f2a6c1b9d03`.
+fn waits_for_lines(thread: &Thread) -> Vec<String> {
+    let of_thread = thread.waits_for.iter().map(|other| {
+        let who = format!("\"{}\" (tid {})", printable(&other.name), other.container_tid);
+        match other.what.as_str() {
+            "lock" => format!("  for the lock that {who} holds"),
+            _ => format!("  for the end of {who}"),
+        }
+    });
+    let of_sockets = thread.sockets.iter().filter_map(|socket| {
+        let end = socket.other_end.as_ref()?;
+        let (name, pid) = (printable(&end.name), end.agent_pid);
+        let place = match (end.engine.as_str(), end.container_id.get(..12)) {
+            (_, None) => String::new(),
+            (engine, Some(id)) => format!(" in {} {}", printable(engine), printable(id)),
+        };
+        Some(format!("  for {name} (process {pid}{place}) at the other end of {}", socket.descriptor))
+    });
+    of_thread.chain(of_sockets).collect()
 }
 
 /// Function and place in two columns, the place as near to the source as is known; variables below.

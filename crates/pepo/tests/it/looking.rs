@@ -85,6 +85,36 @@ fn the_stack_of_a_stripped_go_program_is_its_goroutines_as_go_would_dump_them() 
 }
 
 #[test]
+fn threads_are_told_with_what_they_wait_for_and_who_keeps_them_waiting() {
+    let fixture = fixtures::build(Language::C, "waits", Variant::release());
+    let server = spawn(&fixture, &[]);
+    let line = server.wait_for_line("port=", Duration::from_secs(20));
+    let port = line.rsplit("port=").next().unwrap().trim_end_matches('.');
+    let client = spawn(&fixture, &["connect", port]);
+    let surroundings = Surroundings::new();
+    let told = |target: &pepo_testkit::Running, shown: &[String]| {
+        let name = format!("pid/{}", target.pid());
+        pepo_testkit::wait::until("what is waited for", Duration::from_secs(20), || {
+            let text = surroundings.run(&["stack", &name]).ok().stdout;
+            if shown.iter().all(|one| text.contains(one.as_str())) { Ok(()) } else { Err(text) }
+        });
+    };
+    let other = format!("for waits (process {}) at the other end of 3", server.pid());
+    told(&client, &[format!("→ 127.0.0.1:{port}, 1 byte)"), other]);
+    told(
+        &server,
+        &[
+            "deadlock: threads ".into(),
+            "for the lock that \"holds-second\" (tid ".into(),
+            "for the end of ".into(),
+        ],
+    );
+    let data = surroundings.run(&["stack", &format!("pid/{}", client.pid()), "-o", "json"]).ok().json();
+    let waiting = data["threads"].as_array().unwrap().iter().find(|one| one["name"] == "client").unwrap();
+    assert_eq!(waiting["sockets"][0]["other_end"]["agent_pid"], server.pid(), "{waiting}");
+}
+
+#[test]
 fn a_process_is_chosen_by_its_number_on_this_machine() {
     let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
     let pid = target.pid().to_string();
