@@ -2,26 +2,32 @@
 
 /// The goroutines of a program of Go.
 mod goroutines;
+/// Lines for people.
+mod text;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use pepo_platform::Need;
-use pepo_wire::agent::{Frame, StackRequest, StackResponse, Thread};
+use pepo_wire::{
+    Code, Failure,
+    agent::{Frame, Process, ProcessTarget, StackRequest, StackResponse, Target, target::Kind},
+};
+use serde_json::json;
 
+use self::text::text;
 use crate::{
     arguments::TargetArgs,
     config::Context,
-    duration::spoken,
+    looking::{listen, unless_interrupted},
     names::Files,
-    reach,
-    render::{
-        Outcome, data,
-        style::{Paint, Style},
-        table::printable,
-        words,
-    },
+    reach::{self, Reached},
+    render::{Outcome, data},
+    signals::Signals,
 };
+
+/// How often `--watch` looks.
+const EVERY: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +35,8 @@ Examples:
   pepo stack docker/shop --thread 9
   pepo stack shop --process 'worker: .*'
   pepo stack shop --locals
+  pepo stack shop --all
+  pepo stack shop --watch
   pepo stack pid/4711 --output json";
 
 /// Arguments of `pepo stack`.
@@ -41,6 +49,12 @@ pub(crate) struct Stack {
     /// Only the thread with this number, as seen in the container
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     thread: Option<u32>,
+    /// All processes of the container, one after the other
+    #[arg(long, conflicts_with_all = ["thread", "process", "pid", "host_pid"])]
+    all: bool,
+    /// Again each second, until Ctrl-C or the end of the process
+    #[arg(long)]
+    watch: bool,
     /// Python: also the native frames, in one stack with those of Python; Go: also the runtime's own goroutines and frames, and
     /// the threads; threads that run are held for a moment each
     #[arg(long)]
@@ -53,25 +67,122 @@ pub(crate) struct Stack {
     symbols: Vec<PathBuf>,
 }
 
-/// Takes the stacks and shows them.
+/// Takes the stacks and shows them, once or until nobody wants more.
 pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
-    let reached = reach::reach(context, &chosen, Need::Look).await?;
+    let mut signals = listen()?;
+    let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
+    let mut files = Files::new(&reached, &arguments.symbols);
+    let mut is_first = true;
+    loop {
+        let looking = look(arguments, &reached, &mut files, context);
+        match unless_interrupted(&mut signals, looking).await {
+            Ok(stacks) => show(arguments, &reached.name, &stacks, context)?,
+            // What is watched ends by Ctrl-C, or by itself.
+            Err(failure) if !is_first && failure.code() == Code::Interrupted => return Ok(()),
+            Err(failure) if !is_first && is_end(&failure) => {
+                context.printer.say("the process has ended");
+                return Ok(());
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+        if !arguments.watch || !again(&mut signals).await {
+            return Ok(());
+        }
+        is_first = false;
+    }
+}
+
+/// Waits for the next turn; false when no more is wanted.
+async fn again(signals: &mut Signals) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(EVERY) => true,
+        _ = signals.next() => false,
+    }
+}
+
+fn is_end(failure: &Failure) -> bool {
+    matches!(failure.code(), Code::ProcessGone | Code::ProcessNotFound | Code::NotRunning)
+}
+
+/// The stacks of the process, or of all of them. Of several those that can be read are shown, and the others told.
+async fn look(
+    arguments: &Stack,
+    reached: &Reached,
+    files: &mut Files,
+    context: &Context,
+) -> Result<Vec<StackResponse>, Failure> {
     let request = StackRequest {
         target: Some(reached.target.clone()),
         thread: arguments.thread.unwrap_or(0),
         native: arguments.native,
         locals: arguments.locals,
     };
-    let mut stack = match reached.agent.stack(request).await {
-        Ok(stack) => stack,
-        Err(failure) => return Err(reach::explained(failure, &reached, "stack").await.into()),
-    };
-    name(&mut stack, &mut Files::new(&reached, &arguments.symbols), context).await;
-    if context.printer.json_wanted() {
-        return context.printer.json(&data::stack(&reached.name, &stack));
+    let mut stacks = Vec::new();
+    if arguments.all {
+        let processes = reached.agent.list(Some(reached.target.clone())).await?;
+        let mut refused = None;
+        for process in processes.iter().filter(|process| process.state != "Z") {
+            let request = StackRequest { target: Some(of(process)), ..request.clone() };
+            match reached.agent.stack(request).await {
+                Ok(stack) => stacks.push(stack),
+                Err(failure) if is_end(&failure) => {}
+                Err(failure) => {
+                    context.printer.warn(&failure);
+                    refused = Some(failure);
+                }
+            }
+        }
+        if let Some(failure) = refused.filter(|_| stacks.is_empty()) {
+            return Err(reach::explained(failure, reached, "stack").await);
+        }
+    } else {
+        match reached.agent.stack(request).await {
+            Ok(stack) => stacks.push(stack),
+            Err(failure) => return Err(reach::explained(failure, reached, "stack").await),
+        }
     }
-    context.printer.data(&text(&reached.name, &stack, arguments.native, context.printer.paint).join("\n"))
+    for stack in &mut stacks {
+        name(stack, files, context).await;
+    }
+    Ok(stacks)
+}
+
+/// This very process, as the agent numbers it.
+fn of(process: &Process) -> Target {
+    let process =
+        ProcessTarget { agent_pid: process.agent_pid, start_time: process.start_time, pid_namespace: 0 };
+    Target { kind: Some(Kind::Process(process)), selector: None }
+}
+
+fn show(arguments: &Stack, target: &str, stacks: &[StackResponse], context: &Context) -> Outcome {
+    let printer = context.printer;
+    if printer.json_wanted() {
+        let mut all: Vec<_> = stacks.iter().map(|stack| data::stack(target, stack)).collect();
+        let value = match all.pop() {
+            Some(only) if !arguments.all => only,
+            last => {
+                all.extend(last);
+                json!({ "target": target, "stacks": all })
+            }
+        };
+        return if arguments.watch { printer.json_line(&value) } else { printer.json(&value) };
+    }
+    let mut lines = Vec::new();
+    for stack in stacks {
+        lines.extend(text(target, stack, arguments.native, printer.paint));
+        lines.extend((arguments.all || arguments.watch).then(String::new));
+    }
+    let Some(height) = printer.height().filter(|_| arguments.watch) else {
+        let text = lines.join("\n");
+        return printer.data(if arguments.watch { &text } else { text.trim_end() });
+    };
+    if lines.len() >= height {
+        let hidden = lines.len() + 2 - height;
+        lines.truncate(height.saturating_sub(2));
+        lines.push(format!("… {hidden} lines more: in a pipe all are shown"));
+    }
+    printer.screen(&lines)
 }
 
 /// Names all frames that are native code, with file and line.
@@ -94,206 +205,4 @@ async fn name(stack: &mut StackResponse, files: &mut Files, context: &Context) {
         one.created_at = single.next().flatten();
     }
     context.printer.progress("");
-}
-
-/// The lines for people. Of Go, goroutines stand for the threads that carry them, unless all is wanted.
-fn text(target: &str, stack: &StackResponse, all: bool, paint: Paint) -> Vec<String> {
-    let mut lines =
-        vec![format!("{}  {}", headline(target, stack, paint), paint.over(Style::Faint, &cost(stack)))];
-    lines.extend(goroutines::text(stack, all, paint));
-    let threads = stack.threads.iter().filter(|_| all || stack.goroutines.is_empty());
-    for thread in threads {
-        lines.push(thread_line(thread, paint));
-        lines.extend(waits_for_lines(thread));
-        lines.extend(frame_lines(&thread.frames, paint));
-    }
-    lines.extend(
-        stack.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))),
-    );
-    lines
-}
-
-/// `docker/shop · go 1.26 · pid 1 · up 3 d 4 h`.
-fn headline(target: &str, stack: &StackResponse, paint: Paint) -> String {
-    let target = paint.over(Style::Strong, &printable(target));
-    match &stack.process {
-        Some(process) => format!("{target} · {}", printable(&words::summary(process))),
-        None => target,
-    }
-}
-
-/// What it took, and what the target felt of it.
-fn cost(stack: &StackResponse) -> String {
-    let total = spoken(Duration::from_micros(stack.total_micros));
-    match stack.longest_pause_micros {
-        0 => format!("read in {total}, target not stopped"),
-        pause => {
-            format!("read in {total}, no thread held longer than {}", spoken(Duration::from_micros(pause)))
-        }
-    }
-}
-
-/// `"worker-0" tid 9   sleeping in futex`.
-fn thread_line(thread: &Thread, paint: Paint) -> String {
-    let tid = if thread.container_tid == 0 { thread.agent_tid } else { thread.container_tid };
-    let name = if thread.given_name.is_empty() { &thread.name } else { &thread.given_name };
-    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(name)));
-    let place = match (thread.syscall.as_str(), thread.wait_channel.as_str()) {
-        ("", "" | "0") => String::new(),
-        ("", channel) => format!(" in {} (kernel)", printable(channel)),
-        (call, _) => format!(" in {}", printable(call)),
-    };
-    let lock = if thread.holds_lock { ", holds the GIL" } else { "" };
-    format!("{name} tid {tid}   {}{place}{lock}", words::state(&thread.state))
-}
-
-/// Whom it waits for: `for the lock that "worker" (tid 9) holds`, `for postgres (pid 7) in docker 4f2a6c1b9d03`.
-fn waits_for_lines(thread: &Thread) -> Vec<String> {
-    let of_thread = thread.waits_for.iter().map(|other| {
-        let who = format!("\"{}\" (tid {})", printable(&other.name), other.container_tid);
-        match other.what.as_str() {
-            "lock" => format!("  for the lock that {who} holds"),
-            _ => format!("  for the end of {who}"),
-        }
-    });
-    let of_sockets = thread.sockets.iter().filter_map(|socket| {
-        let end = socket.other_end.as_ref()?;
-        let (name, pid) = (printable(&end.name), end.agent_pid);
-        let place = match (end.engine.as_str(), end.container_id.get(..12)) {
-            (_, None) => String::new(),
-            (engine, Some(id)) => format!(" in {} {}", printable(engine), printable(id)),
-        };
-        Some(format!("  for {name} (process {pid}{place}) at the other end of {}", socket.descriptor))
-    });
-    of_thread.chain(of_sockets).collect()
-}
-
-/// Function and place in two columns, the place as near to the source as is known; variables below.
-fn frame_lines<'a>(frames: impl IntoIterator<Item = &'a Frame>, paint: Paint) -> Vec<String> {
-    let frames: Vec<&Frame> = frames.into_iter().collect();
-    let functions: Vec<_> = frames.iter().map(|frame| printable(&function(frame))).collect();
-    let width = functions.iter().map(|function| function.chars().count()).filter(|&width| width <= 48).max();
-    let width = width.unwrap_or(0);
-    let mut lines = Vec::new();
-    for (frame, function) in frames.into_iter().zip(&functions) {
-        let place = paint.over(Style::Faint, &printable(&place(frame)));
-        lines.push(format!("    {function:width$}  {place}").trim_end().to_owned());
-        lines.extend(frame.variables.iter().map(|variable| {
-            format!("        {} = {}", printable(&variable.name), printable(&variable.value))
-        }));
-    }
-    lines
-}
-
-fn function(frame: &Frame) -> String {
-    if frame.function.is_empty() { format!("{:#x}", frame.address) } else { frame.function.clone() }
-}
-
-fn place(frame: &Frame) -> String {
-    match (frame.file.as_str(), frame.module.as_str()) {
-        ("", "") => String::new(),
-        ("", module) => format!("{module}+{:#x}", frame.module_address),
-        (file, _) if frame.line > 0 => format!("{file}:{}", frame.line),
-        (file, _) => file.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use pepo_wire::agent::{Process, Runtime, Variable};
-
-    use super::*;
-
-    fn frame(function: &str, file: &str, line: u32) -> Frame {
-        Frame {
-            address: 0x7f00_1234,
-            module_address: 0x1234,
-            module: "/lib/libc.so.6".into(),
-            function: function.into(),
-            file: file.into(),
-            line,
-            ..Frame::default()
-        }
-    }
-
-    fn answer(pause: u64) -> StackResponse {
-        StackResponse {
-            process: Some(Process {
-                container_pid: 1,
-                uptime_seconds: 61.0,
-                runtime: Some(Runtime { language: "native".into(), ..Runtime::default() }),
-                ..Process::default()
-            }),
-            threads: vec![
-                Thread {
-                    container_tid: 1,
-                    name: "shop".into(),
-                    state: "S".into(),
-                    syscall: "futex".into(),
-                    wait_channel: "futex_wait_queue".into(),
-                    frames: vec![frame("main.serve", "/src/main.go", 42), frame("", "", 0)],
-                    ..Thread::default()
-                },
-                Thread { agent_tid: 4712, name: "worker".into(), state: "R".into(), ..Thread::default() },
-            ],
-            longest_pause_micros: pause,
-            total_micros: 31_000,
-            notes: vec!["1 frame is without a name".into()],
-            ..StackResponse::default()
-        }
-    }
-
-    #[test]
-    fn threads_are_told_with_their_frames() {
-        assert_eq!(
-            text("docker/shop", &answer(0), false, Paint::NEVER),
-            [
-                "docker/shop · native · pid 1 · up 1 min 1 s  read in 31 ms, target not stopped",
-                "\"shop\" tid 1   sleeping in futex",
-                "    main.serve  /src/main.go:42",
-                "    0x7f001234  /lib/libc.so.6+0x1234",
-                "\"worker\" tid 4712   running",
-                "note: 1 frame is without a name",
-            ]
-        );
-    }
-
-    #[test]
-    fn threads_of_python_are_told_by_their_own_names_with_the_lock_and_variables() {
-        let variable = |name: &str, value: &str| Variable {
-            name: name.into(),
-            value: value.into(),
-            ..Variable::default()
-        };
-        let thread = Thread {
-            container_tid: 9,
-            name: "python3".into(),
-            given_name: "worker-1".into(),
-            holds_lock: true,
-            state: "R".into(),
-            frames: vec![Frame {
-                language: "python".into(),
-                variables: vec![variable("user", "'anna'"), variable("token", "[hidden]")],
-                ..frame("work", "/app/shop.py", 7)
-            }],
-            ..Thread::default()
-        };
-        let stack = StackResponse { threads: vec![thread], ..StackResponse::default() };
-        assert_eq!(
-            text("docker/shop", &stack, false, Paint::NEVER)[1..],
-            [
-                "\"worker-1\" tid 9   running, holds the GIL",
-                "    work  /app/shop.py:7",
-                "        user = 'anna'",
-                "        token = [hidden]",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_pause_is_owned_up_to() {
-        assert!(
-            text("x", &answer(250), false, Paint::NEVER)[0].ends_with("no thread held longer than 250 µs")
-        );
-    }
 }

@@ -10,11 +10,11 @@ mod restart;
 /// An engine behind ssh.
 mod ssh;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use pepo_testkit::{
-    Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, Symbols, Variant, clean::Snapshot,
-    fixtures, skip, wait,
+    Container, Engine, Fixture, Image, Kind, Language, Life as _, RunOptions, Symbols, Variant,
+    clean::Snapshot, fixtures, skip, wait,
 };
 use serde_json::json;
 
@@ -122,6 +122,40 @@ fn containers_with_as_few_rights_as_can_be() {
         let name = format!("it-strict-{}-{}", language(&fixture), std::process::id());
         one_container(Kind::Docker, &fixture, &RunOptions::restricted(&name));
     }
+}
+
+#[test]
+fn all_processes_of_a_container_are_shown_with_who_keeps_them_waiting() {
+    let engine = Engine::shared(Kind::Docker);
+    let fixture = fixtures::build(Language::C, "waits", Variant::release());
+    let image = Image::of(&fixture);
+    engine.load(&image);
+    let name = format!("docker/it-waits-{}", std::process::id());
+    let container = engine.run(&image, &RunOptions::named(name.trim_start_matches("docker/")));
+    let line = container.wait_for_line("port=", LIMIT);
+    let port = line.rsplit("port=").next().unwrap().trim_end_matches('.');
+    let program = image.command_line()[0].as_str();
+    let surroundings = Surroundings::new().at(&engine);
+    std::thread::scope(|scope| {
+        scope.spawn(|| container.exec(&[program, "connect", port]));
+        wait::until("two processes that wait for each other", LIMIT, || {
+            let data = surroundings.run(&["stack", &name, "--all", "-o", "json"]).ok().json();
+            let stacks = data["stacks"].as_array().unwrap();
+            let threads: Vec<_> = stacks.iter().flat_map(|one| one["threads"].as_array().unwrap()).collect();
+            let ends = ["client", "server"].map(|name| {
+                let thread = threads.iter().find(|thread| thread["name"] == name);
+                thread.map(|thread| thread["sockets"][0]["other_end"].clone()).unwrap_or_default()
+            });
+            let is_known =
+                ends.iter().all(|end| end["name"] == "waits" && end["container_id"] == container.id());
+            let differ = ends[0]["container_pid"] != ends[1]["container_pid"];
+            if stacks.len() == 2 && is_known && differ { Ok(()) } else { Err(format!("{ends:?} {data}")) }
+        });
+        let text = surroundings.run(&["stack", &name, "--all"]).ok().stdout;
+        let place = format!(" in docker {}) at the other end of ", &container.id()[..12]);
+        assert!(text.matches("· native · pid ").count() == 2 && text.contains(&place), "{text}");
+        container.stop(Duration::ZERO);
+    });
 }
 
 /// The same by a helper container, for a user who may not touch the target from here. What the debugger needs is in the image, but

@@ -1,6 +1,10 @@
 //! Looking at processes of this machine: `ps`, `check`, `stack`, none of which stops anything.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    time::Duration,
+};
 
 use pepo_testkit::{Language, Life as _, Symbols, Variant, fixtures, spawn};
 
@@ -112,6 +116,33 @@ fn threads_are_told_with_what_they_wait_for_and_who_keeps_them_waiting() {
     let data = surroundings.run(&["stack", &format!("pid/{}", client.pid()), "-o", "json"]).ok().json();
     let waiting = data["threads"].as_array().unwrap().iter().find(|one| one["name"] == "client").unwrap();
     assert_eq!(waiting["sockets"][0]["other_end"]["agent_pid"], server.pid(), "{waiting}");
+}
+
+#[test]
+fn a_stack_is_watched_until_ctrl_c_or_the_end_of_the_process() {
+    let surroundings = Surroundings::new();
+    for by_signal in [true, false] {
+        let target = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+        let mut command =
+            surroundings.command(&["stack", &format!("pid/{}", target.pid()), "--watch", "-o", "json"]);
+        let mut watching =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            let data: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            assert_eq!(data["threads"].as_array().unwrap().len(), 3, "{data}");
+        }
+        if by_signal {
+            let pid = rustix::process::Pid::from_child(&watching);
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+            target.assert_goes_on();
+        } else {
+            drop(target);
+        }
+        let rest = lines.count();
+        let run = crate::support::Run::of(watching.wait_with_output().unwrap()).ok();
+        assert!(rest < 20 && run.stderr.contains("the process has ended") != by_signal, "{}", run.stderr);
+    }
 }
 
 #[test]

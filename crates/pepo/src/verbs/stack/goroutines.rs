@@ -2,7 +2,7 @@
 
 use pepo_wire::agent::{Frame, Goroutine, GoroutineStack, StackResponse};
 
-use super::{frame_lines, place};
+use super::text::{frame_lines, place};
 use crate::render::{
     style::{Paint, Style},
     table::printable,
