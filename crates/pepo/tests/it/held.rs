@@ -18,18 +18,29 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Attaches and waits for the first stop.
-    pub(crate) fn open(surroundings: &Surroundings, arguments: &[&str], fixture: &Fixture) -> Held {
+    /// Attaches.
+    pub(crate) fn attach(surroundings: &Surroundings, arguments: &[&str]) -> Held {
         let mut command = surroundings.command(&[arguments, &["--output", "json"]].concat());
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
         let mut held = Held { child, said };
         held.waits_for("attached");
+        held
+    }
+
+    /// Attaches and waits for the first stop.
+    pub(crate) fn open(surroundings: &Surroundings, arguments: &[&str], fixture: &Fixture) -> Held {
+        let mut held = Held::attach(surroundings, arguments);
         held.types(&format!("break {}:{}\n", fixture.source_name(), fixture.line("BREAK")));
         held.types("continue\n");
         held.waits_for("stopped");
         held
+    }
+
+    /// Of the command.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Types a line.

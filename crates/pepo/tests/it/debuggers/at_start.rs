@@ -1,13 +1,15 @@
 //! Programs that the word `wait` holds at their first instruction, and each debugger that takes them over there.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     process::{Child, Stdio},
 };
 
 use pepo_testkit::{Fixture, Life, wait};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
+    held::Held,
     session::{self, LIMIT, language},
     support::{Run, Surroundings},
 };
@@ -31,8 +33,8 @@ impl AtStart {
         let entry = command.spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", entry.id());
         let pid = wait::until("the program is held", LIMIT, || {
-            let child = std::fs::read_to_string(&children).unwrap();
-            let said = std::fs::read_to_string(&output).unwrap();
+            let child = fs::read_to_string(&children).unwrap();
+            let said = fs::read_to_string(&output).unwrap();
             let held = said.contains("is held at its first instruction");
             child.trim().parse().ok().filter(|_| held).ok_or(said)
         });
@@ -46,17 +48,14 @@ impl Life for AtStart {
     }
 
     fn output(&self) -> String {
-        std::fs::read_to_string(&self.output).unwrap()
+        fs::read_to_string(&self.output).unwrap()
     }
 }
 
 impl Drop for AtStart {
     fn drop(&mut self) {
         // The entry ends its program with itself.
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(&self.entry),
-            rustix::process::Signal::TERM,
-        );
+        let _ = kill_process(Pid::from_child(&self.entry), Signal::TERM);
         let _ = self.entry.wait();
     }
 }
@@ -99,5 +98,76 @@ fn who_lets_a_held_program_go_lets_it_run() {
         let target = AtStart::new(&surroundings, &fixture, &format!("{debugger}.out"));
         attach(&surroundings, &format!("pid/{}", target.pid), debugger, &["detach"]);
         target.assert_goes_on();
+    }
+}
+
+/// Whoever dies before the first `continue`: the program is left as it was held, or runs; nobody traces it, and it lives.
+mod safety {
+    use super::*;
+
+    #[test]
+    fn a_held_program_outlives_the_command() {
+        outlives(&debuggers(), |session| vec![session]);
+    }
+
+    #[test]
+    fn a_held_program_outlives_the_debugger() {
+        outlives(&outside(), adapters);
+    }
+
+    #[test]
+    fn a_held_program_outlives_both() {
+        outlives(&outside(), |session| [adapters(session), vec![session]].concat());
+    }
+
+    /// Debuggers that are processes of their own.
+    fn outside() -> Vec<(&'static str, Fixture)> {
+        debuggers().into_iter().filter(|(name, _)| *name != "python").collect()
+    }
+
+    fn outlives(debuggers: &[(&str, Fixture)], victims: impl Fn(u32) -> Vec<u32>) {
+        let surroundings = Surroundings::new();
+        for (debugger, fixture) in debuggers {
+            let target = AtStart::new(&surroundings, fixture, &format!("{debugger}.out"));
+            let name = format!("pid/{}", target.pid);
+            let session = Held::attach(&surroundings, &["attach", &name, "--debugger", debugger]);
+            let victims = victims(session.pid());
+            assert!(!victims.is_empty(), "{debugger}");
+            for victim in victims {
+                // One may have ended by the death of another.
+                let _ = kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL);
+            }
+            let of = |name| status_field(target.pid, name);
+            wait::until(&format!("{debugger} is gone and the program goes on, or can"), LIMIT, || {
+                if of("TracerPid") == "0" && of("State").starts_with('T') {
+                    kill_process(Pid::from_raw(target.pid.cast_signed()).unwrap(), Signal::CONT).unwrap();
+                }
+                target.last_beat().map(drop).ok_or_else(|| format!("{} by {}", of("State"), of("TracerPid")))
+            });
+            target.assert_goes_on();
+            assert_eq!(of("TracerPid"), "0", "{debugger}");
+        }
+    }
+
+    fn status_field(pid: u32, name: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    }
+
+    /// Processes below the command but for its guard and the stub, through which the guard lets go.
+    fn adapters(command: u32) -> Vec<u32> {
+        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let spared = |pid: &u32| ["pepo", "lldb-server", "gdbserver"].contains(&name(pid).trim());
+        descendants(command).into_iter().filter(|pid| !spared(pid)).collect()
+    }
+
+    /// All processes below one.
+    fn descendants(pid: u32) -> Vec<u32> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let lists: String = lists.collect();
+        let children = lists.split_whitespace().map(|child| child.parse().unwrap());
+        children.flat_map(|child| descendants(child).into_iter().chain([child])).collect()
     }
 }
