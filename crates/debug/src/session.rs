@@ -15,6 +15,8 @@ mod engine_tests;
 mod open;
 /// What a client may say to an adapter.
 mod policy;
+/// Runtimes that wait for a debugger of their own at a port.
+mod ports;
 /// Debug files that the user's side brings.
 mod symbols;
 

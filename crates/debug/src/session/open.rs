@@ -17,6 +17,7 @@ use super::{
     clock::{PauseBudget, StillClock},
     engine::{Engine, StoodStill},
     policy::Rights,
+    ports,
     symbols::{self, Symbols},
 };
 use crate::{
@@ -95,7 +96,8 @@ impl Found {
         let Found { request, rights, process, mut facts, symbols } = self;
         let grant = request.grant.clone().unwrap_or_default();
         let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
-        let (debugger, mut warnings) = chosen?;
+        let (debugger, mut warnings) =
+            chosen.map_err(|failure| ports::explain(failure, &process, facts.language))?;
         headroom(debugger, &process)?;
         let sources = read_sources(&process, &facts);
         let brought = symbols.folder().into_iter();

@@ -23,11 +23,15 @@ struct AtStart {
 
 impl AtStart {
     fn new(surroundings: &Surroundings, fixture: &Fixture, name: &str) -> AtStart {
+        let line = fixture.command();
+        let line: Vec<&str> = line.iter().map(String::as_str).chain(["10"]).collect();
+        AtStart::of(surroundings, &line, name)
+    }
+
+    fn of(surroundings: &Surroundings, line: &[&str], name: &str) -> AtStart {
         let output = surroundings.path(name);
         let to = File::create(&output).unwrap();
-        let line = fixture.command();
-        let line = line.iter().map(String::as_str).chain(["10"]);
-        let words: Vec<&str> = ["entry", "-s", "--"].into_iter().chain(line).collect();
+        let words = [&["entry", "-s", "--"], line].concat();
         let mut command = surroundings.command(&words);
         command.env("PEPO_DEBUG", "wait").stdin(Stdio::null()).stdout(to.try_clone().unwrap()).stderr(to);
         let entry = command.spawn().unwrap();
@@ -98,6 +102,35 @@ fn who_lets_a_held_program_go_lets_it_run() {
         let target = AtStart::new(&surroundings, &fixture, &format!("{debugger}.out"));
         attach(&surroundings, &format!("pid/{}", target.pid), debugger, &["detach"]);
         target.assert_goes_on();
+    }
+}
+
+#[test]
+fn of_a_runtime_with_a_debugger_of_its_own_the_port_is_told() {
+    let surroundings = Surroundings::new();
+    for (line, client, listens) in [
+        (
+            &["node", "-e", "0"][..],
+            "node inspect 127.0.0.1:9229",
+            "Debugger listening on ws://127.0.0.1:9229/",
+        ),
+        (
+            &["java", "Missing"],
+            "jdb -attach 127.0.0.1:5005",
+            "Listening for transport dt_socket at address: 5005",
+        ),
+    ] {
+        let target = AtStart::of(&surroundings, line, line[0]);
+        let name = format!("pid/{}", target.pid);
+        let run = surroundings.run(&["attach", &name]);
+        assert_eq!(run.status, Some(6), "{run:?}");
+        let release = format!("pepo release {name}");
+        assert!([client, &release].iter().all(|words| run.stderr.contains(words)), "{run:?}");
+        surroundings.run(&["release", &name]).ok();
+        wait::until(&format!("{} waits at its port", line[0]), LIMIT, || match target.output() {
+            said if said.contains(listens) => Ok(()),
+            said => Err(said),
+        });
     }
 }
 

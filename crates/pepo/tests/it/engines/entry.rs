@@ -2,9 +2,13 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use pepo_testkit::{Engine, Image, Kind, Podman, Variant, command, fixtures, wait};
+use pepo_testkit::{Engine, Image, Kind, Podman, command, wait};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{PEPO, Run, Surroundings};
+use crate::{
+    session::{self, language},
+    support::{PEPO, Run, Surroundings},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,30 +85,40 @@ fn runs(name: &str, kind: Kind) {
     assert!(run.stdout.starts_with("root:"), "{run:?}");
 }
 
-/// As one that would be gone before anybody could look: the breakpoint is there first.
+/// One that dies at its start again and again: each time the breakpoint is there first.
 #[test]
-fn a_container_is_caught_before_its_first_line() {
+fn a_container_in_a_crash_loop_is_caught_before_its_first_line() {
     let engine = Engine::shared(Kind::Docker);
-    let image = Image::of(&fixtures::c(Variant::debug()));
-    engine.load(&image);
     let surroundings = Surroundings::new().at(&engine);
     let own = Own("docker", &surroundings);
-    let words = ["run", "--debug", "wait", "--on", "docker", "--"];
-    let options = ["-d", "--name", "caught", "--network=none", image.name()];
-    surroundings.run(&[&words[..], &options].concat()).ok();
-    wait::until("it is held", LIMIT, || match own.logs("caught") {
-        log if log.contains("pepo attach docker/") => Ok(()),
-        log => Err(log),
-    });
-    let script = ["-ex", "break main", "-ex", "continue", "-ex", "print argc", "-ex", "detach"];
-    let run = surroundings.run(&[&["attach", "docker/caught"][..], &script].concat()).ok();
-    let after = run.stdout.split("(pepo) continue").nth(1).unwrap();
-    assert!(after.contains("stopped: breakpoint") && after.contains("argc = 1"), "{run:?}");
-    wait::until("it runs", LIMIT, || match own.logs("caught") {
-        log if log.contains("beat") => Ok(()),
-        log => Err(log),
-    });
-    own.run(&["rm", "-f", "caught"]).ok();
+    for fixture in session::fixtures() {
+        let name = format!("caught-{}", language(&fixture));
+        let image = Image::of(&fixture);
+        engine.load(&image);
+        let words = ["run", "--debug", "wait", "--on", "docker", "--"];
+        let options = ["-d", "--restart=on-failure:3", "--name", &name, "--network=none", image.name()];
+        surroundings.run(&[&words[..], &options].concat()).ok();
+        for start in 1..=2 {
+            let held = "is held at its first instruction";
+            wait::until("it is held", LIMIT, || match own.logs(&name) {
+                log if log.matches(held).count() == start => Ok(()),
+                log => Err(log),
+            });
+            let target = format!("docker/{name}");
+            let place = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
+            let script = ["-ex", &place, "-ex", "continue", "-ex", "print counter", "-ex", "detach"];
+            let run = surroundings.run(&[&["attach", &target][..], &script].concat()).ok();
+            let after = run.stdout.split("(pepo) continue").nth(1).unwrap();
+            assert!(after.contains("stopped: breakpoint") && after.contains("counter = 1"), "{run:?}");
+            // By the engine it would not be restarted.
+            let init = own.run(&["inspect", "--format", "{{.State.Pid}}", &name]).ok().stdout;
+            let init = init.trim();
+            let program = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+            let program = Pid::from_raw(program.trim().parse().unwrap()).unwrap();
+            kill_process(program, Signal::SEGV).unwrap();
+        }
+        own.run(&["rm", "-f", &name]).ok();
+    }
 }
 
 /// Podman plays manifests as a cluster would.
