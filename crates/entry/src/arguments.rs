@@ -26,8 +26,8 @@ pub(crate) enum Asked {
     Start(Flags),
     /// Something of the init of this container.
     Init(Ask),
-    /// The small tools.
-    Tools,
+    /// The small tools, in this root or another.
+    Tools(Option<PathBuf>),
     /// This program, to another place.
     Copy(PathBuf),
 }
@@ -74,7 +74,7 @@ Inside a container that it holds:
   status              what is going on
   rerun [-- COMMAND]  start the program again, or another command in its place
   release [STATUS]    let the program go on, or end the container
-  sh                  a few tools, for images that have none: ls, cat, env, ps, cd, run
+  sh [ROOT]           a few tools, for images that have none: ls, cat, env, ps, cd, run
 
 As tini, it also knows TINI_SUBREAPER, TINI_KILL_PROCESS_GROUP and TINI_VERBOSITY.
 
@@ -139,7 +139,8 @@ pub(crate) fn parse(
 fn of_the_init(words: &[OsString]) -> Result<Option<Asked>, Fault> {
     let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
     Ok(Some(match texts.as_slice() {
-        ["sh"] => Asked::Tools,
+        ["sh"] => Asked::Tools(None),
+        ["sh", root] => Asked::Tools(Some(root.into())),
         ["status"] => Asked::Init(Ask::Status),
         ["release"] => Asked::Init(Ask::Release(None)),
         ["release", code] => {

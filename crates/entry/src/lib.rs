@@ -80,7 +80,7 @@ fn act(asked: Asked) -> Result<u8, Fault> {
             hold::socket::ask(&ask)?;
             Ok(0)
         }
-        Asked::Tools => Ok(tools::run()),
+        Asked::Tools(root) => Ok(tools::run(root.as_deref())),
         Asked::Copy(to) => copy(&to).map(|()| 0),
     }
 }

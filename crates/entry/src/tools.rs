@@ -19,8 +19,14 @@ run COMMAND ...  a program of the image, in the foreground
 exit [STATUS]    leave
 ";
 
-/// Reads commands until the end of standard input; the last one's status.
-pub(crate) fn run() -> u8 {
+/// Reads commands until the end of standard input; the last one's status. Another root is entered first.
+pub(crate) fn run(root: Option<&Path>) -> u8 {
+    if let Some(root) = root
+        && let Err(what) = enter(root)
+    {
+        tell::line(what);
+        return 1;
+    }
     let prompt = io::stdin().is_terminal();
     if prompt {
         tell::show("a few tools; help lists them\n");
@@ -51,6 +57,17 @@ pub(crate) fn run() -> u8 {
             }
         };
     }
+}
+
+/// Takes another root; without the right to, at least its folder.
+fn enter(root: &Path) -> Result<(), String> {
+    let failed = |error| format!("{} cannot be entered: {error}", root.display());
+    std::env::set_current_dir(root).map_err(failed)?;
+    match rustix::process::chroot(".") {
+        Err(rustix::io::Errno::PERM) => tell::line(format!("the files are below {}", root.display())),
+        entered => entered.map_err(|error| failed(error.into()))?,
+    }
+    Ok(())
 }
 
 fn command(words: &[&str]) -> Result<u8, String> {

@@ -171,6 +171,8 @@ pub(crate) enum Verb {
     Dap(verbs::dap::Dap),
     /// Who is attached to what on this machine
     Sessions(verbs::sessions::Sessions),
+    /// A look around inside a container, also where its image has no shell
+    Shell(verbs::shell::Shell),
     /// A container with the entry before its program: traced, patched, kept after a fault, held at its start
     Run(verbs::run::Run),
     /// The same for Kubernetes: a manifest with the entry before its containers' programs, printed

@@ -47,8 +47,12 @@ impl Whereabouts {
                     container.as_ref().map(|container| format!(" -c {container}")).unwrap_or_default();
                 vec![format!("kubectl exec -it -n {namespace} {name}{container} -- {inside}")]
             }
-            Engine::Docker => vec![format!("docker exec -it {name} {inside}")],
-            Engine::Podman => vec![format!("podman exec -it {name} {inside}")],
+            Engine::Docker => {
+                vec![format!("docker exec -it {name} {inside}"), format!("pepo shell docker/{name}")]
+            }
+            Engine::Podman => {
+                vec![format!("podman exec -it {name} {inside}"), format!("pepo shell podman/{name}")]
+            }
             Engine::Unknown => vec![
                 format!("docker exec -it {name} {inside}"),
                 format!("podman exec -it {name} {inside}"),
@@ -188,6 +192,6 @@ mod tests {
         assert_eq!(place.enter(), ["kubectl exec -it -n shop web-0 -c web -- /pepo-entry sh"]);
         assert_eq!(place.attach().unwrap(), "pepo attach cri/shop.web-0.web (on its node)");
         let place = Whereabouts { engine: Engine::Docker, shell: true, ..place };
-        assert_eq!(place.enter(), ["docker exec -it web-0 sh"]);
+        assert_eq!(place.enter(), ["docker exec -it web-0 sh", "pepo shell docker/web-0"]);
     }
 }

@@ -13,10 +13,8 @@ enum Argument {
     Bytes,
     /// Milliseconds; negative for no limit.
     Millis,
-    /// The address of a time span in seconds and nanoseconds, or nothing for no limit.
-    Span,
-    /// The same in microseconds.
-    MicroSpan,
+    /// The address of a time span in seconds and parts of a second, each so many nanoseconds; or nothing for no limit.
+    Span(u64),
     /// The address of descriptors to poll, and their number.
     Polled,
     /// A process, a group of them, or any.
@@ -27,7 +25,7 @@ enum Argument {
     Other,
 }
 
-use Argument::{Address, Bytes, Child, Descriptor, MicroSpan, Millis, Other, Polled, Span};
+use Argument::{Address, Bytes, Child, Descriptor, Millis, Other, Polled, Span};
 
 /// The most descriptors of one `poll` that are told.
 const MOST_POLLED: u64 = 16;
@@ -52,15 +50,15 @@ const WAITING: &[(i64, &str, &[Argument])] = &[
     (libc::SYS_fdatasync, "fdatasync", &[Descriptor]),
     (libc::SYS_ioctl, "ioctl", &[Descriptor]),
     (libc::SYS_epoll_pwait, "epoll_pwait", &[Descriptor, Other, Other, Millis]),
-    (libc::SYS_epoll_pwait2, "epoll_pwait2", &[Descriptor, Other, Other, Span]),
-    (libc::SYS_ppoll, "ppoll", &[Polled, Other, Span]),
-    (libc::SYS_pselect6, "pselect6", &[Other, Other, Other, Other, Span]),
+    (libc::SYS_epoll_pwait2, "epoll_pwait2", &[Descriptor, Other, Other, Span(1)]),
+    (libc::SYS_ppoll, "ppoll", &[Polled, Other, Span(1)]),
+    (libc::SYS_pselect6, "pselect6", &[Other, Other, Other, Other, Span(1)]),
     (libc::SYS_futex, "futex", &[Address]),
-    (libc::SYS_nanosleep, "nanosleep", &[Span]),
-    (libc::SYS_clock_nanosleep, "clock_nanosleep", &[Other, Other, Span]),
+    (libc::SYS_nanosleep, "nanosleep", &[Span(1)]),
+    (libc::SYS_clock_nanosleep, "clock_nanosleep", &[Other, Other, Span(1)]),
     (libc::SYS_wait4, "wait4", &[Child]),
     (libc::SYS_waitid, "waitid", &[]),
-    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", &[Other, Other, Span]),
+    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", &[Other, Other, Span(1)]),
     (libc::SYS_rt_sigsuspend, "rt_sigsuspend", &[]),
     (libc::SYS_io_getevents, "io_getevents", &[]),
     (libc::SYS_io_uring_enter, "io_uring_enter", &[Descriptor]),
@@ -68,7 +66,7 @@ const WAITING: &[(i64, &str, &[Argument])] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_poll, "poll", &[Polled, Other, Millis]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_select, "select", &[Other, Other, Other, Other, MicroSpan]),
+    (libc::SYS_select, "select", &[Other, Other, Other, Other, Span(1000)]),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_pause, "pause", &[]),
     #[cfg(target_arch = "x86_64")]
@@ -110,7 +108,7 @@ impl Call {
     fn add(&mut self, memory: &Memory, kind: Argument, value: u64, next: u64, is_span: bool) {
         let words = match kind {
             Other => return,
-            Span if !is_span => "until a given time".to_owned(),
+            Span(_) if !is_span => "until a given time".to_owned(),
             Descriptor => return self.add_descriptors(&[value & 0xffff_ffff], false),
             Polled => {
                 let size = next.min(MOST_POLLED) as usize * 8;
@@ -126,8 +124,7 @@ impl Call {
                 Ok(millis @ 0..) => seconds(Duration::from_millis(millis as u64)),
                 _ => "no time limit".to_owned(),
             },
-            Span => span(memory, value, 1),
-            MicroSpan => span(memory, value, 1000),
+            Span(unit) => span(memory, value, unit),
             Child => match value as i32 {
                 -1 => "any child".to_owned(),
                 pid => format!("process {pid}"),

@@ -9,7 +9,6 @@ use pepo_wire::{Code, Failure};
 use crate::render::Outcome;
 
 /// Called by this name the command is the entry: so it is when it is mounted into a container.
-#[cfg(target_os = "linux")]
 pub(crate) const NAME: &str = "pepo-entry";
 
 const EXAMPLES: &str = "\

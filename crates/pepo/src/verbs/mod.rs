@@ -32,6 +32,8 @@ pub(crate) mod release;
 pub(crate) mod run;
 /// Who is attached to what.
 pub(crate) mod sessions;
+/// A look around inside a container.
+pub(crate) mod shell;
 /// Where every thread is now.
 pub(crate) mod stack;
 /// Debuggers for this machine.
@@ -91,6 +93,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Dap(arguments) => dap::run(&arguments, &context).await,
         Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,
         Verb::Release(arguments) => release::run(&arguments, &context).await,
+        Verb::Shell(arguments) => shell::run(&arguments, &context).await,
         Verb::Tools(arguments) => tools::run(&arguments, &context).await,
         Verb::Agent(arguments) => agent::run(&arguments, &context).await,
         Verb::Completions(arguments) => completions::run(&arguments, &context),

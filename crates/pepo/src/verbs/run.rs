@@ -48,7 +48,7 @@ mod here {
 
 #[cfg(target_os = "linux")]
 mod here {
-    use std::{os::unix::process::CommandExt as _, path::Path, process::Stdio};
+    use std::process::Stdio;
 
     use pepo_platform::{Before, RunLine};
     use pepo_wire::{Code, Failure};
@@ -69,13 +69,12 @@ mod here {
         let line = RunLine::read(line)?;
         let engine = engine(context)?;
         let config = image(engine, line.image())?;
-        let own = own()?;
+        let own = engines::own_binary()?;
         let at = format!("/{}", entry::NAME);
         let line = line.with_before(&Before { file: &own, at: &at, variable: VARIABLE }, &config)?;
         let mut command = engines::command(engine);
-        // It takes our place: terminal, signals and status are its own.
-        let error = command.arg("run").args(line).env(VARIABLE, words).exec();
-        Err(engines::not_started(engine, &error).into())
+        command.arg("run").args(line).env(VARIABLE, words);
+        engines::become_command(engine, command)
     }
 
     /// The engine's command that was asked for, else the first that is installed.
@@ -111,17 +110,5 @@ mod here {
             return Err(none(why));
         }
         engines::image(engine, name)?.map_err(none)
-    }
-
-    /// This binary, where it is.
-    fn own() -> Result<String, Failure> {
-        let failed = |why: &dyn std::fmt::Display| {
-            Failure::new(Code::NotReachable, "this binary cannot be mounted into a container").because(why)
-        };
-        let own = std::env::current_exe().map_err(|error| failed(&error))?;
-        match own.to_str().filter(|path| !path.contains([',', '"']) && Path::new(path).is_file()) {
-            Some(path) => Ok(path.to_owned()),
-            None => Err(failed(&format!("its path is {}", own.display()))),
-        }
     }
 }

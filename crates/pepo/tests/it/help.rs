@@ -7,7 +7,8 @@ fn every_help_text_is_as_committed() {
     let surroundings = Surroundings::new();
     same("help", &surroundings.run(&["--help"]).ok().stdout);
     let looking = ["ps", "check", "stack", "top", "record", "diff"];
-    let others = ["attach", "dap", "sessions", "release", "tools", "completions", "run", "entry"];
+    let others =
+        ["attach", "dap", "sessions", "release", "tools", "completions", "run", "entry", "inject", "shell"];
     for verb in looking.iter().chain(&others) {
         same(&format!("help-{verb}"), &surroundings.run(&["help", verb]).ok().stdout);
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use pepo_testkit::{Engine, Image, Kind, Podman, command, wait};
+use pepo_testkit::{Engine, Image, Kind, Podman, Variant, command, fixtures, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -83,6 +83,58 @@ fn runs(name: &str, kind: Kind) {
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
     let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
     assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
+
+#[test]
+fn docker_containers_are_looked_into() {
+    looks("docker", Kind::Docker);
+}
+
+#[test]
+fn podman_containers_are_looked_into() {
+    looks("podman", Kind::Podman);
+}
+
+/// With the image's own shell, with the entry that it was started with, and with neither.
+fn looks(name: &str, kind: Kind) {
+    let engine = Engine::shared(kind);
+    let surroundings = Surroundings::new().at(&engine);
+    let own = Own(name, &surroundings);
+    let look = |target: &str, typed: &str| {
+        let file = surroundings.path("typed");
+        fs::write(&file, typed).unwrap();
+        let mut command = surroundings.command(&["shell", &format!("{name}/{target}")]);
+        Run::of(command.stdin(fs::File::open(&file).unwrap()).output().unwrap())
+    };
+
+    let shell = Image::new("pepo.test/with-shell:1").with_shell().env("FROM", "image").user("65534:65534");
+    engine.load(&shell.command(&["sleep", "1000"]));
+    own.run(&["run", "-d", "--name", "with-shell", "--network=none", "pepo.test/with-shell:1"]).ok();
+    let run = look("with-shell", "echo $FROM by $(id -u)\nexit 3\n").fails(3);
+    assert_eq!(run.stdout, "image by 65534\n", "{run:?}");
+
+    let bare = Image::of(&fixtures::c(Variant::debug()));
+    engine.load(&bare);
+    let words = ["run", "--debug", "stayalive", "--on", name, "--", "-d", "--network=none"];
+    surroundings.run(&[&words[..], &["--name", "with-entry", bare.name()]].concat()).ok();
+    let run = look("with-entry", "ps\nexit 4\n").fails(4);
+    assert!(run.stdout.contains("/pepo-entry") && run.stdout.contains("/app/loop"), "{run:?}");
+
+    for user in ["0:0", "65534:65534"] {
+        let options = ["-d", "--name", "with-neither", "--read-only", "--network=none", "--user", user];
+        let mount = ["--mount", "type=tmpfs,destination=/only-here"];
+        own.run(&[&["run"], &options[..], &mount, &[bare.name()]].concat()).ok();
+        let run = look("with-neither", "ps\nls\nexit 5\n").fails(5);
+        for words in ["/app/loop", "pepo-entry sh", "only-here"] {
+            assert!(run.stdout.contains(words), "no {words} for {user} in {run:?}");
+        }
+        let left = own.run(&["ps", "-aq", "--filter", "label=dev.pepo.shell"]).ok();
+        assert_eq!(left.stdout, "");
+        own.run(&["rm", "-f", "with-neither"]).ok();
+    }
+    own.run(&["rm", "-f", "with-shell", "with-entry"]).ok();
+    let run = surroundings.run(&["shell", "pid/1"]).fails(5);
+    assert!(run.stderr.contains("no container of an engine"), "{run:?}");
 }
 
 /// One that dies at its start again and again: each time the breakpoint is there first.
