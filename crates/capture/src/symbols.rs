@@ -278,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn a_stripped_program_of_go_and_c_is_named_where_its_own_code_begins() {
+        let whole = read(&fixtures::go(Variant::debug().linked_with_c()));
+        let symbols = read(&fixtures::go(Variant::debug().linked_with_c().symbols(Split::Stripped)));
+        let symbol = whole.table.iter().find(|symbol| symbol.name == "main.tick").unwrap();
+        let frames = symbols.frames(symbol.address + 4);
+        assert!(symbols.dwarf.is_none() && symbols.by_table(symbol.address + 4).is_none());
+        assert!(frames.len() == 1 && frames[0].function == "main.tick", "{frames:?}");
+    }
+
+    #[test]
     fn a_stripped_program_is_named_by_its_debug_file_and_by_no_other() {
         let split = fixtures::c(Variant::debug().symbols(Split::Split));
         let program = fs::read(&split.path).unwrap();

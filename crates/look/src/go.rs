@@ -7,6 +7,9 @@
 
 /// Where the list and the words are.
 mod find;
+/// Memory that lies.
+#[cfg(test)]
+mod hostile;
 /// What lies where in a goroutine.
 mod layout;
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 use pepo_process::{Memory, Process, runtime::RuntimeFacts};
 
 use self::layout::Layout;
-pub(crate) use self::layout::{Goroutine, Status};
+pub(crate) use self::layout::{Goroutine, Start, Status};
 
 /// The most goroutines that are read.
 pub(crate) const MOST: usize = 100_000;

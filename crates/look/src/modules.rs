@@ -81,8 +81,9 @@ impl Modules {
         let start = maps.iter().map(|map| map.start).min().unwrap_or(0);
         let end = maps.iter().map(|map| map.end).max().unwrap_or(0);
         // The bias is where address 0 of the file lies; an ordinary executable is mapped where its file says.
-        let sections = sections(&elf);
-        self.unwinder.add_module(Module::new(path.to_owned(), start..end, bias, sections));
+        for (range, sections) in unwound_by(&elf, start..end, bias) {
+            self.unwinder.add_module(Module::new(path.to_owned(), range, bias, sections));
+        }
         let build_id = elf.build_id().ok().flatten().unwrap_or_default();
         self.modules.push(Loaded {
             range: start..end,
@@ -153,6 +154,33 @@ fn bias<'d>(elf: &impl object::Object<'d>, maps: &[&Map]) -> Option<u64> {
             maps.iter().find(|map| (map.offset..map.offset + map.len()).contains(&offset) && size > 0)?;
         Some((map.start + (offset - map.offset)).wrapping_sub(segment.address()))
     })
+}
+
+/// Which parts of a module are unwound by what. Where Go and C are linked into one program, `.eh_frame` knows C's functions alone, and
+/// would be taken to know all; Go's, which lie together, are in `.debug_frame` or keep frame pointers.
+fn unwound_by<'d>(
+    elf: &impl object::Object<'d>,
+    whole: Range<u64>,
+    bias: u64,
+) -> Vec<(Range<u64>, ExplicitModuleSectionInfo<Bytes>)> {
+    let all = sections(elf);
+    let of_go =
+        [".gopclntab", ".data.rel.ro.gopclntab"].iter().any(|name| elf.section_by_name(name).is_some());
+    if !of_go || all.eh_frame.is_none() {
+        return vec![(whole, all)];
+    }
+    let address = |name: &str| {
+        let found = elf.symbols().find(|symbol| symbol.name() == Ok(name));
+        found.map(|symbol| symbol.address().wrapping_add(bias)).filter(|address| whole.contains(address))
+    };
+    // Without symbols nobody says where Go's end: frame pointers are the better guess for all.
+    let go = match (address("runtime.text"), address("runtime.etext")) {
+        (Some(start), Some(end)) if start < end => start..end,
+        _ => whole.clone(),
+    };
+    let without = ExplicitModuleSectionInfo { eh_frame: None, eh_frame_hdr: None, ..sections(elf) };
+    let parts = [(whole.start..go.start, all), (go.clone(), without), (go.end..whole.end, sections(elf))];
+    parts.into_iter().filter(|(range, _)| !range.is_empty()).collect()
 }
 
 fn sections<'d>(elf: &impl object::Object<'d>) -> ExplicitModuleSectionInfo<Bytes> {

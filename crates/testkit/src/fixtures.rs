@@ -53,8 +53,10 @@ pub struct Variant {
     pub optimised: bool,
     /// What is left of the debug information.
     pub symbols: Symbols,
-    /// Static (Rust: musl) instead of dynamic (Rust: glibc). Go is always static.
+    /// Static (Rust: musl) instead of dynamic (Rust: glibc). Go is static unless it is linked with C.
     pub linked_statically: bool,
+    /// Go: with C's own linker, together with parts in C, as programs with cgo are.
+    pub linked_with_c: bool,
     /// The source folder as written in the debug information, where it is not the true one.
     pub built_in: Option<&'static str>,
 }
@@ -62,7 +64,13 @@ pub struct Variant {
 impl Variant {
     /// Not optimised, all symbols, dynamic.
     pub const fn debug() -> Variant {
-        Variant { optimised: false, symbols: Symbols::Inside, linked_statically: false, built_in: None }
+        Variant {
+            optimised: false,
+            symbols: Symbols::Inside,
+            linked_statically: false,
+            linked_with_c: false,
+            built_in: None,
+        }
     }
 
     /// Optimised, all symbols, dynamic.
@@ -78,6 +86,11 @@ impl Variant {
     /// The same, linked statically.
     pub const fn linked_statically(self) -> Variant {
         Variant { linked_statically: true, ..self }
+    }
+
+    /// The same, linked with C (Go).
+    pub const fn linked_with_c(self) -> Variant {
+        Variant { linked_with_c: true, ..self }
     }
 
     /// The same, as if it was built in another folder (an absolute path), as programs from CI are.
@@ -306,7 +319,7 @@ fn rustc(fixture: &Fixture, source: &str, folder: &str) -> Vec<String> {
 }
 
 fn go_build(fixture: &Fixture, source: &str, folder: &str) -> Vec<String> {
-    let Variant { optimised, symbols, built_in, .. } = fixture.variant;
+    let Variant { optimised, symbols, linked_with_c, built_in, .. } = fixture.variant;
     let mut compile = if optimised { String::new() } else { "all=-N -l".to_owned() };
     if let Some(other) = built_in {
         // Our own package alone: the standard library keeps its places.
@@ -318,9 +331,10 @@ fn go_build(fixture: &Fixture, source: &str, folder: &str) -> Vec<String> {
         Symbols::NamesOnly => "-B gobuildid -w",
         Symbols::Stripped => "-B gobuildid -s -w",
     };
-    let mut line = words(&["go", "build", "-o", fixture.program]);
+    let mut line = words(if linked_with_c { &["env", "CGO_ENABLED=1"] } else { &[] });
+    line.extend(words(&["go", "build", "-o", fixture.program]));
     line.push(format!("-gcflags={compile}"));
-    line.push(format!("-ldflags={link}"));
+    line.push(format!("-ldflags={link}{}", if linked_with_c { " -linkmode=external" } else { "" }));
     line.push(source.to_owned());
     line
 }

@@ -1,12 +1,17 @@
 //! Go's table of functions and lines (`runtime.pclntab`, debug/gosym): the runtime needs it, so no `strip` removes it. Its form
 //! since Go 1.18.
 
+use std::collections::HashMap;
+
 use object::{Object as _, ObjectSection as _};
 
 use super::Named;
 
 const MAGIC_1_18: u32 = 0xffff_fff0;
 const MAGIC_1_20: u32 = 0xffff_fff1;
+/// Where `runtime.moduledata` may lie, and where in it the start of the text is told.
+const MODULE_SECTIONS: [&str; 4] = [".go.module", ".noptrdata", ".data", ".data.rel.ro"];
+const TEXT: u64 = 176;
 /// The longest name of a function or file, in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -32,9 +37,40 @@ impl GoTable {
         let names = [".gopclntab", ".data.rel.ro.gopclntab"];
         let section = names.iter().find_map(|name| file.section_by_name(name))?;
         let data = super::unpacked(&section)?.into_owned();
-        // The header's own start of the text is not relocated in programs that may lie anywhere.
+        // The header's own start of the text is not relocated in programs that may lie anywhere, and not kept since Go 1.26.
         let text = file.section_by_name(".text")?.address();
-        GoTable::parse(data, file.is_little_endian(), text)
+        let mut table = GoTable::parse(data, file.is_little_endian(), text)?;
+        // Where C is linked in, its code comes first.
+        if let Some(text) = table.text_of_module(file, section.address()) {
+            table.text = text;
+        }
+        Some(table)
+    }
+
+    /// What `runtime.moduledata` says of the text's start. It begins with the address of this table and that of the names in it; in
+    /// programs that may lie anywhere its words are relocations.
+    fn text_of_module(&self, file: &object::File<'_>, table: u64) -> Option<u64> {
+        let names = table.checked_add(self.names as u64)?;
+        let relocations = file.dynamic_relocations().into_iter().flatten();
+        let words: HashMap<u64, u64> =
+            relocations.map(|(at, relocation)| (at, relocation.addend().cast_unsigned())).collect();
+        let mut relocated = words
+            .iter()
+            .filter(|(at, word)| **word == table && words.get(&at.wrapping_add(8)) == Some(&names));
+        if let Some(text) = relocated.find_map(|(at, _)| words.get(&at.wrapping_add(TEXT))) {
+            return Some(*text);
+        }
+        MODULE_SECTIONS.iter().find_map(|name| {
+            let section = file.section_by_name(name)?;
+            let data = section.data().ok()?;
+            let word = |at: usize| {
+                let bytes = data.get(at..at.checked_add(8)?)?.try_into().ok()?;
+                Some(if self.little { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) })
+            };
+            let mut places = (0..data.len()).step_by(8);
+            let at = places.find(|at| word(*at) == Some(table) && word(at + 8) == Some(names))?;
+            word(at + TEXT as usize)
+        })
     }
 
     fn parse(data: Vec<u8>, little: bool, text: u64) -> Option<GoTable> {

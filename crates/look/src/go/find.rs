@@ -13,8 +13,9 @@ const FIRST_REASON: &[u8] = b"GC assist marking";
 /// Most words there can be, and how long one may be.
 const MOST_REASONS: usize = 64;
 const LONGEST_REASON: u64 = 64;
-/// The most bytes of variables that are searched.
+/// The most bytes of variables that are searched, and how often what looks right may be looked into.
 const MOST_SEARCHED: u64 = 64 << 20;
+const MOST_TRIES: usize = 1 << 20;
 /// Bytes searched at a time, and by how much the parts overlap: as long as what is looked for.
 const PART: u64 = 1 << 20;
 const OVERLAP: u64 = 24;
@@ -29,15 +30,19 @@ pub(super) fn find(process: &Process, memory: &Memory, layout: &Layout, executab
     let maps = process.maps().ok()?;
     let module = Module::find(process, &maps, |path| path == executable)?;
     let named = module.addresses(process, &[LIST, REASONS]);
-    let mut seeker = Seeker { memory, layout, list: None, reasons: None };
-    seeker.list = named.get(LIST).copied().filter(|at| seeker.is_list(memory.read_u64s(*at).ok()));
+    let mut seeker =
+        Seeker { memory, layout, list: None, reasons: None, bytes: MOST_SEARCHED, tries: MOST_TRIES };
+    let list = named.get(LIST).copied();
+    seeker.list = list.filter(|at| seeker.is_list(memory.read_u64s(*at).ok()));
     seeker.reasons = named.get(REASONS).copied();
     if seeker.list.is_none() || seeker.reasons.is_none() {
         let elf = module.open(process)?;
         let writable = elf.loads().filter(|segment| segment.flags & 2 != 0);
         for segment in writable {
             let start = segment.address.wrapping_add(module.bias);
-            seeker.search(start..start.saturating_add(segment.memory_size.min(MOST_SEARCHED)));
+            let size = segment.memory_size.min(seeker.bytes);
+            seeker.bytes -= size;
+            seeker.search(start..start.saturating_add(size));
         }
     }
     Some(Found {
@@ -51,6 +56,10 @@ struct Seeker<'a> {
     layout: &'a Layout,
     list: Option<u64>,
     reasons: Option<u64>,
+    /// How many bytes may yet be searched.
+    bytes: u64,
+    /// How often more may be read.
+    tries: usize,
 }
 
 impl Seeker<'_> {
@@ -76,9 +85,12 @@ impl Seeker<'_> {
     }
 
     /// Address, length and room of a list whose first entry is the goroutine of `main`.
-    fn is_list(&self, header: Option<[u64; 3]>) -> bool {
+    fn is_list(&mut self, header: Option<[u64; 3]>) -> bool {
         let Some([first, count, room]) = header else { return false };
         if first == 0 || first % 8 != 0 || count == 0 || count > room || room > 1 << 32 {
+            return false;
+        }
+        if !self.may_try() {
             return false;
         }
         let mut bytes = [0; SIZE];
@@ -89,9 +101,16 @@ impl Seeker<'_> {
         })
     }
 
-    fn is_first_reason(&self, address: u64, length: u64) -> bool {
+    fn may_try(&mut self) -> bool {
+        let left = self.tries.checked_sub(1);
+        self.tries = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn is_first_reason(&mut self, address: u64, length: u64) -> bool {
         let mut text = [0; FIRST_REASON.len()];
         length == FIRST_REASON.len() as u64
+            && self.may_try()
             && self.memory.read_at(address, &mut text).is_ok()
             && text == FIRST_REASON
     }

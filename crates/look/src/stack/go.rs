@@ -13,7 +13,7 @@ use pepo_wire::agent::{self, Frame, GoroutineStack};
 
 use super::{MAX_FRAMES, Reader, Unwound};
 use crate::{
-    go::{Go, Goroutine, MOST, Status, since},
+    go::{Go, Goroutine, MOST, Start, Status, since},
     registers::Registers,
     unwind::{Cache, Walked, walk},
 };
@@ -133,7 +133,8 @@ impl Tellers<'_, '_> {
         let end = goroutine.stack.end;
         let length = (end - start.stack).min(COPY) as usize;
         let copy = self.reader.memory.read_up_to(start.stack, length).unwrap_or_default();
-        let frame = start.frame.or_else(|| self.reader.find_frame_pointer(start.stack)).unwrap_or(0);
+        let frame = start.frame.or_else(|| self.frame_by_call(&start, &copy));
+        let frame = frame.or_else(|| self.reader.find_frame_pointer(start.stack)).unwrap_or(0);
         let reader = &*self.reader;
         let mut read = |address: u64| {
             let own = (start.stack..end.saturating_sub(7)).contains(&address);
@@ -142,6 +143,35 @@ impl Tellers<'_, '_> {
         let registers =
             Registers { instruction: start.instruction, stack: start.stack, frame: start.frame, link: 0 };
         walk(&reader.modules, &mut self.cache, (registers, frame), MAX_FRAMES, &mut read).0
+    }
+
+    /// Before Go 1.23 the frame pointer of a goroutine in a system call is not kept. Among pairs on the stack that look like a saved one
+    /// the right one returns to a call of the function that it is in: of all that were called, the one that begins last
+    /// before the place where it is. Others are left over from calls before.
+    fn frame_by_call(&self, start: &Start, copy: &[u8]) -> Option<u64> {
+        let words: Vec<u64> = copy.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        let ends = start.stack..start.stack + copy.len() as u64;
+        let pairs = words.array_windows::<2>().zip((start.stack..).step_by(8));
+        let called = pairs.filter(|([saved, _], at)| saved > at && ends.contains(saved)).filter_map(
+            |([_, back], at)| {
+                let function = self.called_before(*back)?;
+                (function <= start.instruction).then_some((function, at))
+            },
+        );
+        // Of several the innermost.
+        called.max_by_key(|(function, at)| (*function, std::cmp::Reverse(*at))).map(|(_, at)| at)
+    }
+
+    /// The function that the call before this address calls, where it stands in the instruction.
+    fn called_before(&self, back: u64) -> Option<u64> {
+        const CALL: u8 = 0xe8;
+        if cfg!(not(target_arch = "x86_64")) || !self.reader.modules.is_code(back) {
+            return None;
+        }
+        let mut call = [0; 5];
+        self.reader.memory.read_at(back.checked_sub(5)?, &mut call).ok()?;
+        let [CALL, distance @ ..] = call else { return None };
+        Some(back.wrapping_add_signed(i32::from_le_bytes(distance).into()))
     }
 
     /// By its thread. Where that is on a stack of the runtime's own, the goroutine's is as it was left.

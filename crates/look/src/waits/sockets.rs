@@ -4,6 +4,9 @@
 //! another one of this host. Whoever has it open is found by its descriptors. All of this is other programs' business that changes
 //! meanwhile and may be hidden from us: what is not found is not told.
 
+/// The other ends of Unix sockets.
+mod peers;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -113,15 +116,22 @@ impl<'a> Sockets<'a> {
         })
     }
 
-    /// A Unix socket, with its path, or that of the one it was accepted from.
-    fn unix(&self, inode: u64) -> Option<Socket> {
+    /// A Unix socket: its path, that of the other end, and who has that open.
+    fn unix(&mut self, inode: u64) -> Option<Socket> {
         let table = self.process.read("net/unix", MOST_TABLE).ok()?;
-        let table = String::from_utf8_lossy(&table).into_owned();
-        let line = table.lines().skip(1).find_map(|line| {
-            let mut words = line.split_ascii_whitespace().skip(6);
-            (words.next()?.parse() == Ok(inode)).then(|| words.next().unwrap_or_default().to_owned())
-        })?;
-        Some(Socket { protocol: "unix".to_owned(), local: line, ..Socket::default() })
+        let table = String::from_utf8_lossy(&table);
+        let path = |wanted: u64| {
+            table.lines().skip(1).find_map(|line| {
+                let mut words = line.split_ascii_whitespace().skip(6);
+                (words.next()?.parse() == Ok(wanted)).then(|| words.next().unwrap_or_default().to_owned())
+            })
+        };
+        let mut socket = Socket { protocol: "unix".to_owned(), local: path(inode)?, ..Socket::default() };
+        if let Some(other) = peers::of_unix(self.process, inode) {
+            socket.peer = path(other).unwrap_or_default();
+            socket.other_end = self.holder(other);
+        }
+        Some(socket)
     }
 }
 

@@ -95,6 +95,9 @@ fn who_holds_a_lock_is_told_and_that_two_wait_for_each_other() {
         let told = (waits_for.name.as_str(), waits_for.container_tid, waits_for.what.as_str());
         assert_eq!(told, (other, tid(other), what), "{name}");
     }
+    // It holds the other end of the pair itself.
+    let pair = named(&stack, "receiver").sockets[0].other_end.as_ref().unwrap();
+    assert_eq!((pair.agent_pid, pair.name.as_str()), (target.pid(), "waits"));
     let others = stack.threads.iter().filter(|thread| thread.waits_for.is_some()).count();
     assert_eq!(others, 3, "{:?}", stack.threads);
     let (low, high) =
