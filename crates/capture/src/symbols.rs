@@ -111,8 +111,11 @@ impl Symbols {
     pub fn frames(&self, address: u64) -> Vec<Named> {
         let mut frames = self.by_dwarf(address);
         let outermost_unnamed = frames.last().is_none_or(|frame| frame.function.is_empty());
-        if outermost_unnamed && let Some(named) = self.go.as_ref().and_then(|go| go.lookup(address)) {
-            return vec![named];
+        if outermost_unnamed && let Some(go) = &self.go {
+            let named = go.lookup(address);
+            if !named.is_empty() {
+                return named;
+            }
         }
         if outermost_unnamed && let Some(name) = self.by_table(address) {
             match frames.last_mut() {
@@ -275,6 +278,23 @@ mod tests {
         assert!(frames[0].file.ends_with("loop.go"), "{frames:?}");
         let with_dwarf = frames_of(&whole, "main.tick", &whole);
         assert_eq!(frames[0].line, with_dwarf.last().unwrap().line);
+    }
+
+    #[test]
+    fn what_a_stripped_program_of_go_has_inlined_is_told_as_its_debug_information_tells_it() {
+        let optimised = |variant| read(&fixtures::build(pepo_testkit::Language::Go, "waits", variant));
+        let whole = optimised(Variant::release());
+        let stripped = optimised(Variant::release().symbols(Split::Stripped));
+        let mut with_inlined = 0;
+        for name in ["main.lock", "sync.(*Cond).Wait", "runtime.forcegchelper", "net.(*TCPListener).Accept"] {
+            let symbol = whole.table.iter().find(|symbol| symbol.name == name).unwrap();
+            for address in symbol.address..symbol.address + symbol.size {
+                let frames = stripped.frames(address);
+                assert_eq!(frames, whole.by_dwarf(address), "{name} at {address:#x}");
+                with_inlined += usize::from(frames.len() > 1);
+            }
+        }
+        assert!(with_inlined > 50, "{with_inlined}");
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! Go's table of functions and lines (`runtime.pclntab`, debug/gosym): the runtime needs it, so no `strip` removes it. Its form
 //! since Go 1.18.
 
-use std::collections::HashMap;
+/// What else the runtime says of itself.
+mod module;
 
 use object::{Object as _, ObjectSection as _};
 
+use self::module::{ModuleData, bytes_from, number, word};
 use super::Named;
 
 const MAGIC_1_18: u32 = 0xffff_fff0;
 const MAGIC_1_20: u32 = 0xffff_fff1;
-/// Where `runtime.moduledata` may lie, and where in it the start of the text is told.
-const MODULE_SECTIONS: [&str; 4] = [".go.module", ".noptrdata", ".data", ".data.rel.ro"];
-const TEXT: u64 = 176;
+/// Bytes of a function's description, without the tables' places that follow it.
+const DESCRIPTION: usize = 44;
+/// Numbers of two of these: which inlined call it is, and the tree of them.
+const INLINED_INDEX: usize = 2;
+const INLINED_TREE: usize = 3;
+/// The most calls that are told as compiled into each other.
+const MAX_INLINED: usize = 64;
 /// The longest name of a function or file, in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -29,6 +35,10 @@ pub(super) struct GoTable {
     files: usize,
     values: usize,
     table: usize,
+    /// Does it say in a known form what was compiled into what (since Go 1.20)?
+    has_inlined: bool,
+    /// Where it says so (`go:func.*`); empty when that was not found.
+    inlined: Vec<u8>,
 }
 
 impl GoTable {
@@ -40,37 +50,14 @@ impl GoTable {
         // The header's own start of the text is not relocated in programs that may lie anywhere, and not kept since Go 1.26.
         let text = file.section_by_name(".text")?.address();
         let mut table = GoTable::parse(data, file.is_little_endian(), text)?;
-        // Where C is linked in, its code comes first.
-        if let Some(text) = table.text_of_module(file, section.address()) {
-            table.text = text;
+        if let Some(module) = ModuleData::find(file, section.address(), table.names, table.little) {
+            // Where C is linked in, its code comes first.
+            table.text = module.text;
+            if table.has_inlined {
+                table.inlined = bytes_from(file, module.function_data).unwrap_or_default();
+            }
         }
         Some(table)
-    }
-
-    /// What `runtime.moduledata` says of the text's start. It begins with the address of this table and that of the names in it; in
-    /// programs that may lie anywhere its words are relocations.
-    fn text_of_module(&self, file: &object::File<'_>, table: u64) -> Option<u64> {
-        let names = table.checked_add(self.names as u64)?;
-        let relocations = file.dynamic_relocations().into_iter().flatten();
-        let words: HashMap<u64, u64> =
-            relocations.map(|(at, relocation)| (at, relocation.addend().cast_unsigned())).collect();
-        let mut relocated = words
-            .iter()
-            .filter(|(at, word)| **word == table && words.get(&at.wrapping_add(8)) == Some(&names));
-        if let Some(text) = relocated.find_map(|(at, _)| words.get(&at.wrapping_add(TEXT))) {
-            return Some(*text);
-        }
-        MODULE_SECTIONS.iter().find_map(|name| {
-            let section = file.section_by_name(name)?;
-            let data = section.data().ok()?;
-            let word = |at: usize| {
-                let bytes = data.get(at..at.checked_add(8)?)?.try_into().ok()?;
-                Some(if self.little { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) })
-            };
-            let mut places = (0..data.len()).step_by(8);
-            let at = places.find(|at| word(*at) == Some(table) && word(at + 8) == Some(names))?;
-            word(at + TEXT as usize)
-        })
     }
 
     fn parse(data: Vec<u8>, little: bool, text: u64) -> Option<GoTable> {
@@ -85,6 +72,8 @@ impl GoTable {
             files: 0,
             values: 0,
             table: 0,
+            has_inlined: false,
+            inlined: Vec::new(),
         };
         let magic = table.u32(0)?;
         let [quantum, size] = [*table.data.get(6)?, *table.data.get(7)?];
@@ -95,25 +84,56 @@ impl GoTable {
         let fields = (word(0)?, word(3)?, word(4)?, word(5)?, word(6)?, word(7)?);
         (table.functions, table.names, table.units, table.files, table.values, table.table) = fields;
         table.quantum = u64::from(quantum);
+        table.has_inlined = magic == MAGIC_1_20;
         // The last function must lie in the table: what follows may then count on it.
         table.entry(table.functions.checked_sub(1)?)?;
         Some(table)
     }
 
-    /// The function and line at an address.
-    pub(super) fn lookup(&self, address: u64) -> Option<Named> {
-        let offset = u32::try_from(address.checked_sub(self.text)?).ok()?;
+    /// The functions and lines at an address: those that were compiled into others come before these. Empty when none is known.
+    pub(super) fn lookup(&self, address: u64) -> Vec<Named> {
+        self.lookup_if_known(address).unwrap_or_default()
+    }
+
+    fn lookup_if_known(&self, address: u64) -> Option<Vec<Named>> {
+        let mut offset = u32::try_from(address.checked_sub(self.text)?).ok()?;
         // One entry more than functions: where the last one ends.
         if offset >= self.u32(self.table.checked_add(self.functions.checked_mul(8)?)?)? {
             return None;
         }
-        let function = self.function_at(offset)?;
-        let (start, at) = self.entry(function)?;
+        let (start, at) = self.entry(self.function_at(offset)?)?;
+        let mut all = Vec::new();
+        while all.len() < MAX_INLINED
+            && let Some((name, parent)) = self.inlined_at(start, at, offset)
+        {
+            all.push(self.named(name, start, at, offset)?);
+            offset = start.checked_add(parent)?;
+        }
+        all.push(self.named(self.u32(at + 4)?, start, at, offset)?);
+        Some(all)
+    }
+
+    /// A function by where its name is, at a place in the code of the one that is described at `at`.
+    fn named(&self, name: u32, start: u32, at: usize, offset: u32) -> Option<Named> {
         let value = |field: usize| self.value(self.u32(at + field)?, start, offset);
         let line = value(24).and_then(|line| u32::try_from(line).ok()).unwrap_or(0);
         let file = value(20).and_then(|file| self.file(self.u32(at + 32)?, file));
-        let function = self.text_at(self.names.checked_add(self.u32(at + 4)? as usize)?)?;
+        let function = self.text_at(self.names.checked_add(name as usize)?)?;
         Some(Named { function, file: file.unwrap_or_default(), line })
+    }
+
+    /// What was compiled into the function at this place: where its name is, and from which place in the function it is called.
+    fn inlined_at(&self, start: u32, at: usize, offset: u32) -> Option<(u32, u32)> {
+        let numbers = self.u32(at + 28)? as usize;
+        let counts = at.checked_add(DESCRIPTION)?;
+        let has_tree = usize::from(*self.data.get(counts - 1)?) > INLINED_TREE && numbers > INLINED_INDEX;
+        let indexes = self.u32(counts + INLINED_INDEX * 4).filter(|table| has_tree && *table != 0)?;
+        let index = usize::try_from(self.value(indexes, start, offset)?).ok()?;
+        let tree = self.u32(counts.checked_add(numbers.checked_mul(4)?)?.checked_add(INLINED_TREE * 4)?)?;
+        let entry = usize::try_from(tree).ok()?.checked_add(index.checked_mul(16)?)?;
+        let bytes = self.inlined.get(entry..entry.checked_add(16)?)?;
+        let word = |at: usize| number(bytes, at, self.little);
+        Some((word(4)?, word(8)?))
     }
 
     /// The last function that begins at or before the offset.
@@ -181,20 +201,18 @@ impl GoTable {
     }
 
     fn u32(&self, at: usize) -> Option<u32> {
-        let bytes = self.data.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+        number(&self.data, at, self.little)
     }
 
     fn u64(&self, at: usize) -> Option<u64> {
-        let bytes = self.data.get(at..at.checked_add(8)?)?.try_into().ok()?;
-        Some(if self.little { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) })
+        word(&self.data, at, self.little)
     }
 
     #[cfg(test)]
     pub(super) fn address_of(&self, name: &str) -> Option<u64> {
         (0..self.functions).find_map(|index| {
             let address = self.text + u64::from(self.entry(index)?.0);
-            (self.lookup(address)?.function == name).then_some(address)
+            (self.lookup(address).last()?.function == name).then_some(address)
         })
     }
 }
