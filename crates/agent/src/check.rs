@@ -23,6 +23,7 @@ use facts::{Facts, Machine};
 
 /// The verbs that rules speak of: what looks.
 const LOOKING: &[&str] = &["stack", "top", "record"];
+const STACK: &[&str] = &["stack"];
 /// What looks for a time.
 const SAMPLING: &[&str] = &["top", "record"];
 const ATTACH: &str = "attach";

@@ -2,10 +2,12 @@
 //!
 //! A crate of its own because looking must never share code with what holds a process.
 //! **Invariant:** knows no DAP and no gRPC transport; a thread that waits is never touched, one that runs is held for the time
-//! it takes to read its registers and stack.
+//! it takes to read its registers and stack. A JVM is asked, and holds its own threads for as long as it takes to tell of them.
 
 /// Goroutines.
 mod go;
+/// What a JVM says of its threads.
+mod jvm;
 /// The modules mapped into a process: unwind tables and names.
 mod modules;
 /// Python's own frames.
@@ -21,6 +23,7 @@ mod unwind;
 /// What threads wait for.
 mod waits;
 
+pub use jvm::answers;
 pub use python::readable;
 pub use record::{HIGHEST_RATE, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

@@ -2,6 +2,8 @@
 
 /// The goroutines of a program of Go.
 mod go;
+/// What a JVM says of them.
+mod jvm;
 /// What an interpreter says of them.
 mod python;
 
@@ -17,7 +19,7 @@ use pepo_wire::{
     agent::{Frame, StackRequest, StackResponse, Thread},
 };
 
-use self::python::Python;
+use self::{jvm::Jvm, python::Python};
 use crate::{
     go::Go,
     modules::Modules,
@@ -56,13 +58,14 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let facts = runtime::detect(process);
     let (python, mut notes) = open_python(process, &facts, &threads, request.locals);
     let waits = Waits::new(process, &memory, &threads);
+    let jvm = Jvm::open(process, &facts, request.locks, &mut notes);
     let wanted = request.thread;
     threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
     if threads.is_empty() {
         return Err(Failure::new(Code::ProcessNotFound, format!("there is no thread {wanted}"))
             .try_command("see all threads", ["pepo", "stack", "TARGET"]));
     }
-    let native = request.native || python.is_none();
+    let native = request.native || python.is_none() && jvm.is_none();
     let modules = if native {
         let maps = process.maps().map_err(|error| error.failure())?;
         Modules::read(process, &maps, true)
@@ -70,16 +73,9 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
         Modules::default()
     };
     let eval_loop = facts.python.as_ref().filter(|_| native).and_then(|facts| eval_loop(process, facts));
-    let mut reader = Reader {
-        process,
-        memory: &memory,
-        modules,
-        longest: Default::default(),
-        python,
-        waits,
-        native,
-        eval_loop,
-    };
+    let longest = jvm.as_ref().map(|jvm| jvm.pause).unwrap_or_default();
+    let mut reader =
+        Reader { process, memory: &memory, modules, longest, python, jvm, waits, native, eval_loop };
     let mut told = go::Told::default();
     if facts.language == Language::Go && wanted == 0 {
         match Go::open(process, &memory, &facts) {
@@ -101,6 +97,7 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
         longest_pause_micros: u64::try_from(reader.longest.as_micros()).unwrap_or(u64::MAX),
         total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         notes,
+        deadlocks: reader.jvm.map(|jvm| jvm.deadlocks()).unwrap_or_default(),
     })
 }
 
@@ -125,6 +122,7 @@ struct Reader<'a> {
     modules: Modules,
     longest: std::time::Duration,
     python: Option<Python>,
+    jvm: Option<Jvm>,
     waits: Waits<'a>,
     /// Are native frames wanted?
     native: bool,
@@ -157,8 +155,41 @@ impl Reader<'_> {
         if let Some(python) = &self.python {
             python.tell(&mut out);
         }
-        out.frames = if self.native { self.both(thread) } else { self.of_python(thread) };
+        if let Some(jvm) = &self.jvm {
+            jvm.tell(&mut out);
+        }
+        out.frames = match (&self.jvm, self.native) {
+            (Some(_), _) => self.of_java(thread),
+            (None, true) => self.both(thread),
+            (None, false) => self.of_python(thread),
+        };
         out
+    }
+
+    /// The frames of Java, and within them the native ones of a thread that has stood at one place since before the JVM was asked. Threads
+    /// of the JVM's own have native ones alone.
+    fn of_java(&mut self, thread: &pepo_process::threads::Thread) -> Vec<Frame> {
+        let of_java = self.jvm.as_ref().map(|jvm| jvm.frames(thread.container_tid)).unwrap_or_default();
+        if !self.native {
+            return of_java;
+        }
+        if of_java.is_empty() {
+            return self.both(thread);
+        }
+        let place = |call: Option<SyscallNow>| match call? {
+            SyscallNow::Call { stack_pointer, program_counter, .. }
+            | SyscallNow::Blocked { stack_pointer, program_counter } => {
+                Some((stack_pointer, program_counter))
+            }
+            SyscallNow::Running => None,
+        };
+        let Some((stack, instruction)) = place(thread.syscall) else { return of_java };
+        if place(waits::now(self.process, thread.tid)) != Some((stack, instruction)) {
+            return of_java;
+        }
+        let inner = self.waiting(stack, instruction).walked;
+        let compiled = inner.iter().take_while(|one| self.modules.place(one.lookup).is_some());
+        compiled.map(|one| self.frame(one)).chain(of_java).collect()
     }
 
     /// The frames of Python alone; a thread that it does not know has none.

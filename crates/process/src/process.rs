@@ -302,6 +302,14 @@ impl Process {
         root::open(self, path.as_ref())
     }
 
+    /// A folder as the target sees it, never outside its root, only to reach what is in it (O_PATH).
+    ///
+    /// # Errors
+    /// [`ProcessError::File`], or what opening said; it needs the right to read the process.
+    pub fn folder_in_root(&self, path: impl AsRef<Path>) -> Result<OwnedFd, ProcessError> {
+        root::open_folder(self, path.as_ref())
+    }
+
     /// Its memory, to read and, where the system lets us, to write.
     ///
     /// # Errors

@@ -43,6 +43,19 @@ pub(crate) fn open(process: &Process, path: &Path) -> Result<File, ProcessError>
     reopen(&found).map_err(failed)
 }
 
+/// Takes hold (O_PATH) of a folder as the target sees it.
+pub(crate) fn open_folder(process: &Process, path: &Path) -> Result<OwnedFd, ProcessError> {
+    let failed =
+        |errno: Errno| ProcessError::File { pid: process.pid(), path: path.to_owned(), source: errno.into() };
+    let root = process.open_below("root", OFlags::PATH | OFlags::DIRECTORY)?;
+    let found = resolve(root.as_fd(), path).map_err(failed)?;
+    let kind = rustix::fs::fstat(&found).map_err(failed)?;
+    match FileType::from_raw_mode(kind.st_mode) {
+        FileType::Directory => Ok(found),
+        _ => Err(failed(Errno::NOTDIR)),
+    }
+}
+
 /// Opens for reading what an O_PATH descriptor holds; it is known to be a regular file, so nothing can block or change.
 fn reopen(found: &OwnedFd) -> Result<File, Errno> {
     use std::os::fd::AsRawFd as _;

@@ -22,6 +22,8 @@ pub mod fixtures;
 pub mod image;
 /// Targets in namespaces of their own, without any engine.
 mod isolated;
+/// The JVMs of this machine.
+mod java;
 /// What a fixture says of itself, read from outside.
 mod life;
 /// Command lines of other programs.
@@ -47,6 +49,7 @@ pub use engine::{Container, Engine, HealthCheck, Kind, Network, Podman, RunOptio
 pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated};
+pub use java::{Java, hot_classes, javas};
 pub use life::{Beat, Life};
 pub use programs::{command, tools};
 pub use python::{Python, pythons};

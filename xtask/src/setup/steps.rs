@@ -112,6 +112,7 @@ const STEPS: &[Step] = &[
     package!("zip", "archives of tests", TEST, || has("zip")),
     package!("zsh", "a shell that is traced", TEST, || has("zsh")),
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
+    package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
     own!("rust target", "this machine's static target", ALL, toolkit::has_own_target, toolkit::own_target),
     own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", RUN, toolkit::has_go, toolkit::go),
     own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
@@ -146,6 +147,13 @@ const STEPS: &[Step] = &[
         TEST,
         toolkit::has_python314,
         toolkit::python314
+    ),
+    own!(
+        "java25",
+        "a newer Debian's → ~/.cache/pepo/tools/java25",
+        TEST,
+        toolkit::has_java25,
+        toolkit::java25
     ),
     own!(
         "rust cross targets",

@@ -249,6 +249,39 @@ pub(crate) fn python314() -> Result<()> {
     link("python3.14", "python3.14", &python)
 }
 
+// The newest JVM, as a target: one that was put there by hand, or a newer Debian's. As with Python, it must be the process's own
+// executable.
+
+pub(crate) fn has_java25() -> bool {
+    let homes = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|home| home.path());
+    let is_it = |home: PathBuf| {
+        let release = fs::read_to_string(home.join("release"));
+        release.is_ok_and(|text| text.contains("JAVA_VERSION=\"25"))
+    };
+    homes.chain([paths::tools().join("java25")]).any(is_it)
+}
+
+pub(crate) fn java25() -> Result<()> {
+    let root = side::fetch("java25", "sid", &["openjdk-25-jre-headless"])?;
+    let (loader, libraries) = side::loader()?;
+    let homes = fs::read_dir(root.join("usr/lib/jvm"))?.flatten().map(|entry| entry.path());
+    let mut homes = homes.filter(|home| home.join("bin/java").exists() && !home.is_symlink());
+    let home = homes.next().context("the package of Java has no bin/java")?;
+    let java = home.join("bin/java");
+    cmd("patchelf")
+        .arg("--set-interpreter")
+        .arg(root.join(loader))
+        // The old form: it holds for the libraries' libraries as well.
+        .args(["--force-rpath", "--set-rpath"])
+        .arg(format!("{}:{}", home.join("lib").display(), root.join(libraries).display()))
+        .arg(&java)
+        .logged(&paths::log("java25"))?;
+    cmd(&java).arg("-version").logged(&paths::log("java25"))?;
+    let link = paths::tools().join("java25");
+    let _ = fs::remove_file(&link);
+    symlink(&home, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
 // Rust's targets and cargo's helpers.
 
 fn targets_there(wanted: &[&str]) -> bool {

@@ -36,6 +36,8 @@ pub(super) struct Facts {
     pub(super) timer: Option<Result<Timer, Failure>>,
     /// The version of Python whose frames can be read, or why they cannot; `None` where there are none.
     pub(super) python: Option<Result<String, String>>,
+    /// The version of the JVM that can be asked, or why it cannot; `None` where there is none.
+    pub(super) jvm: Option<Result<String, String>>,
     /// Memory left where the debugger would run.
     pub(super) headroom: Option<Headroom>,
     pub(super) read_only_root: Option<bool>,
@@ -73,6 +75,7 @@ impl Facts {
         let mounts = process.read("mountinfo", 1 << 20).unwrap_or_default();
         Ok(Facts {
             python: env.roots.is_live().then(|| pepo_look::readable(process, &runtime)).flatten(),
+            jvm: env.roots.is_live().then(|| pepo_look::answers(process, &runtime)).flatten(),
             held: held::at_first_instruction(process),
             runtime,
             debugger,
@@ -99,6 +102,7 @@ impl Facts {
             debugger: Err(unknown),
             timer: None,
             python: None,
+            jvm: None,
             headroom: None,
             read_only_root: None,
         }

@@ -4,7 +4,7 @@ use pepo_debug::sight::{self, Sight};
 use pepo_process::runtime::{Language, RuntimeFacts};
 use pepo_wire::{Code, Failure};
 
-use super::{ALL, LOOKING, STOPPING, Said, facts::Facts};
+use super::{ALL, LOOKING, SAMPLING, STACK, STOPPING, Said, facts::Facts};
 
 /// `e_machine` of this build (System V ABI, processor supplements).
 const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
@@ -48,19 +48,28 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
     if !facts.is_readable() || matches!(language, Language::Native | Language::Go) {
         return Vec::new();
     }
-    let why = match &facts.python {
-        Some(Ok(version)) => {
+    let mut said = Vec::new();
+    let mut verbs = LOOKING;
+    let why = match (&facts.python, &facts.jvm) {
+        (Some(Ok(version)), _) => {
             let what = format!("the frames of Python {version} are read from memory: nothing is held");
             return vec![Said::ok(LOOKING, what)];
         }
-        Some(Err(why)) => why.clone(),
-        None => format!("calls of {language} are not read yet, only those of what runs it"),
+        (_, Some(Ok(version))) => {
+            let what = format!("the JVM {version} tells its frames, and holds all its threads meanwhile");
+            said.push(Said::ok(STACK, what));
+            verbs = SAMPLING;
+            "samples of Java's frames are not taken yet".to_owned()
+        }
+        (Some(Err(why)), _) | (_, Some(Err(why))) => why.clone(),
+        (None, None) => format!("calls of {language} are not read yet, only those of what runs it"),
     };
     let failure = Failure::new(Code::RuntimeUnsupported, "native frames only").because(why).try_command(
         "see them in a debugger",
         ["pepo".to_owned(), "attach".into(), format!("pid/{}", facts.theirs.pid)],
     );
-    vec![Said::lost(LOOKING, failure)]
+    said.push(Said::lost(verbs, failure));
+    said
 }
 
 /// Do native debuggers find types and lines?

@@ -3,6 +3,8 @@
 
 /// Programs of Go.
 mod go;
+/// JVMs.
+mod java;
 /// Python programs.
 mod python;
 /// Recordings of programs with known shares.

@@ -78,6 +78,7 @@ pub(crate) fn stack(target: &str, stack: &StackResponse) -> Value {
         "threads": stack.threads.iter().map(thread).collect::<Vec<_>>(),
         "goroutines": stack.goroutines.iter().map(goroutine).collect::<Vec<_>>(),
         "goroutine_stacks": stack.goroutine_stacks.iter().map(goroutine_stack).collect::<Vec<_>>(),
+        "deadlocks": stack.deadlocks.iter().map(|deadlock| &deadlock.threads).collect::<Vec<_>>(),
         "longest_pause_micros": stack.longest_pause_micros,
         "total_micros": stack.total_micros,
         "notes": stack.notes,
@@ -117,6 +118,12 @@ fn thread(thread: &Thread) -> Value {
         "wait_channel": thread.wait_channel,
         "waits_for": thread.waits_for.as_ref().map(waits_for),
         "sockets": thread.sockets.iter().map(socket).collect::<Vec<_>>(),
+        "runtime_state": thread.runtime_state,
+        "runtime_wait": thread.runtime_wait.as_ref().map(|wait| json!({
+            "kind": wait.kind,
+            "type": wait.r#type,
+            "object": format!("{:#x}", wait.object),
+        })),
         "frames": thread.frames.iter().map(frame).collect::<Vec<_>>(),
     })
 }

@@ -55,13 +55,16 @@ pub(crate) struct Stack {
     /// Again each second, until Ctrl-C or the end of the process
     #[arg(long)]
     watch: bool,
-    /// Python: also the native frames, in one stack with those of Python; Go: also the runtime's own goroutines and frames, and
+    /// Python, JVM: also the native frames, in one stack with the program's own; Go: also the runtime's own goroutines and frames, and
     /// the threads; threads that run are held for a moment each
     #[arg(long)]
     native: bool,
     /// Python: also the variables of each frame; what looks secret is hidden
     #[arg(long)]
     locals: bool,
+    /// JVM: also who holds locks of java.util.concurrent; for this the JVM goes through its heap while its threads stand still
+    #[arg(long)]
+    locks: bool,
     /// Folder with split debug files on this machine; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
@@ -117,6 +120,7 @@ async fn look(
         thread: arguments.thread.unwrap_or(0),
         native: arguments.native,
         locals: arguments.locals,
+        locks: arguments.locks,
     };
     let mut stacks = Vec::new();
     if arguments.all {

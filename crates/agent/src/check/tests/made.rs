@@ -310,3 +310,17 @@ fn memory_that_is_short_where_the_debugger_would_run_is_told() {
     assert_eq!(found(16 << 20), ["No headroom [attach dap] NoHeadroom"]);
     drop(running);
 }
+
+#[test]
+fn a_jvm_is_said_to_tell_its_frames_or_why_it_will_not() {
+    let java = pepo_testkit::javas().pop().unwrap();
+    let found = |options: &[&str]| {
+        let running = pepo_testkit::spawn_command(&mut java.hot(options, &["steady"]));
+        running.wait_started();
+        let found = findings(running.pid(), &Toolkit::usual().env());
+        found.iter().filter(|finding| finding.rule == "frames").map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[]), ["Ok frames [stack]", "Lost frames [top record] RuntimeUnsupported"]);
+    let refused = found(&["-XX:+DisableAttachMechanism"]);
+    assert_eq!(refused, ["Lost frames [stack top record] RuntimeUnsupported"]);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pepo_wire::agent::{Frame, StackResponse, Thread};
+use pepo_wire::agent::{Deadlock, Frame, StackResponse, Thread};
 
 use super::goroutines;
 use crate::{
@@ -25,6 +25,8 @@ pub(super) fn text(target: &str, stack: &StackResponse, all: bool, paint: Paint)
         lines.extend(waits_for_lines(thread));
         lines.extend(frame_lines(&thread.frames, paint));
     }
+    let deadlocks = stack.deadlocks.iter().map(|deadlock| deadlock_line(deadlock, stack));
+    lines.extend(deadlocks.map(|line| paint.over(Style::Strong, &line)));
     lines.extend(
         stack.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))),
     );
@@ -54,8 +56,11 @@ fn cost(stack: &StackResponse) -> String {
 /// `"worker-0" tid 9   sleeping in futex`.
 fn thread_line(thread: &Thread, paint: Paint) -> String {
     let tid = if thread.container_tid == 0 { thread.agent_tid } else { thread.container_tid };
-    let name = if thread.given_name.is_empty() { &thread.name } else { &thread.given_name };
-    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(name)));
+    let name = paint.over(Style::Strong, &format!("\"{}\"", printable(title(thread))));
+    if !thread.runtime_state.is_empty() {
+        // To the kernel all that waits in a runtime is in a futex.
+        return format!("{name} tid {tid}   {}", printable(&thread.runtime_state.to_lowercase()));
+    }
     let place = match (thread.syscall.as_str(), thread.wait_channel.as_str()) {
         ("", "" | "0") => String::new(),
         ("", channel) => format!(" in {} (kernel)", printable(channel)),
@@ -65,8 +70,33 @@ fn thread_line(thread: &Thread, paint: Paint) -> String {
     format!("{name} tid {tid}   {}{place}{lock}", words::state(&thread.state))
 }
 
-/// Whom it waits for: `for the lock that "worker" (tid 9) holds`, `for postgres (pid 7) in docker 4f2a6c1b9d03`.
+/// The program's own name of it, else the kernel's.
+fn title(thread: &Thread) -> &str {
+    if thread.given_name.is_empty() { &thread.name } else { &thread.given_name }
+}
+
+/// `deadlock: "left" (tid 9) waits for "right" (tid 10), that for "left" (tid 9)`.
+fn deadlock_line(deadlock: &Deadlock, stack: &StackResponse) -> String {
+    let named = |tid: &u32| match stack.threads.iter().find(|thread| thread.container_tid == *tid) {
+        Some(thread) => format!("\"{}\" (tid {tid})", printable(title(thread))),
+        None => format!("thread {tid}"),
+    };
+    let mut names = deadlock.threads.iter().chain(deadlock.threads.first()).map(named);
+    let (first, second) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let rest: String = names.map(|name| format!(", that for {name}")).collect();
+    format!("deadlock: {first} waits for {second}{rest}")
+}
+
+/// What it waits for: `for the monitor of java.lang.Object 0xffd0`; whom: `for the lock that "worker" (tid 9) holds`, `for postgres (pid 7) in docker 4f2a6c1b9d03`.
 fn waits_for_lines(thread: &Thread) -> Vec<String> {
+    let of_runtime = thread.runtime_wait.iter().map(|wait| {
+        let what = match wait.kind.as_str() {
+            "monitor" => "the monitor of ",
+            "notify" => "a word from ",
+            _ => "",
+        };
+        format!("  for {what}{} {:#x}", printable(&wait.r#type), wait.object)
+    });
     let of_thread = thread.waits_for.iter().map(|other| {
         let who = format!("\"{}\" (tid {})", printable(&other.name), other.container_tid);
         match other.what.as_str() {
@@ -83,7 +113,7 @@ fn waits_for_lines(thread: &Thread) -> Vec<String> {
         };
         Some(format!("  for {name} (process {pid}{place}) at the other end of {}", socket.descriptor))
     });
-    of_thread.chain(of_sockets).collect()
+    of_runtime.chain(of_thread).chain(of_sockets).collect()
 }
 
 /// Function and place in two columns, the place as near to the source as is known; variables below.
@@ -118,7 +148,7 @@ pub(super) fn place(frame: &Frame) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pepo_wire::agent::{Process, Runtime, Variable};
+    use pepo_wire::agent::{Process, Runtime, RuntimeWait, ThreadWaitedFor, Variable};
 
     use super::*;
 
@@ -204,6 +234,38 @@ mod tests {
                 "    work  /app/shop.py:7",
                 "        user = 'anna'",
                 "        token = [hidden]",
+            ]
+        );
+    }
+
+    #[test]
+    fn threads_of_java_are_told_with_what_they_wait_for_and_for_whom() {
+        let other =
+            ThreadWaitedFor { container_tid: 10, name: "right".into(), what: "lock".into(), address: 0xffd0 };
+        let wait = RuntimeWait { kind: "monitor".into(), r#type: "java.lang.Object".into(), object: 0xffd0 };
+        let left = Thread {
+            container_tid: 9,
+            given_name: "left".into(),
+            state: "S".into(),
+            syscall: "futex".into(),
+            runtime_state: "BLOCKED (on object monitor)".into(),
+            runtime_wait: Some(wait),
+            waits_for: Some(other),
+            frames: vec![frame("Shop.main{lambda 0}", "Shop.java", 7)],
+            ..Thread::default()
+        };
+        let right = Thread { container_tid: 10, given_name: "right".into(), ..Thread::default() };
+        let deadlocks = vec![Deadlock { threads: vec![9, 10] }];
+        let stack = StackResponse { threads: vec![left, right], deadlocks, ..StackResponse::default() };
+        assert_eq!(
+            text("docker/shop", &stack, false, Paint::NEVER)[1..],
+            [
+                "\"left\" tid 9   blocked (on object monitor)",
+                "  for the monitor of java.lang.Object 0xffd0",
+                "  for the lock that \"right\" (tid 10) holds",
+                "    Shop.main{lambda 0}  Shop.java:7",
+                "\"right\" tid 10   ?",
+                "deadlock: \"left\" (tid 9) waits for \"right\" (tid 10), that for \"left\" (tid 9)",
             ]
         );
     }

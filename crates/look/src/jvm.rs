@@ -1,0 +1,65 @@
+//! What a HotSpot JVM says of its threads, asked by its own attach protocol.
+//!
+//! Frames of Java cannot be told from outside without the JVM's help: compiled methods have no unwind tables. So it is asked, as
+//! `jstack` asks it: a file says that somebody wants to talk, SIGQUIT says to look for the file, and a socket takes the question.
+//! Each step is taken only when it is known to do no harm: a JVM that does not catch SIGQUIT dies of it, and one that was told not to
+//! listen writes its threads into its log instead.
+//!
+//! Open `attach.rs` first.
+
+/// An answer, line by line.
+mod answer;
+/// The attach protocol.
+mod attach;
+/// The text of a thread dump.
+mod dump;
+/// Options the JVM was started with, from its memory.
+mod flags;
+/// Names of methods as people read them.
+mod names;
+
+use std::time::Duration;
+
+use pepo_process::{
+    Process,
+    runtime::{Language, RuntimeFacts},
+};
+
+pub(crate) use self::{
+    attach::{Listener, Unattachable},
+    dump::{Dump, JavaFrame, JavaThread},
+};
+
+/// The whole of a question and its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A thread dump, and for how long the JVM stood still for it at most.
+///
+/// # Errors
+/// Why it cannot be had.
+pub(crate) fn threads(
+    process: &Process,
+    facts: &RuntimeFacts,
+    with_locks: bool,
+    most_frames: usize,
+) -> Result<(Dump, Duration), Unattachable> {
+    let listener = Listener::open(process, facts)?;
+    let mut dump = Dump::new(most_frames);
+    let arguments = if with_locks { "-l" } else { "" };
+    let pause = listener.ask(&["threaddump", arguments], PATIENCE, &mut |line| dump.line(line))?;
+    dump.finish();
+    if dump.threads.is_empty() {
+        return Err(Unattachable::new("its answer names no thread", "try again"));
+    }
+    Ok((dump, pause))
+}
+
+/// Can a JVM be asked: which version, or why not? Nothing is sent. Nothing for what is no JVM.
+#[must_use]
+pub fn answers(process: &Process, facts: &RuntimeFacts) -> Option<Result<String, String>> {
+    if facts.language != Language::Jvm {
+        return None;
+    }
+    let version = facts.version.clone().unwrap_or_else(|| "of an unknown version".to_owned());
+    Some(Listener::open(process, facts).map(|_| version).map_err(|no| no.to_string()))
+}
