@@ -1,4 +1,5 @@
-//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, names of targets, archives, symbols, captures.
+//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, thread dumps of JVMs, names of targets, archives, symbols,
+//! captures.
 //!
 //! A crate of its own because it drives readers of both sides and runs for as long as it is let: the tests
 //! give each target a second or so, `cargo xtask fuzz --seconds 3600` an hour. It needs no nightly compiler:
@@ -74,6 +75,11 @@ mod tests {
     #[test]
     fn proc_texts_survive_hostile_bytes() {
         survives("proc");
+    }
+
+    #[test]
+    fn thread_dumps_survive_hostile_bytes() {
+        survives("dumps");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub const ALL: &[Target] = &[
     Target { name: "dap-frames", corpus: dap_corpus, feed: dap_frames },
     Target { name: "elf", corpus: elf_corpus, feed: elf_file },
     Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
+    Target { name: "dumps", corpus: dump_corpus, feed: thread_dump },
     Target { name: "names", corpus: name_corpus, feed: names },
     Target { name: "archives", corpus: archive_corpus, feed: archives },
     Target { name: "symbols", corpus: symbol_corpus, feed: symbols },
@@ -148,6 +149,44 @@ fn proc_texts(bytes: &[u8]) {
     for map in Map::parse_all(bytes) {
         assert!(map.start <= map.end, "a mapping that ends before it starts: {map:?}");
     }
+}
+
+/// A deadlock as versions 8 and 25 tell it.
+fn dump_corpus() -> Vec<Vec<u8>> {
+    let threads = |nid: &str| {
+        format!(
+            "\"left\" #10 prio=5 os_prio=0 tid=0x00007f8c1c0f1000 nid={nid} waiting for monitor entry [0x00007f8bf5ffe000]
+   java.lang.Thread.State: BLOCKED (on object monitor)
+\tat Shop.lambda$main$0(Shop.java:7)
+\t- waiting to lock <0x00000000ffd17020> (a java.lang.Object)
+\t- locked <0x00000000ffd17010> (a java.lang.Object)
+\tat Shop$$Lambda/0x0000000014040210.run(Unknown Source)
+\tat java.lang.Thread.run(java.base@25.0.3/Thread.java:1474)
+
+   Locked ownable synchronizers:
+\t- <0x00000000ffd17020> (a java.util.concurrent.locks.ReentrantLock$NonfairSync)
+
+Found one Java-level deadlock:
+=============================
+\"left\":
+  waiting to lock monitor 0x00007f63d00730b0 (object 0x00000000ffd17020, a java.lang.Object),
+  which is held by \"left\"
+
+Java stack information for the threads listed above:
+"
+        )
+        .into_bytes()
+    };
+    vec![threads("0x4b0a"), threads("19210")]
+}
+
+/// No more is told than there are lines.
+fn thread_dump(bytes: &[u8]) {
+    let (threads, frames) = pepo_look::read_dump(bytes);
+    assert!(
+        threads + frames <= bytes.split(|&byte| byte == b'\n').count(),
+        "{threads} threads, {frames} frames"
+    );
 }
 
 fn name_corpus() -> Vec<Vec<u8>> {

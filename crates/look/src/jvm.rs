@@ -33,6 +33,9 @@ pub(crate) use self::{
 /// The whole of a question and its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Frames of a thread that [`read_dump`] keeps.
+const MOST_IN_TESTS: usize = 64;
+
 /// A thread dump, and for how long the JVM stood still for it at most.
 ///
 /// # Errors
@@ -52,6 +55,15 @@ pub(crate) fn threads(
         return Err(Unattachable::new("its answer names no thread", "try again"));
     }
     Ok((dump, pause))
+}
+
+/// Reads the text of a thread dump and says how many threads and frames it names: for tests with hostile bytes.
+#[must_use]
+pub fn read_dump(text: &[u8]) -> (usize, usize) {
+    let mut dump = Dump::new(MOST_IN_TESTS);
+    text.split(|&byte| byte == b'\n').for_each(|line| dump.line(line));
+    dump.finish();
+    (dump.threads.len(), dump.threads.iter().map(|thread| thread.frames.len()).sum())
 }
 
 /// Can a JVM be asked: which version, or why not? Nothing is sent. Nothing for what is no JVM.

@@ -86,7 +86,10 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     // Goroutines are what a program of Go means by threads: those that carry them are not touched unless they are wanted.
     reader.native &= request.native || told.goroutines.is_empty();
     let threads: Vec<Thread> = threads.iter().map(|thread| reader.thread(thread)).collect();
-    notes.append(&mut waits::deadlocks(&threads));
+    let deadlocks = reader.jvm.as_ref().map(Jvm::deadlocks).unwrap_or_default();
+    if deadlocks.is_empty() {
+        notes.append(&mut waits::deadlocks(&threads));
+    }
     notes.append(&mut reader.modules.notes);
     notes.append(&mut told.notes);
     Ok(StackResponse {
@@ -97,7 +100,7 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
         longest_pause_micros: u64::try_from(reader.longest.as_micros()).unwrap_or(u64::MAX),
         total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         notes,
-        deadlocks: reader.jvm.map(|jvm| jvm.deadlocks()).unwrap_or_default(),
+        deadlocks,
     })
 }
 

@@ -46,7 +46,7 @@ const ROOMS: &[Room] = &[
     room("pepo-trials", ALL_BUT_PEPO, &[]),
     room(
         "pepo-fuzz",
-        &["pepo-wire", "pepo-capture", "pepo-process", "pepo-entry"],
+        &["pepo-wire", "pepo-capture", "pepo-process", "pepo-entry", "pepo-look"],
         &["tokio", "bollard", "clap", "anyhow"],
     ),
     room("xtask", &[], &["tokio", "clap"]),

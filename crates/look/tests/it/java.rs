@@ -116,6 +116,7 @@ fn a_deadlock_is_told_with_its_threads_and_who_holds_what() {
         let waits = |stack: &StackResponse| stack.deadlocks.len() == 2;
         let stack =
             wait::try_until(Duration::from_secs(20), || Some(all(&target)).filter(waits).ok_or(())).unwrap();
+        assert!(!stack.notes.iter().any(|note| note.contains("deadlock")), "told twice: {:?}", stack.notes);
         let tid = |name: &str| named(&stack, name).container_tid;
         let mut told: Vec<Vec<u32>> = stack.deadlocks.iter().map(|one| one.threads.clone()).collect();
         told.iter_mut().for_each(|threads| threads.sort_unstable());
