@@ -215,7 +215,11 @@ fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, F
             Err(_) => {}
         }
     }
-    native(process, rate, sampler)
+    let (chosen, mut notes) = native(process, rate, sampler)?;
+    if facts.language == Language::Jvm {
+        notes.push("native frames only: Java's are not sampled yet, `pepo stack` shows them".to_owned());
+    }
+    Ok((chosen, notes))
 }
 
 /// The kernel's timer, or else threads that are held.

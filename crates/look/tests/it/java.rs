@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use pepo_look::{answers, stack};
+use pepo_look::{answers, record, stack};
 use pepo_process::{AgentPid, Process, runtime};
 use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, spawn_command, wait};
-use pepo_wire::agent::{StackRequest, StackResponse, Thread};
+use pepo_wire::agent::{LookEvent, StackRequest, StackResponse, StartLook, Thread, look_event};
 use rustix::process::Signal;
 
 /// The program, run by this JVM; at work when this returns.
@@ -306,6 +306,23 @@ fn native_frames_stand_within_those_of_java() {
         assert!(!own.frames.is_empty() && own.frames.iter().all(|frame| frame.language.is_empty()));
         assert_as_before(&target);
     }
+}
+
+#[test]
+fn a_profile_says_that_java_is_not_in_it() {
+    let target = hot(&javas().pop().unwrap(), &[], "steady");
+    let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+    let request = StartLook { duration_millis: 100, ..StartLook::default() };
+    let mut notes = Vec::new();
+    let mut hand_on = |event: LookEvent| {
+        if let Some(look_event::Kind::Started(started)) = event.kind {
+            notes = started.notes;
+        }
+        true
+    };
+    record(&process, &request, &|| false, &mut hand_on).unwrap();
+    assert!(notes.iter().any(|note| note.contains("native frames only")), "{notes:?}");
+    assert_as_before(&target);
 }
 
 /// Whoever asks may be killed at any moment: the JVM goes on, and the next one who asks is answered.
