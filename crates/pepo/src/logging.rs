@@ -8,8 +8,9 @@ use crate::config::Context;
 pub(crate) fn start(context: &Context) {
     let level = match context.global.verbose {
         0 => "off",
-        1 => "info",
-        2 => "debug",
+        // Of the libraries, only what is amiss: frames of HTTP/2 help nobody before the third.
+        1 => "warn,pepo=info",
+        2 => "warn,pepo=debug",
         _ => "trace",
     };
     let filter = EnvFilter::new(context.environment.log.as_deref().unwrap_or(level));

@@ -46,20 +46,20 @@ pub(crate) async fn run(arguments: &Release, context: &Context) -> Outcome {
         }
         released
     };
-    show(&released, context)?;
+    show(&released, arguments.all, context)?;
     match released.iter().filter_map(|one| one.failure.as_ref()).next() {
         None => Ok(()),
         Some(failure) => Err(End::Failed(Box::new(failure.clone()))),
     }
 }
 
-fn show(released: &[Released], context: &Context) -> Outcome {
+fn show(released: &[Released], all: bool, context: &Context) -> Outcome {
     let printer = context.printer;
     if printer.json_wanted() {
         return printer.json(&json!({ "released": released.iter().map(data::released).collect::<Vec<_>>() }));
     }
     if released.is_empty() {
-        printer.say("nobody held it");
+        printer.say(if all { "nothing is held" } else { "nobody held it" });
     }
     for one in released.iter().filter(|one| one.failure.is_none()) {
         printer.data(&line(one))?;

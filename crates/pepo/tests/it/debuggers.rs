@@ -212,3 +212,37 @@ fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
     let history = std::fs::read_to_string(surroundings.path("xdg_state_home/pepo/history")).unwrap();
     assert!(history.contains("bt"), "{history:?}");
 }
+
+/// One by one: `--all` reaches whatever is held on this machine.
+mod safety {
+    use super::*;
+
+    #[test]
+    fn release_all_lets_go_of_every_session_and_each_target_lives() {
+        let surroundings = Surroundings::new();
+        let mut sessions: Vec<_> = session::fixtures()
+            .into_iter()
+            .map(|fixture| {
+                let (running, name) = target(&fixture);
+                let before = Snapshot::take(running.pid());
+                let held = Held::open(&surroundings, &["attach", &name], &fixture);
+                (running, before, held, name)
+            })
+            .collect();
+        // From surroundings of its own: whoever is called does not know where the others keep theirs.
+        let released = Surroundings::new().run(&["release", "--all", "--output", "json"]).ok().json();
+        let told = released["released"].as_array().unwrap();
+        assert!(told.len() >= sessions.len(), "{released}");
+        for (running, before, held, name) in &mut sessions {
+            let closed = held.waits_for("closed");
+            assert_eq!(closed["reason"], "released", "{name}: {closed}");
+            held.status();
+            running.assert_goes_on();
+            before.assert_same();
+        }
+        let left = surroundings.run(&["sessions", "--output", "json"]).ok().json();
+        assert_eq!(left["sessions"], serde_json::json!([]));
+        let none = Surroundings::new().run(&["release", "--all"]).ok();
+        assert!(none.stderr.contains("nothing is held"), "{none:?}");
+    }
+}
