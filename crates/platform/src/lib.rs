@@ -44,7 +44,7 @@ pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};
 pub use error::PlatformError;
 pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, settled};
-pub use manifest::{ImageProgram, Injected, Injection, Wanted, inject};
+pub use manifest::{ImageProgram, Injected, Injection, LARGEST as LARGEST_MANIFEST, Wanted, inject};
 pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,

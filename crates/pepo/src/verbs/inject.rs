@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use pepo_platform::{ImageProgram, Injection, Wanted, inject};
+use pepo_platform::{ImageProgram, Injection, LARGEST_MANIFEST, Wanted, inject};
 use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
@@ -25,9 +25,6 @@ Examples:
 
 IMAGE has the entry at /pepo-entry:
   printf 'FROM scratch\\nCOPY pepo-entry /\\n' | docker build -t IMAGE -f - FOLDER";
-
-/// The largest file that is read, in bytes.
-const LARGEST: u64 = 32 << 20;
 
 /// Arguments of `pepo inject`.
 #[derive(Args, Debug)]
@@ -106,9 +103,11 @@ fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
 
 fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
+    // One byte more tells that there is more.
+    let most = LARGEST_MANIFEST as u64 + 1;
     let read = match file.as_os_str() == "-" {
-        true => io::stdin().lock().take(LARGEST).read_to_string(&mut text),
-        false => File::open(file).and_then(|file| file.take(LARGEST).read_to_string(&mut text)),
+        true => io::stdin().lock().take(most).read_to_string(&mut text),
+        false => File::open(file).and_then(|file| file.take(most).read_to_string(&mut text)),
     };
     match read {
         Ok(_) => Ok(text),

@@ -26,8 +26,8 @@ const IN_CONTAINER: &str = "/pepo/pepo-entry";
 const VARIABLE: &str = "PEPO_DEBUG";
 /// The name of the volume and of the init container.
 const NAME: &str = "pepo-entry";
-/// As large may a manifest be.
-const LARGEST: usize = 16 << 20;
+/// As large may a manifest be, in bytes.
+pub const LARGEST: usize = 16 << 20;
 
 /// What is put into a manifest.
 #[derive(Clone, Debug, Default)]
