@@ -69,6 +69,7 @@ pub(crate) fn become_command(engine: &str, mut command: Command) -> Outcome {
 
 /// The same where no process takes another's place: it runs in the foreground, and we end as it does.
 #[cfg(not(unix))]
+#[expect(clippy::disallowed_methods, reason = "the command's status is ours, as if it had taken our place")]
 pub(crate) fn become_command(engine: &str, mut command: Command) -> Outcome {
     let status = command.status().map_err(|error| not_started(engine, &error))?;
     std::process::exit(status.code().unwrap_or(1));

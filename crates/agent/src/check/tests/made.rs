@@ -162,6 +162,8 @@ fn a_runtime_without_debugger_is_told() {
 #[test]
 fn a_stopped_and_an_ended_process_are_told() {
     let mut child = Waiting::start(With::default());
+    // Before its own code runs it would count as held at its start.
+    child.until('S');
     let process = pepo_process::Process::open(pepo_process::AgentPid::new(child.pid()).unwrap()).unwrap();
     rustix::process::pidfd_send_signal(process.pidfd().unwrap(), rustix::process::Signal::STOP).unwrap();
     child.until('T');
