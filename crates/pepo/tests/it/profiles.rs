@@ -9,7 +9,8 @@ use std::{
 };
 
 use pepo_testkit::{
-    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, spawn, wait,
+    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node, spawn,
+    wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -328,4 +329,26 @@ fn a_sampler_that_is_killed_while_it_holds_a_thread_leaves_none_stopped() {
         before.assert_same();
     }
     target.assert_goes_on();
+}
+
+#[test]
+fn a_recorder_that_is_killed_leaves_no_inspector_open() {
+    let (outer, inner) = node::hot_node_isolated();
+    let listens = || {
+        // Port 9229 of its own loopback, in state LISTEN.
+        let table = fs::read_to_string(format!("/proc/{inner}/net/tcp")).unwrap();
+        table.lines().any(|line| line.contains(" 0100007F:240D 00000000:0000 0A "))
+    };
+    let surroundings = Surroundings::new();
+    let recording = Recording::begin(&surroundings, &[&format!("pid/{inner}"), "-o", "a.json"]);
+    wait::until("an open inspector", LIMIT, || listens().then_some(()).ok_or("none"));
+    recording.signal(Signal::KILL);
+    assert_eq!(recording.end().status, None);
+    wait::until("a closed inspector", LIMIT, || (!listens()).then_some(()).ok_or("it is open"));
+    outer.assert_goes_on();
+    let again = surroundings.run(&["record", &format!("pid/{inner}"), "-d", "2", "-o", "b.folded"]).ok();
+    assert!(again.stderr.contains("port 9229"), "{again:?}");
+    let (stacks, _) = folded(&fs::read_to_string(surroundings.path("b.folded")).unwrap());
+    assert!(stacks.iter().any(|(stack, _)| stack.iter().any(|one| one.contains("hot"))), "{stacks:?}");
+    assert!(!listens());
 }
