@@ -173,9 +173,12 @@ impl Client {
         Ok((reference, variables.iter().map(|one| (text(&one["name"]), text(&one["value"]))).collect()))
     }
 
-    /// The polite way out.
+    /// The polite way out. lldb-dap 19 now and then ends its stream instead of an answer: what counts is how the target is left.
     pub(crate) async fn disconnect(&mut self) -> Result<(), String> {
-        self.ask("disconnect", json!({"terminateDebuggee": false})).await.map(drop)
+        match self.ask("disconnect", json!({"terminateDebuggee": false})).await {
+            Err(why) if !why.contains(": the stream ended;") => Err(why),
+            _ => Ok(()),
+        }
     }
 }
 

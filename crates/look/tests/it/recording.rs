@@ -244,15 +244,19 @@ fn a_process_that_becomes_another_program_is_followed() {
     let fixture = fixture(Language::C, Variant::release());
     let target = spawn(&fixture, &["exec"]);
     target.wait_for_line("first program", std::time::Duration::from_secs(20));
-    let started = AtomicUsize::new(0);
+    let (started, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let request = StartLook { rate: 199, ..StartLook::default() };
     let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
     let mut told = Told::default();
-    // Until the second program has been at work for some time.
-    let enough = || target.last_beat().is_some_and(|beat| beat.beat > 10);
+    // Until the second program has been at work for some time, and the shares can be told.
+    let enough =
+        || target.last_beat().is_some_and(|beat| beat.beat > 10) && seen.load(Ordering::Relaxed) > 900;
     pepo_look::record(&process, &request, &enough, &mut |event| {
         match event.kind.unwrap() {
-            Kind::Batch(batch) => told.batches.push(batch),
+            Kind::Batch(batch) => {
+                seen.fetch_add(batch.samples.len(), Ordering::Relaxed);
+                told.batches.push(batch);
+            }
             Kind::Ended(ended) => told.ended = ended,
             Kind::Started(_) => drop(started.fetch_add(1, Ordering::Relaxed)),
         }
