@@ -132,8 +132,10 @@ impl GoTable {
         let tree = self.u32(counts.checked_add(numbers.checked_mul(4)?)?.checked_add(INLINED_TREE * 4)?)?;
         let entry = usize::try_from(tree).ok()?.checked_add(index.checked_mul(16)?)?;
         let bytes = self.inlined.get(entry..entry.checked_add(16)?)?;
-        let word = |at: usize| number(bytes, at, self.little);
-        Some((word(4)?, word(8)?))
+        let (name, parent) = (number(bytes, 4, self.little)?, number(bytes, 8, self.little)?);
+        // Names end with a zero: what begins elsewhere is none, and this no such tree.
+        let before = self.names.checked_add(name as usize)?.checked_sub(1)?;
+        (name == 0 || self.data.get(before) == Some(&0)).then_some((name, parent))
     }
 
     /// The last function that begins at or before the offset.

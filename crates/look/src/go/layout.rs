@@ -58,6 +58,7 @@ const GO_1_25: Layout = Layout {
     created_at: 280,
     ..GO_1_23
 };
+/// And of 1.27.
 const GO_1_26: Layout = Layout { parent: Some(280), created_at: 288, ..GO_1_25 };
 
 /// What a goroutine does.

@@ -19,6 +19,8 @@ use pepo_wire::agent::{Socket, SocketEnd};
 /// Bytes of one table that are read, and of all together.
 const MOST_TABLE: usize = 16 << 20;
 const MOST_TABLES: usize = 64 << 20;
+/// Network namespaces that are looked into.
+const MOST_SPACES: usize = 256;
 /// Descriptors of other processes that are looked at.
 const MOST_DESCRIPTORS: usize = 200_000;
 
@@ -38,13 +40,26 @@ const STATES: [&str; 12] = [
     "closing",
 ];
 
-/// What is known of sockets, each table and each process read once.
+/// Tables and their protocols. The same connection may stand in one on this side and in the other over there.
+const TABLES: [(&str, &str); 4] = [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")];
+
+/// What is known of sockets, each table and each process read once, and only when it is needed: the kernel takes a while.
 pub(super) struct Sockets<'a> {
     process: &'a Process,
     known: HashMap<u64, Option<Socket>>,
-    own: Option<Vec<Line>>,
-    others: Option<Vec<Line>>,
+    /// The target's own network namespace first.
+    spaces: Vec<Space>,
+    /// Are all the others in there?
+    has_others: bool,
+    /// Bytes of tables that may yet be read.
+    room: usize,
     holders: Option<HashMap<u64, AgentPid>>,
+}
+
+/// A network namespace by a process in it, `None` for the target.
+struct Space {
+    process: Option<Process>,
+    tables: [Option<Vec<Line>>; TABLES.len()],
 }
 
 /// A line of a table.
@@ -59,7 +74,15 @@ struct Line {
 
 impl<'a> Sockets<'a> {
     pub(super) fn new(process: &'a Process) -> Sockets<'a> {
-        Sockets { process, known: HashMap::new(), own: None, others: None, holders: None }
+        let own = Space { process: None, tables: Default::default() };
+        Sockets {
+            process,
+            known: HashMap::new(),
+            spaces: vec![own],
+            has_others: false,
+            room: MOST_TABLES,
+            holders: None,
+        }
     }
 
     /// The socket with this inode.
@@ -72,9 +95,8 @@ impl<'a> Sockets<'a> {
     }
 
     fn internet(&mut self, inode: u64) -> Option<Socket> {
-        let process = self.process;
-        let own = self.own.get_or_insert_with(|| tables(process, &mut 0));
-        let line = own.iter().find(|line| line.inode == inode)?.clone();
+        let of_any = [true; TABLES.len()];
+        let line = self.line(0, of_any, &|line| line.inode == inode)?;
         let mut socket = Socket {
             protocol: line.protocol.to_owned(),
             state: line.state.to_owned(),
@@ -89,17 +111,55 @@ impl<'a> Sockets<'a> {
     }
 
     fn other_end(&mut self, line: &Line) -> Option<SocketEnd> {
-        let is_other = |other: &&Line| {
+        let is_other = |other: &Line| {
             (other.protocol, other.local, other.peer) == (line.protocol, line.peer, line.local)
                 && other.inode != 0
         };
-        let mut inode = self.own.iter().flatten().find(is_other).map(|other| other.inode);
-        if inode.is_none() && !line.peer.ip().is_loopback() {
-            let process = self.process;
-            let others = self.others.get_or_insert_with(|| tables_elsewhere(process));
-            inode = others.iter().find(is_other).map(|other| other.inode);
+        let tables = TABLES.map(|(_, protocol)| protocol == line.protocol);
+        let mut other = self.line(0, tables, &is_other);
+        if other.is_none() && !line.peer.ip().is_loopback() {
+            self.add_others();
+            other = (1..self.spaces.len()).find_map(|space| self.line(space, tables, &is_other));
         }
-        self.holder(inode?)
+        self.holder(other?.inode)
+    }
+
+    /// The first line in these tables of a namespace of which this is true.
+    fn line(
+        &mut self,
+        space: usize,
+        tables: [bool; TABLES.len()],
+        is: &dyn Fn(&Line) -> bool,
+    ) -> Option<Line> {
+        let space = self.spaces.get_mut(space)?;
+        let process = space.process.as_ref().unwrap_or(self.process);
+        let wanted = space.tables.iter_mut().zip(TABLES).zip(tables).filter(|(_, wanted)| *wanted);
+        for ((table, (name, protocol)), _) in wanted {
+            let lines = table.get_or_insert_with(|| {
+                let text =
+                    process.read(&format!("net/{name}"), MOST_TABLE.min(self.room)).unwrap_or_default();
+                self.room -= text.len();
+                String::from_utf8_lossy(&text).lines().filter_map(|text| line(protocol, text)).collect()
+            });
+            if let Some(line) = lines.iter().find(|line| is(line)) {
+                return Some(line.clone());
+            }
+        }
+        None
+    }
+
+    /// All other namespaces of this host that we may see.
+    fn add_others(&mut self) {
+        if std::mem::replace(&mut self.has_others, true) {
+            return;
+        }
+        let mut seen: HashSet<Option<u64>> = HashSet::from([None, self.process.namespaces().network]);
+        for pid in list::pids().unwrap_or_default() {
+            let Ok(other) = Process::open(pid) else { continue };
+            if self.spaces.len() < MOST_SPACES && seen.insert(other.namespaces().network) {
+                self.spaces.push(Space { process: Some(other), tables: Default::default() });
+            }
+        }
     }
 
     /// The process that has the socket with this inode open.
@@ -133,37 +193,6 @@ impl<'a> Sockets<'a> {
         }
         Some(socket)
     }
-}
-
-/// All lines of a network namespace, as a process in it shows them.
-fn tables(process: &Process, read: &mut usize) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for (name, protocol) in [("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp")] {
-        if *read > MOST_TABLES {
-            break;
-        }
-        let table = process.read(&format!("net/{name}"), MOST_TABLE).unwrap_or_default();
-        *read += table.len();
-        lines.extend(String::from_utf8_lossy(&table).lines().filter_map(|text| line(protocol, text)));
-    }
-    lines
-}
-
-/// Those of all other namespaces on this host that we may see, by one process of each.
-fn tables_elsewhere(process: &Process) -> Vec<Line> {
-    let mut seen: HashSet<Option<u64>> = HashSet::from([None, process.namespaces().network]);
-    let mut read = 0;
-    let mut lines = Vec::new();
-    for pid in list::pids().unwrap_or_default() {
-        if read > MOST_TABLES {
-            break;
-        }
-        let Ok(other) = Process::open(pid) else { continue };
-        if seen.insert(other.namespaces().network) {
-            lines.extend(tables(&other, &mut read));
-        }
-    }
-    lines
 }
 
 /// Who has which socket open; of several the one with the lowest number.

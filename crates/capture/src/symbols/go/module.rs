@@ -6,9 +6,11 @@ use object::{Object as _, ObjectSection as _};
 
 /// Where it may lie.
 const SECTIONS: [&str; 4] = [".go.module", ".noptrdata", ".data", ".data.rel.ro"];
-/// Where in it `text` and, since Go 1.20, `gofunc` are.
+/// Where in it `text` is, and `types`, which its end follows, or since Go 1.27 a length.
 const TEXT: u64 = 176;
-const FUNCTION_DATA: u64 = 320;
+const TYPES: u64 = 296;
+/// Where `gofunc` is, since Go 1.20 and since 1.27.
+const FUNCTION_DATA: [u64; 2] = [320, 344];
 
 /// What is of use in it.
 pub(super) struct ModuleData {
@@ -33,8 +35,7 @@ impl ModuleData {
         let begins =
             |at: u64| words.get(&at) == Some(&table) && words.get(&at.wrapping_add(8)) == Some(&names);
         if let Some(at) = words.keys().find(|at| begins(**at)) {
-            let word = |offset| words.get(&at.wrapping_add(offset)).copied();
-            return Some(ModuleData { text: word(TEXT)?, function_data: word(FUNCTION_DATA).unwrap_or(0) });
+            return ModuleData::read(|offset| words.get(&at.wrapping_add(offset)).copied());
         }
         SECTIONS.iter().find_map(|name| {
             let section = file.section_by_name(name)?;
@@ -42,9 +43,15 @@ impl ModuleData {
             let word = |at: usize| word(data, at, little);
             let mut places = (0..data.len()).step_by(8);
             let at = places.find(|at| word(*at) == Some(table) && word(at + 8) == Some(names))?;
-            let function_data = word(at + FUNCTION_DATA as usize).unwrap_or(0);
-            Some(ModuleData { text: word(at + TEXT as usize)?, function_data })
+            ModuleData::read(|offset| word(at + offset as usize))
         })
+    }
+
+    fn read(word: impl Fn(u64) -> Option<u64>) -> Option<ModuleData> {
+        let has_end = word(TYPES + 8).is_some_and(|end| Some(end) >= word(TYPES));
+        let [before, since] = FUNCTION_DATA;
+        let function_data = word(if has_end { before } else { since }).unwrap_or(0);
+        Some(ModuleData { text: word(TEXT)?, function_data })
     }
 }
 
