@@ -19,6 +19,7 @@ use pepo_process::{Memory, Process, runtime::RuntimeFacts};
 
 use self::layout::Layout;
 pub(crate) use self::layout::{Goroutine, Start, Status};
+use crate::record::monotonic;
 
 /// The most goroutines that are read.
 pub(crate) const MOST: usize = 100_000;
@@ -101,7 +102,5 @@ impl<'a> Go<'a> {
 /// For how long something has lasted that began at this time of the machine's clock, in nanoseconds.
 pub(crate) fn since(nanos: i64) -> Option<Duration> {
     let nanos = u64::try_from(nanos).ok().filter(|nanos| *nanos > 0)?;
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
-    now.checked_sub(Duration::from_nanos(nanos))
+    monotonic().checked_sub(nanos).map(Duration::from_nanos)
 }

@@ -26,6 +26,7 @@ use pepo_wire::{
     agent::{LookBatch, LookEnded, LookEvent, LookStarted, StartLook, look_event::Kind as Event},
 };
 
+pub(crate) use self::batch::monotonic;
 pub use self::perf::{Timer, timer};
 use self::{
     batch::Batch,

@@ -58,13 +58,13 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let facts = runtime::detect(process);
     let (python, mut notes) = open_python(process, &facts, &threads, request.locals);
     let waits = Waits::new(process, &memory, &threads);
-    let jvm = Jvm::open(process, &facts, request.locks, &mut notes);
     let wanted = request.thread;
     threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
     if threads.is_empty() {
         return Err(Failure::new(Code::ProcessNotFound, format!("there is no thread {wanted}"))
             .try_command("see all threads", ["pepo", "stack", "TARGET"]));
     }
+    let jvm = Jvm::open(process, &facts, request.locks, &mut notes);
     let native = request.native || python.is_none() && jvm.is_none();
     let modules = if native {
         let maps = process.maps().map_err(|error| error.failure())?;

@@ -73,25 +73,16 @@ impl Files {
         &mut self,
         stacks: impl IntoIterator<Item = &'a mut Vec<Frame>>,
     ) -> Vec<String> {
-        let mut stacks: Vec<&mut Vec<Frame>> = stacks.into_iter().collect();
+        let stacks: Vec<&mut Vec<Frame>> = stacks.into_iter().collect();
         let mut notes = Vec::new();
         let all = stacks.iter().flat_map(|frames| frames.iter()).filter_map(module_of);
         let modules: HashSet<Module> = all.collect();
         modules.iter().for_each(|module| self.fetch(module));
-        for module in modules {
-            match self.symbols(&module).await {
-                Ok(None) => {}
-                Ok(Some(symbols)) => {
-                    let of = |frame: &Frame| module_of(frame).is_some_and(|its| its == module);
-                    for frames in &mut stacks {
-                        **frames = frames
-                            .drain(..)
-                            .flat_map(|frame| if of(&frame) { named(symbols, frame) } else { vec![frame] })
-                            .collect();
-                    }
-                }
-                Err(note) => notes.push(note),
-            }
+        for module in &modules {
+            notes.extend(self.symbols(module).await.err());
+        }
+        for frames in stacks {
+            *frames = frames.drain(..).flat_map(|frame| self.named(frame)).collect();
         }
         notes
     }
@@ -106,6 +97,14 @@ impl Files {
             Some(Ok(symbols)) => Ok(symbols.as_ref()),
             Some(Err(note)) => Err(note.clone()),
             None => Ok(None),
+        }
+    }
+
+    /// What a frame stands for, innermost first, by the symbols that are known.
+    fn named(&self, frame: Frame) -> Vec<Frame> {
+        match module_of(&frame).and_then(|module| self.known.get(&module)) {
+            Some(Ok(Some(symbols))) => named(symbols, frame),
+            _ => vec![frame],
         }
     }
 

@@ -34,10 +34,8 @@ pub(crate) fn open(process: &Process, path: &Path) -> Result<File, ProcessError>
         }
         error => ProcessError::File { pid: process.pid(), path: path.to_owned(), source: error.into() },
     };
-    let root = process.open_below("root", OFlags::PATH | OFlags::DIRECTORY)?;
-    let found = resolve(root.as_fd(), path).map_err(failed)?;
-    let kind = rustix::fs::fstat(&found).map_err(failed)?;
-    if FileType::from_raw_mode(kind.st_mode) != FileType::RegularFile {
+    let (found, kind) = find(process, path, failed)?;
+    if kind != FileType::RegularFile {
         return Err(ProcessError::NotAFile { path: path.to_owned() });
     }
     reopen(&found).map_err(failed)
@@ -47,13 +45,20 @@ pub(crate) fn open(process: &Process, path: &Path) -> Result<File, ProcessError>
 pub(crate) fn open_folder(process: &Process, path: &Path) -> Result<OwnedFd, ProcessError> {
     let failed =
         |errno: Errno| ProcessError::File { pid: process.pid(), path: path.to_owned(), source: errno.into() };
+    let (found, kind) = find(process, path, failed)?;
+    if kind == FileType::Directory { Ok(found) } else { Err(failed(Errno::NOTDIR)) }
+}
+
+/// An O_PATH descriptor of what the target has there, and what that is.
+fn find(
+    process: &Process,
+    path: &Path,
+    failed: impl Fn(Errno) -> ProcessError,
+) -> Result<(OwnedFd, FileType), ProcessError> {
     let root = process.open_below("root", OFlags::PATH | OFlags::DIRECTORY)?;
-    let found = resolve(root.as_fd(), path).map_err(failed)?;
-    let kind = rustix::fs::fstat(&found).map_err(failed)?;
-    match FileType::from_raw_mode(kind.st_mode) {
-        FileType::Directory => Ok(found),
-        _ => Err(failed(Errno::NOTDIR)),
-    }
+    let found = resolve(root.as_fd(), path).map_err(&failed)?;
+    let kind = rustix::fs::fstat(&found).map_err(&failed)?;
+    Ok((found, FileType::from_raw_mode(kind.st_mode)))
 }
 
 /// Opens for reading what an O_PATH descriptor holds; it is known to be a regular file, so nothing can block or change.

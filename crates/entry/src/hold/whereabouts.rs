@@ -41,18 +41,17 @@ impl Whereabouts {
     pub(super) fn enter(&self) -> Vec<String> {
         let inside = if self.shell { "sh".to_owned() } else { format!("{} sh", self.ours) };
         let name = &self.name;
+        let by_engine = |engine: &str| {
+            vec![format!("{engine} exec -it {name} {inside}"), format!("pepo shell {engine}/{name}")]
+        };
         match &self.engine {
             Engine::Kubernetes { namespace, container } => {
                 let container =
                     container.as_ref().map(|container| format!(" -c {container}")).unwrap_or_default();
                 vec![format!("kubectl exec -it -n {namespace} {name}{container} -- {inside}")]
             }
-            Engine::Docker => {
-                vec![format!("docker exec -it {name} {inside}"), format!("pepo shell docker/{name}")]
-            }
-            Engine::Podman => {
-                vec![format!("podman exec -it {name} {inside}"), format!("pepo shell podman/{name}")]
-            }
+            Engine::Docker => by_engine("docker"),
+            Engine::Podman => by_engine("podman"),
             Engine::Unknown => vec![
                 format!("docker exec -it {name} {inside}"),
                 format!("podman exec -it {name} {inside}"),

@@ -52,7 +52,7 @@ impl Flags {
 impl Layout {
     fn read_structures(&mut self, memory: &Memory, table: u64) -> Option<()> {
         for index in 0..MOST {
-            let entry: [u64; 6] = words(memory, table.checked_add(index * ENTRY)?)?;
+            let entry: [u64; 6] = memory.read_u64s(table.checked_add(index * ENTRY)?).ok()?;
             if entry[0] == 0 {
                 break;
             }
@@ -73,7 +73,7 @@ impl Layout {
 
     fn read_types(&mut self, memory: &Memory, table: u64) -> Option<()> {
         for index in 0..MOST {
-            let entry: [u64; 5] = words(memory, table.checked_add(index * TYPE_ENTRY)?)?;
+            let entry: [u64; 5] = memory.read_u64s(table.checked_add(index * TYPE_ENTRY)?).ok()?;
             if entry[0] == 0 {
                 break;
             }
@@ -112,16 +112,6 @@ impl Layout {
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at.checked_add(8)?)?.try_into().ok().map(u64::from_ne_bytes)
-}
-
-fn words<const N: usize>(memory: &Memory, address: u64) -> Option<[u64; N]> {
-    let mut bytes = vec![0; N * 8];
-    memory.read_at(address, &mut bytes).ok()?;
-    let mut words = [0; N];
-    for (index, place) in words.iter_mut().enumerate() {
-        *place = word(&bytes, index * 8)?;
-    }
-    Some(words)
 }
 
 fn name(memory: &Memory, address: u64) -> Option<Vec<u8>> {

@@ -176,9 +176,7 @@ fn holders() -> HashMap<u64, AgentPid> {
             let Some(fewer) = left.checked_sub(1) else { return holders };
             left = fewer;
             let Ok(link) = fs::read_link(entry.path()) else { continue };
-            let link = link.to_string_lossy();
-            let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')?.parse().ok());
-            if let Some(inode) = inode {
+            if let Some(inode) = super::inode(&link.to_string_lossy()) {
                 holders.entry(inode).or_insert(pid);
             }
         }
