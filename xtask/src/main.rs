@@ -14,6 +14,8 @@ mod run;
 
 /// `bench`: the benchmarks, into `docs/benchmarks.md`.
 mod bench;
+/// `cluster`: a Kubernetes on this machine.
+mod cluster;
 /// `demo`: a debugger on a real container, from nothing.
 mod demo;
 /// `dist`: the binaries of a release.
@@ -36,9 +38,10 @@ use args::Args;
 const HELP: &str = "\
 cargo xtask VERB
 
-  setup   install what is missing on this machine      [--for demo|test|dist] [--yes] [--list]
+  setup   install what is missing on this machine      [--for demo|test|cluster|dist] [--yes] [--list]
   demo    debug three programs in real containers      [words for the demo]
-  test    every check and every test                   [GROUP...] [--list] [--yes]
+  test    every check and every test                   [GROUP...] [--kubernetes 1.34|1.36|all] [--list] [--yes]
+  cluster a Kubernetes on this machine                 up|down|status [--nodes 1|2] [--version 1.34|1.36] [DIR]
   bench   measure, and write docs/benchmarks.md        [words for the benchmark]
   safety  kill everything, and write docs/safety.md    [words for the safety run]
   fuzz    hostile bytes for our readers                [TARGET...] [--seconds N] [--seed N]
@@ -62,6 +65,7 @@ fn verb() -> anyhow::Result<()> {
         "setup" => setup::main(args),
         "demo" => demo::main(args),
         "test" => test::main(args),
+        "cluster" => cluster::main(args),
         "bench" => bench::main(args),
         "fuzz" => fuzz::main(args),
         "safety" => safety::main(args),

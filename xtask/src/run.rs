@@ -101,6 +101,13 @@ impl Cmd {
         self.command.spawn().with_context(|| format!("cannot start `{}`", self.shown))
     }
 
+    /// Starts it with its input and output as pipes: it ends when this process does, if it ends with its input.
+    pub(crate) fn held(mut self) -> Result<std::process::Child> {
+        self.show();
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        self.command.spawn().with_context(|| format!("cannot start `{}`", self.shown))
+    }
+
     fn show(&self) {
         if !self.quiet {
             eprintln!("$ {}", self.shown);

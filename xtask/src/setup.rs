@@ -15,6 +15,8 @@ use crate::{paths, run};
 
 /// System packages.
 mod apt;
+/// Kubernetes, for tests on a cluster.
+mod kubernetes;
 /// Packages of a newer Debian in a folder of their own.
 mod side;
 /// The list of all steps: data.
@@ -32,6 +34,10 @@ pub(crate) enum Purpose {
     Demo,
     /// `cargo xtask test`, `bench`, `safety`.
     Test,
+    /// `cargo xtask cluster`.
+    Cluster,
+    /// The same, with the newer Kubernetes.
+    NewerCluster,
     /// `cargo xtask dist`.
     Dist,
 }
@@ -41,8 +47,9 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let purpose = match args.value("for")?.as_deref() {
         Some("demo") => Purpose::Demo,
         None | Some("test") => Purpose::Test,
+        Some("cluster") => Purpose::Cluster,
         Some("dist") => Purpose::Dist,
-        Some(other) => bail!("--for takes demo, test or dist, not `{other}`"),
+        Some(other) => bail!("--for takes demo, test, cluster or dist, not `{other}`"),
     };
     let (yes, list) = (args.switch("yes"), args.switch("list"));
     args.done()?;

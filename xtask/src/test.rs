@@ -16,6 +16,8 @@ use crate::setup::{self, Purpose};
 pub(crate) mod build;
 /// The checks that are no tests: formatting, lints, dependencies, other systems.
 mod checks;
+/// The cluster that tests share.
+mod cluster;
 /// The groups, as data.
 mod groups;
 /// Runs test programs and counts.
@@ -60,19 +62,21 @@ impl Outcome {
 /// Runs the groups that were named, or all.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     let (list, yes) = (args.switch("list"), args.switch("yes"));
+    let versions = cluster::versions(args.value("kubernetes")?.as_deref())?;
     let chosen = groups::choose(&args.words()?)?;
     if list {
         groups::list();
         return Ok(());
     }
     setup::ensure(Purpose::Test, yes)?;
+    versions.iter().try_for_each(|version| crate::cluster::ensure(Some(version), yes))?;
     let folder = skips::Folder::new()?;
-    let outcomes = run(&chosen, &folder);
+    let outcomes = run(&chosen, versions, &folder);
     finish(&outcomes, &folder)
 }
 
 /// The chosen groups, one after the other; a failure doesn't keep the others from running.
-fn run(chosen: &[&'static groups::Group], folder: &skips::Folder) -> Vec<Outcome> {
+fn run(chosen: &[&'static groups::Group], versions: &[&str], folder: &skips::Folder) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut built = None;
     for group in chosen {
@@ -82,12 +86,33 @@ fn run(chosen: &[&'static groups::Group], folder: &skips::Folder) -> Vec<Outcome
             }
             Work::Tests(cut) => {
                 let tests = built.get_or_insert_with(|| build(&mut outcomes));
-                outcomes
-                    .push(Outcome::of(group.name, group.what, || programs::run(tests, &cut, folder.path())));
+                let skips = ("PEPO_SKIPS", folder.path());
+                if !cut.cluster {
+                    let work = || programs::run(tests, &cut, &[skips]);
+                    outcomes.push(Outcome::of(group.name, group.what, work));
+                    continue;
+                }
+                for version in versions {
+                    let what = format!("{}, Kubernetes {version}", group.what);
+                    let work = || on_cluster(version, tests, &cut, skips);
+                    outcomes.push(Outcome::of(group.name, &what, work));
+                }
             }
         }
     }
     outcomes
+}
+
+/// Runs tests while a cluster is up; that it comes up, and leaves nothing, is tested with it.
+fn on_cluster(
+    version: &str,
+    tests: &[build::Program],
+    cut: &groups::Cut,
+    skips: (&str, &std::path::Path),
+) -> Result<Counts> {
+    let cluster = cluster::Cluster::up(version)?;
+    let counts = programs::run(tests, cut, &[skips, ("PEPO_CLUSTER", cluster.folder())]);
+    cluster.down().and(counts)
 }
 
 /// Builds the tests as a group of its own; nothing to run if that fails.

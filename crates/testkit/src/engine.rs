@@ -37,6 +37,11 @@ use serde_json::Value;
 
 use self::supervisor::Supervisor;
 pub use self::{containerd::Containerd, crio::CriO, docker::Docker, podman::Podman};
+pub(crate) use self::{
+    containerd::import,
+    cri::Client as Runtime,
+    pods::{PAUSE, pause},
+};
 use crate::{image::Image, life::Life, wait};
 
 /// Which engine.

@@ -1,7 +1,7 @@
 //! Real processes, containers and engines for tests, the demo and the benchmarks.
 //!
 //! Start with [`fixtures`] (programs to look at), [`Running`] (one of them on this machine), [`engine`]
-//! (one of them in a container) and [`clean`] (nothing may be left behind). What is wrong with the machine
+//! (one of them in a container), [`kubernetes`] (one of them in a pod) and [`clean`] (nothing may be left behind). What is wrong with the machine
 //! is told by a panic with the whole story: this crate serves tests alone.
 
 /// Independent work of one test, a few at once.
@@ -24,6 +24,8 @@ pub mod image;
 mod isolated;
 /// The JVMs of this machine.
 mod java;
+/// A whole Kubernetes.
+pub mod kubernetes;
 /// What a fixture says of itself, read from outside.
 mod life;
 /// Command lines of other programs.

@@ -29,6 +29,10 @@ pub(crate) fn find(name: &str) -> Result<PathBuf> {
 
 /// The toolkit folder that `cargo xtask setup` fills: `PROGRAM/bin/…`.
 pub fn tools() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()));
     env::var_os("PEPO_TOOLS").map_or_else(|| home().join(".cache/pepo/tools"), PathBuf::from)
+}
+
+/// The folder of this user.
+pub(crate) fn home() -> PathBuf {
+    PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into()))
 }

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Purpose::{self, Demo, Dist, Test};
-use super::{has, toolkit};
+use super::Purpose::{self, Cluster, Demo, Dist, NewerCluster, Test};
+use super::{has, kubernetes, toolkit};
 
 /// One thing that may be missing.
 #[derive(Clone)]
@@ -49,9 +49,12 @@ pub(crate) fn missing(purpose: Purpose) -> Vec<Step> {
     all(purpose).into_iter().filter(|step| !(step.present)()).collect()
 }
 
-const ALL: &[Purpose] = &[Demo, Test, Dist];
+const ALL: &[Purpose] = &[Demo, Test, Cluster, Dist];
 const RUN: &[Purpose] = &[Demo, Test];
+const NODE: &[Purpose] = &[Demo, Test, Cluster];
+const PODS: &[Purpose] = &[Test, Cluster];
 const TEST: &[Purpose] = &[Test];
+const NEWER: &[Purpose] = &[NewerCluster];
 const CROSS: &[Purpose] = &[Test, Dist];
 
 macro_rules! package {
@@ -86,17 +89,17 @@ const STEPS: &[Step] = &[
         toolkit::file("/etc/ssl/certs/ca-certificates.crt")
     }),
     package!("busybox-static", "a shell for images, without a registry", RUN, || has("busybox")),
-    package!("containerd", "container engine", RUN, || has("containerd")),
-    package!("runc", "container engine's runtime", RUN, || has("runc")),
+    package!("containerd", "container engine", NODE, || has("containerd")),
+    package!("runc", "container engine's runtime", NODE, || has("runc")),
     package!("docker.io", "Docker's engine (the demo starts its own, private one)", RUN, || has("dockerd")),
-    package!("iptables", "for the engine's private network", RUN, || has("iptables")),
-    package!("iproute2", "for the engine's private network", RUN, || has("ip")),
+    package!("iptables", "for the engine's private network", NODE, || has("iptables")),
+    package!("iproute2", "for the engine's private network", NODE, || has("ip")),
     package!("podman", "container engine, rootful and rootless", TEST, || has("podman")),
-    package!("containernetworking-plugins", "Podman's own networks", TEST, || {
+    package!("containernetworking-plugins", "pods' networks", PODS, || {
         toolkit::file("/usr/lib/cni/bridge")
     }),
     package!("openssh-client", "ssh, as users have it", TEST, || has("ssh")),
-    package!("openssl", "certificates for tests of TLS", TEST, || has("openssl")),
+    package!("openssl", "certificates for tests of TLS", PODS, || has("openssl")),
     package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
     package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
@@ -114,10 +117,24 @@ const STEPS: &[Step] = &[
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
     own!("rust target", "this machine's static target", ALL, toolkit::has_own_target, toolkit::own_target),
-    own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", RUN, toolkit::has_go, toolkit::go),
+    own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", NODE, toolkit::has_go, toolkit::go),
     own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
     own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),
     own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", RUN, toolkit::has_delve, toolkit::delve),
+    own!(
+        "kubernetes",
+        "Kubernetes 1.34 and etcd, built for minutes → ~/.cache/pepo/tools/kubernetes-1.34",
+        PODS,
+        kubernetes::has_usual,
+        kubernetes::usual
+    ),
+    own!(
+        "newer kubernetes",
+        "Kubernetes 1.36 and etcd, built for minutes → ~/.cache/pepo/tools/kubernetes-1.36",
+        NEWER,
+        kubernetes::has_newer,
+        kubernetes::newer
+    ),
     own!("crio", "CRI-O 1.34.0 → ~/.cache/pepo/tools/crio", TEST, toolkit::has_crio, toolkit::crio),
     own!(
         "sshd",

@@ -70,7 +70,8 @@ pub(crate) fn go() -> Result<()> {
     side::script(&program("go", "go"), &text)
 }
 
-fn installed_go() -> Result<PathBuf> {
+/// Go, installed first if need be.
+pub(super) fn installed_go() -> Result<PathBuf> {
     go()?;
     Ok(which("go").unwrap_or_else(|| program("go", "go")))
 }

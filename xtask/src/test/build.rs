@@ -87,6 +87,17 @@ pub(crate) fn trial(name: &str, profile: Profile, words: Vec<String>) -> Result<
     program.env("PEPO_BIN", built(profile, "pepo")).env("PEPO_ENTRY_BIN", entry_path()).run()
 }
 
+/// Builds the program that starts and ends clusters, and runs it with `words`.
+pub(crate) fn cluster(words: Vec<String>) -> Result<()> {
+    cargo("build").args(["--quiet", "--package", "pepo-testkit", "--bin", "cluster"]).run()?;
+    held_cluster(words).run()
+}
+
+/// The same program, built already.
+pub(crate) fn held_cluster(words: Vec<String>) -> Cmd {
+    with_toolkit(cmd(built(Profile::Dev, "cluster")).args(words)).quiet()
+}
+
 /// Builds the start of containers as a program of its own, as it is shipped.
 pub(crate) fn entry() -> Result<()> {
     cargo("build").args(["--profile", "entry", "--package", "pepo-entry"]).run()

@@ -35,6 +35,8 @@ pub(crate) struct Cut {
     pub(crate) one_by_one: bool,
     /// Whether examples in documentation are run too.
     pub(crate) examples: bool,
+    /// Whether they need a cluster.
+    pub(crate) cluster: bool,
     /// Minutes that one test program may take before it is ended and counted as failed.
     pub(crate) limit: u64,
 }
@@ -60,9 +62,10 @@ pub(crate) static GROUPS: &[Group] = &[
         "tests that need no debugger and no engine",
         Cut {
             within: None,
-            outside: &["debuggers::", "engines::", "safety::"],
+            outside: &["debuggers::", "engines::", "safety::", "kubernetes::"],
             one_by_one: false,
             examples: true,
+            cluster: false,
             limit: 10,
         },
     ),
@@ -71,9 +74,10 @@ pub(crate) static GROUPS: &[Group] = &[
         "real debuggers on real processes",
         Cut {
             within: Some("debuggers::"),
-            outside: &["engines::", "safety::"],
+            outside: &["engines::", "safety::", "kubernetes::"],
             one_by_one: true,
             examples: false,
+            cluster: false,
             limit: 25,
         },
     ),
@@ -82,16 +86,36 @@ pub(crate) static GROUPS: &[Group] = &[
         "real container engines",
         Cut {
             within: Some("engines::"),
-            outside: &["safety::"],
+            outside: &["safety::", "kubernetes::"],
             one_by_one: true,
             examples: false,
+            cluster: false,
             limit: 25,
         },
     ),
     tests(
         "safety",
         "whoever dies, the target lives",
-        Cut { within: Some("safety::"), outside: &[], one_by_one: true, examples: false, limit: 25 },
+        Cut {
+            within: Some("safety::"),
+            outside: &["kubernetes::"],
+            one_by_one: true,
+            examples: false,
+            cluster: false,
+            limit: 25,
+        },
+    ),
+    tests(
+        "kubernetes",
+        "a real cluster",
+        Cut {
+            within: Some("kubernetes::"),
+            outside: &[],
+            one_by_one: true,
+            examples: false,
+            cluster: true,
+            limit: 25,
+        },
     ),
 ];
 
@@ -133,6 +157,7 @@ mod tests {
             ("engines::debuggers::delve_attaches", "engines"),
             ("safety::engines::restart", "safety"),
             ("debuggers::safety::killed", "safety"),
+            ("kubernetes::safety::killed", "kubernetes"),
         ] {
             assert_eq!(takers(test), [group], "{test}");
         }

@@ -23,12 +23,14 @@ pub(crate) struct Counts {
     pub(crate) failures: Vec<String>,
 }
 
-/// Runs the tests of `programs` that `cut` names; their skips go to the folder `skips`.
-pub(crate) fn run(programs: &[Program], cut: &Cut, skips: &Path) -> Result<Counts> {
+/// Runs the tests of `programs` that `cut` names; `told` are variables of the environment that name folders.
+pub(crate) fn run(programs: &[Program], cut: &Cut, told: &[(&str, &Path)]) -> Result<Counts> {
     let mut counts = Counts::default();
     for program in programs {
         if has_tests(program, cut)? {
-            run_one(&program.name, prepared(program, cut).env("PEPO_SKIPS", skips), cut, &mut counts)?;
+            let command = prepared(program, cut);
+            let command = told.iter().fold(command, |command, (name, folder)| command.env(name, folder));
+            run_one(&program.name, command, cut, &mut counts)?;
         }
     }
     if cut.examples && !programs.is_empty() {

@@ -42,7 +42,8 @@ fn try_start() -> Result<Engine> {
     Ok(engine)
 }
 
-fn import(socket: &Path, image: &Image) -> Result<()> {
+/// Makes an image known to the pods of the containerd at `socket`.
+pub(crate) fn import(socket: &Path, image: &Image) -> Result<()> {
     let archive = docker_archive(image)?;
     let output = programs::command(programs::find("ctr")?)
         .arg("--address")

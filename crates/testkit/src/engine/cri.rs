@@ -24,12 +24,12 @@ pub(super) mod runtime {
 }
 
 /// A CRI at a unix socket; each call has its own connection and thread, so that async tests may use it too.
-pub(super) struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
 }
 
 impl Client {
-    pub(super) fn new(socket: &Path) -> Client {
+    pub(crate) fn new(socket: &Path) -> Client {
         Client { socket: socket.to_owned() }
     }
 
@@ -52,7 +52,7 @@ impl Client {
         thread::scope(|scope| scope.spawn(ask_and_wait).join()).expect("a call does not panic")
     }
 
-    pub(super) fn version(&self) -> Result<()> {
+    pub(crate) fn version(&self) -> Result<()> {
         self.call(|mut service| async move { service.version(runtime::VersionRequest::default()).await })
             .map(drop)
     }

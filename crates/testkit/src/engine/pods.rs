@@ -17,9 +17,9 @@ use super::{
 use crate::{image::Image, isolated::support, wait};
 
 /// The image that keeps a pod's namespaces.
-pub(super) const PAUSE: &str = "pepo.test/pause:1";
+pub(crate) const PAUSE: &str = "pepo.test/pause:1";
 
-pub(super) fn pause() -> Image {
+pub(crate) fn pause() -> Image {
     Image::new(PAUSE).file(&support("pause"), "/pause").command(&["/pause"])
 }
 

@@ -4,4 +4,5 @@
 
 mod engines;
 mod fixtures;
+mod kubernetes;
 mod targets;
