@@ -404,7 +404,7 @@ impl Drop for Container {
 }
 
 /// Docker's `{"log": …}` lines, or the lines of CRI and Podman: time, stream, F or P, text.
-fn read_log(path: &Path) -> String {
+pub(crate) fn read_log(path: &Path) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let mut output = String::new();
     for line in text.lines() {

@@ -30,6 +30,8 @@ mod groups;
 mod kubectl;
 /// What could be left behind.
 mod leftovers;
+/// Namespaces and pods of tests.
+mod namespace;
 /// Nodes.
 mod node;
 /// Certificates and kubeconfigs.
@@ -43,11 +45,17 @@ use self::{
     daemon::{Daemon, Started},
     place::Place,
 };
-pub use self::{kubectl::Namespace, leftovers::Machine};
+pub use self::{
+    leftovers::Machine,
+    namespace::{Namespace, Pod},
+};
 use crate::{engine::Runtime, image::Image, programs};
 
 /// The most nodes that a cluster has.
 const MOST_NODES: u8 = 2;
+
+/// What watches the API server, and holds no connection of anybody else.
+const FOLLOWERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// A version of Kubernetes that `cargo xtask setup` builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -278,7 +286,10 @@ impl Cluster {
             Some((node, "containerd")) => self.runtime_answers(node.trim_start_matches("node").parse()?),
             _ => self.api_answers(),
         };
-        daemon::until(&format!("{name} answers"), Duration::from_secs(60), &mut started, answers)
+        daemon::until(&format!("{name} answers"), Duration::from_secs(60), &mut started, answers)?;
+        // Those that follow it would ask less and less often, the more often it was killed.
+        let followers: &[&str] = if name == "kube-apiserver" { &FOLLOWERS } else { &[] };
+        followers.iter().try_for_each(|follower| self.restart(follower))
     }
 
     fn if_it_is(self, settings: &Settings) -> Result<Cluster> {

@@ -51,6 +51,13 @@ impl Groups {
         found
     }
 
+    /// The first process of a container: its group is named like it.
+    pub(super) fn first_in(&self, container: &str) -> Option<u32> {
+        let mut found = Vec::new();
+        processes(&find(&home().join(&self.name), container)?, &mut found);
+        found.into_iter().min()
+    }
+
     /// Every process of the cluster.
     pub(super) fn all(&self) -> Vec<u32> {
         let mut found = Vec::new();
@@ -123,6 +130,13 @@ fn processes(group: &Path, found: &mut Vec<u32>) {
     for below in folders(group) {
         processes(&below, found);
     }
+}
+
+/// The group of this name below `group`.
+fn find(group: &Path, name: &str) -> Option<PathBuf> {
+    folders(group)
+        .into_iter()
+        .find_map(|below| if below.ends_with(name) { Some(below) } else { find(&below, name) })
 }
 
 /// Removes a group and those below it; true when it is gone.

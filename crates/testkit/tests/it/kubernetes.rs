@@ -8,13 +8,15 @@ use std::{
 };
 
 use pepo_testkit::{
-    Image, Variant, command, fixtures,
+    Image, Life, Variant,
+    clean::Snapshot,
+    command, fixtures,
     kubernetes::{Cluster, Machine, Settings},
     wait,
 };
 use serde_json::{Value, json};
 
-/// A pod of one container.
+/// A pod of one container, without a token of its account: a kubelet that was restarted would renew that file.
 fn pod(name: &str, image: &Image, security: Value) -> Value {
     json!({
         "apiVersion": "v1",
@@ -22,6 +24,7 @@ fn pod(name: &str, image: &Image, security: Value) -> Value {
         "metadata": {"name": name},
         "spec": {
             "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
             "containers": [{"name": "app", "image": image.name(), "securityContext": security}],
         },
     })
@@ -99,22 +102,31 @@ fn pods_go_on_when_daemons_are_killed_and_come_back() {
     let (cluster, image) = (Cluster::shared(), loop_in_c());
     let namespace = cluster.namespace("baseline").unwrap();
     namespace.apply(pod("first", &image, json!({}))).unwrap();
-    namespace.wait_ready("first").unwrap();
-    let state =
-        || namespace.kubectl(&["get", "pod", "first", "-o", "jsonpath={.status.containerStatuses[0]}"]);
-    let before = state().unwrap();
+    let pod = namespace.wait_ready("first").unwrap();
+    pod.wait_started();
+    let before = Snapshot::take(pod.pid());
     for daemon in ["kube-apiserver", "node1/containerd", "node1/kubelet"] {
         cluster.restart(daemon).unwrap();
     }
     let answer =
-        || namespace.kubectl(&["exec", "first", "--", "/bin/sh"]).map_or_else(|e| Err(format!("{e:#}")), Ok);
+        || namespace.kubectl(&["exec", "first", "--", "/bin/sh"]).map_err(|error| format!("{error:#}"));
     // The shell that is not there is looked for by the whole chain: API server, kubelet, containerd.
     wait::until("an exec reaches the container", Duration::from_secs(60), || match answer() {
         Err(error) if error.contains("no such file or directory") => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    assert_eq!(state().unwrap(), before);
+    before.assert_same();
+    pod.assert_goes_on();
     assert_eq!(cluster.trouble(), None);
+}
+
+#[test]
+fn services_are_reached_from_this_machine() {
+    let cluster = Cluster::shared();
+    let path = "jsonpath={.spec.clusterIP}";
+    let address = cluster.kubectl(&["get", "service", "kubernetes", "--output", path]).unwrap();
+    let server = format!("https://{address}");
+    assert_eq!(cluster.kubectl(&["--server", &server, "get", "--raw=/readyz"]).unwrap(), "ok");
 }
 
 /// A cluster of a test's own, ended whatever becomes of the test.
