@@ -98,10 +98,10 @@ pub(crate) fn parse(
             _ => {}
         }
     }
-    if let [word, file] = words.as_slice()
-        && word == "--copy-to"
-    {
-        return Ok(Asked::Copy(file.into()));
+    match words.as_slice() {
+        [word, file] if word == "--copy-to" => return Ok(Asked::Copy(file.into())),
+        [word, ..] if word == "--copy-to" => return Err(refused("--copy-to takes one file".to_owned())),
+        _ => {}
     }
     if !is_init && let Some(asked) = of_the_init(&words)? {
         return Ok(asked);
@@ -114,6 +114,7 @@ pub(crate) fn parse(
                 flags.command.extend(words);
                 break;
             }
+            [b'-', b'-', ..] => return Err(refused(format!("there is no flag {}", word.display()))),
             [b'-', letters @ ..] if !letters.is_empty() => {
                 if let Some(show) = cluster(&mut flags, letters, &mut words)? {
                     return Ok(show);
@@ -134,8 +135,8 @@ pub(crate) fn parse(
     Ok(Asked::Start(flags))
 }
 
-/// What is asked of a held container, inside it. An init never asks, so these names are no program's only elsewhere, and
-/// there `--` makes them a program's.
+/// What is asked of a container's init, inside it. An init never asks, so only elsewhere these names are no program's, and
+/// there `--` makes them one's.
 fn of_the_init(words: &[OsString]) -> Result<Option<Asked>, Fault> {
     let texts: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
     Ok(Some(match texts.as_slice() {
@@ -151,6 +152,10 @@ fn of_the_init(words: &[OsString]) -> Result<Option<Asked>, Fault> {
         }
         ["rerun"] => Asked::Init(Ask::Rerun(Vec::new())),
         ["rerun", "--", _, ..] => Asked::Init(Ask::Rerun(words[2..].to_owned())),
+        ["rerun", ..] => return Err(refused("rerun takes a command after --".to_owned())),
+        [verb @ ("sh" | "status" | "release"), ..] => {
+            return Err(refused(format!("{verb} does not take so many words")));
+        }
         _ => return Ok(None),
     }))
 }

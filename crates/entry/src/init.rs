@@ -227,6 +227,27 @@ impl<'a> Init<'a> {
         }
     }
 
+    /// Whether the program has the terminal that was ours.
+    pub(crate) fn gave_a_terminal(&self) -> bool {
+        self.foreground
+    }
+
+    /// The signal by which the terminal asks a program to end that is stopped and so does not hear it. What a debugger stopped is
+    /// the debugger's.
+    pub(crate) fn interrupted(&self) -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let pending = u64::from_str_radix(field("ShdPnd:")?, 16).ok()?;
+        let stopped = field("State:")?.starts_with('T') && field("TracerPid:")? == "0";
+        let has = |signal: &i32| stopped && pending >> (signal - 1) & 1 == 1;
+        [libc::SIGINT, libc::SIGQUIT].into_iter().find(has)
+    }
+
+    /// Signals are this process's own again.
+    pub(crate) fn let_signals_in(&self) -> io::Result<()> {
+        self.mask.set().map(drop)
+    }
+
     /// The status after `-e`.
     pub(crate) fn remapped(&self, status: u8) -> u8 {
         if self.flags.remap.contains(&status) { 0 } else { status }

@@ -103,8 +103,19 @@ fn copy(to: &Path) -> Result<(), Fault> {
 /// Reads the words, does what they ask before the program starts, and then is its init.
 fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
     let mut init = Init::new(flags)?;
-    let (words, environment) = Words::read(std::env::vars_os())?;
+    let (mut words, environment) = Words::read(std::env::vars_os())?;
     let mut program = Program::new(flags.command.clone(), environment);
+    let mut socket = None;
+    if words != Words::default() {
+        match hold::Socket::open() {
+            Ok(Some(opened)) => socket = Some(opened),
+            Ok(None) => words = left_to_the_first(&program),
+            Err(error) => tell::line(format!("cannot be asked at a socket: {error}")),
+        }
+    }
+    if words == Words::default() {
+        return init.run(&program);
+    }
     let mut unprepared = None;
     if !words.fstree.is_empty()
         && let Some(status) = init.work(|blocked| fstree::apply(&words.fstree, &words.rules, blocked))?
@@ -120,18 +131,20 @@ fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
     if let Some(output) = &words.verbose {
         program = verbose::begin(output, program)?;
     }
-    if words.stayalive.is_none() && words.wait.is_none() {
-        return init.run(&program);
-    }
     if words.wait.is_some() {
         program.wait_for_debuggers();
     }
-    hold::run(
-        &mut init,
-        &program,
-        hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait },
-        unprepared,
-    )
+    let wishes = hold::Wishes { stay: words.stayalive.as_ref(), wait: words.wait };
+    hold::run(&mut init, &program, wishes, socket, unprepared)
+}
+
+/// What is executed in a container has its environment, and with it the words, which its first process has done.
+fn left_to_the_first(program: &Program) -> Words {
+    tell::line(format!(
+        "the words are for this container's init, of which status, rerun, release and sh are asked; this runs {}",
+        program.name().display()
+    ));
+    Words::default()
 }
 
 /// What an archive of these bytes would do: how many entries it would put in place, or why it is refused. For tests

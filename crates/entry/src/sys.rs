@@ -67,6 +67,21 @@ pub(crate) fn ignore(signal: i32) -> io::Result<Action> {
     Ok(Action(signal, unsafe { before.assume_init() }))
 }
 
+/// Ctrl-C begins a new line with a new prompt; the terminal has forgotten what was typed. A program that is started gets the default.
+pub(crate) fn prompt_at_interrupts() -> io::Result<()> {
+    extern "C" fn prompt(_: libc::c_int) {
+        let text = b"\n$ ";
+        // SAFETY: `write` may be called in a handler, and the text is there for ever. What cannot be written is not.
+        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
+    }
+    // SAFETY: all zero is a `sigaction` with the default handler, no flags and an empty mask.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = prompt as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the action lives through the call, and its handler does nothing but what handlers may.
+    check(unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
 /// Does on SIGPIPE what is done by default.
 pub(crate) fn default_pipe() {
     // SAFETY: no handler of ours is named; the signal can have a handler.

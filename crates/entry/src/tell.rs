@@ -26,5 +26,6 @@ pub(crate) fn fault(fault: &Fault) {
 
 /// Data that was asked for.
 pub(crate) fn show(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let mut output = io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }

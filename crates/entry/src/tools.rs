@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{init::Init, program::Program, tell};
+use crate::{init::Init, program::Program, sys, tell};
 
 const HELP: &str = "\
 ls [PATH]        what is in a folder, or about a file
@@ -30,6 +30,9 @@ pub(crate) fn run(root: Option<&Path>) -> u8 {
     let prompt = io::stdin().is_terminal();
     if prompt {
         tell::show("a few tools; help lists them\n");
+        if let Err(error) = sys::prompt_at_interrupts() {
+            tell::line(format!("Ctrl-C leaves: {error}"));
+        }
     }
     let mut status = 0;
     let mut lines = io::stdin().lock();
@@ -107,6 +110,7 @@ fn program(line: &[&str]) -> Result<u8, String> {
     let mut init = Init::new(&flags).map_err(told)?;
     let status = init.run(&program).map_err(told);
     init.take_terminal();
+    init.let_signals_in().map_err(|error| format!("signals stay blocked: {error}"))?;
     status
 }
 

@@ -235,11 +235,8 @@ impl Failed {
     }
 
     fn fault(&self) -> Fault {
-        let fault = Fault::new(self.exit, format!("fstree: {}", self.what));
-        match &self.next {
-            Some(next) => fault.next(next),
-            None => fault,
-        }
+        let next = self.next.as_deref().unwrap_or("fstree-optional starts the program without it");
+        Fault::new(self.exit, format!("fstree: {}", self.what)).next(next)
     }
 }
 
@@ -288,7 +285,8 @@ fn broken(url: &Url, trouble: &Trouble) -> Failed {
     let next = match trouble {
         Trouble::Untrusted(_) => Some("SSL_CERT_FILE=/path/to/roots.pem names roots of your own"),
         Trouble::Proxy(_) => Some("no_proxy=HOST reaches a host without the proxy"),
-        _ => None,
+        Trouble::Lost(_) => Some("is it there for this container? localhost is the container itself"),
+        Trouble::Nonsense(_) | Trouble::Setting(_) => None,
     };
     let exit = if matches!(trouble, Trouble::Setting(_)) { Exit::Usage } else { Exit::Unreachable };
     Failed { what, again: matches!(trouble, Trouble::Lost(_)), exit, next: next.map(str::to_owned) }
@@ -307,8 +305,7 @@ fn refused(url: &Url, status: u16, wish: &Wish) -> Failed {
     let exit = if matches!(status, 401 | 403 | 407) { Exit::Permission } else { Exit::Unreachable };
     let next = match status {
         401 | 403 => Some("a login stands in the URL: https://user:password@host/…".to_owned()),
-        404 | 410 => Some(format!("curl -I {url}")),
-        _ => None,
+        _ => Some(format!("curl -I {url}")),
     };
     Failed { what: format!("cannot fetch {url}: status {status}{meaning}"), again, exit, next }
 }

@@ -25,7 +25,8 @@ use crate::{
     signal, tell,
     words::Stay,
 };
-use socket::{Ask, Caller, Socket};
+pub(crate) use socket::Socket;
+use socket::{Ask, Caller};
 
 /// What `stayalive` and `wait` ask for.
 pub(crate) struct Wishes<'a> {
@@ -50,6 +51,9 @@ enum State {
     },
 }
 
+/// How often it is looked whether Ctrl-C was pressed: a program that is held does not take it, nor do we, who gave the terminal away.
+const GLANCE: Duration = Duration::from_millis(250);
+
 /// The program, and who may ask about it.
 struct Hold<'i, 'f> {
     init: &'i mut Init<'f>,
@@ -59,7 +63,9 @@ struct Hold<'i, 'f> {
     state: State,
     /// How the program ended last.
     ended: Option<Ended>,
-    /// Its process, started last.
+    /// Another command that runs in its place.
+    other: Option<Program>,
+    /// The process that was started last.
     pid: Option<i32>,
     /// The last signal that was handed to it.
     last: Option<i32>,
@@ -75,10 +81,9 @@ pub(crate) fn run(
     init: &mut Init<'_>,
     program: &Program,
     wishes: Wishes<'_>,
+    socket: Option<Socket>,
     unprepared: Option<u8>,
 ) -> Result<u8, Fault> {
-    let socket =
-        Socket::open().inspect_err(|error| tell::line(format!("cannot be asked at a socket: {error}"))).ok();
     let state = State::Runs { held: None };
     let mut hold = Hold {
         init,
@@ -87,6 +92,7 @@ pub(crate) fn run(
         socket,
         state,
         ended: None,
+        other: None,
         pid: None,
         last: None,
         ending: false,
@@ -133,7 +139,9 @@ impl Hold<'_, '_> {
             State::Kept { until } => *until,
         };
         let sockets: Vec<_> = self.socket.iter().map(Socket::as_fd).collect();
-        self.init.wait(&sockets, until.map(|until| until.saturating_duration_since(Instant::now())))?;
+        let glance = (self.is_held() && self.init.gave_a_terminal()).then_some(GLANCE);
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.init.wait(&sockets, left.into_iter().chain(glance).min())?;
         while let Some(arrived) = self.init.arrived()? {
             if let Some(status) = self.signal(arrived.signal)? {
                 return Ok(Some(status));
@@ -154,10 +162,22 @@ impl Hold<'_, '_> {
                 return Ok(over);
             }
         }
+        if glance.is_some()
+            && self.is_held()
+            && let Some(signal) = self.init.interrupted()
+        {
+            self.ending = true;
+            tell::line(format!("{} ends the hold", signal::name(signal)));
+            self.let_go()?;
+        }
         match until.is_some_and(|until| Instant::now() >= until) {
             true => self.late(),
             false => Ok(None),
         }
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.state, State::Runs { held: Some(_) })
     }
 
     /// A signal for the program; for us, when it is gone.
@@ -204,16 +224,35 @@ impl Hold<'_, '_> {
         }
     }
 
-    /// The program ended: that is the end of all, or the container is kept.
+    /// The program ended: that is the end of all, or the container is kept. What ran in its place changes nothing.
     fn over(&mut self, ended: Ended) -> Result<Option<u8>, Fault> {
-        self.ended = Some(ended);
-        let failed = self.status() != 0;
-        let stay = self.wishes.stay.filter(|stay| !self.ending && (failed || stay.always));
-        let Some(stay) = stay else { return Ok(Some(self.status())) };
+        let other = self.other.take();
+        let again = other.is_none() && self.ended.is_some();
+        if other.is_none() {
+            self.ended = Some(ended);
+        }
+        let fault = self.status() != 0 || other.is_some();
+        let stay = self.wishes.stay.filter(|stay| !self.ending && (fault || stay.always));
+        let Some(stay) = stay else {
+            if again && !self.ending {
+                tell::line(format!(
+                    "{} {}: the container ends",
+                    self.program.name().display(),
+                    report::how(ended)
+                ));
+            }
+            return Ok(Some(self.status()));
+        };
         self.state = State::Kept { until: stay.limit.map(|limit| Instant::now() + limit) };
         // Ctrl-C at the terminal is for us now.
         self.init.take_terminal();
-        report::kept(self.program, ended, self.pid, self.last, stay.limit);
+        match other {
+            Some(other) => {
+                let name = other.name().display();
+                tell::line(format!("{name} {}; the container is kept on", report::how(ended)));
+            }
+            None => report::kept(self.program, ended, self.pid, self.last, stay.limit),
+        }
         Ok(None)
     }
 
@@ -256,11 +295,12 @@ impl Hold<'_, '_> {
     }
 
     fn rerun(&mut self, command: Vec<OsString>, caller: &Caller) -> Result<Option<u8>, Fault> {
-        let mut program = self.program.clone();
         if !command.is_empty() {
-            program.command = command;
+            self.other = Some(Program { command, ..self.program.clone() });
         }
-        tell::line(format!("runs {} again", program.name().display()));
+        let program = self.other.clone().unwrap_or_else(|| self.program.clone());
+        let again = if self.other.is_some() { "" } else { " again" };
+        tell::line(format!("runs {}{again}", program.name().display()));
         let status = self.start(&program, false)?;
         match self.init.pid() {
             Some(pid) => {
@@ -273,11 +313,14 @@ impl Hold<'_, '_> {
 
     fn told(&self) -> String {
         let name = self.program.name().display();
-        match (&self.state, self.init.pid()) {
-            (State::Runs { held: Some(_) }, Some(pid)) => {
+        match (&self.state, self.init.pid(), &self.other) {
+            (State::Runs { held: Some(_) }, Some(pid), _) => {
                 format!("{name} is held at its first instruction as PID {pid}\n")
             }
-            (State::Runs { .. }, Some(pid)) => format!("{name} runs as PID {pid}\n"),
+            (State::Runs { .. }, Some(pid), Some(other)) => {
+                format!("{} runs as PID {pid} in place of {name}\n", other.name().display())
+            }
+            (State::Runs { .. }, Some(pid), None) => format!("{name} runs as PID {pid}\n"),
             _ => {
                 let how = self.ended.map(report::how).unwrap_or_default();
                 format!("{name} {how}; the container is kept\n")

@@ -1,8 +1,9 @@
 //! The socket that is asked, from both its sides.
 //!
 //! It has a name and no file, so that it is there in a read-only root and nothing stays behind. The name says whose it is
-//! (PID namespace and PID), for a network namespace may be shared. Only root and our own user may ask, and only from inside our
-//! PID namespace: the kernel says who does.
+//! (the mount namespace is the container's own, while networks and processes may be shared), and there is one of a name: so it is
+//! also how a container's first init is known. Only root and our own user may ask, and only from inside our PID namespace: the
+//! kernel says who does.
 
 use std::{
     ffi::OsString,
@@ -19,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Pid;
+
 use crate::{
     exit::{Exit, Fault},
     sys, tell,
@@ -28,6 +31,8 @@ use crate::{
 const NAME: &str = "pepo-entry/";
 /// How long a caller may take, for the init has other things to do.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an init may take, which may have an archive to fetch first.
+const ANSWERED: Duration = Duration::from_secs(10);
 /// As long may a question be.
 const LONGEST: u64 = 256 * 1024;
 
@@ -84,12 +89,26 @@ pub(crate) struct Socket(UnixListener);
 pub(crate) struct Caller(UnixStream);
 
 impl Socket {
-    /// Opens the socket of this process.
-    pub(crate) fn open() -> io::Result<Socket> {
-        let name = format!("{NAME}{}/{}", namespace()?, std::process::id());
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-        listener.set_nonblocking(true)?;
-        Ok(Socket(listener))
+    /// Opens the socket of this process; none if another init is its container's first.
+    ///
+    /// A container starts its first process, and whatever is executed in it later, from outside its PID namespace, or has a small
+    /// init do so. Elsewhere, as on a machine of one's own, several may be side by side.
+    pub(crate) fn open() -> io::Result<Option<Socket>> {
+        let place = place()?;
+        let is_init = rustix::process::getpid().is_init();
+        let may_be_first = is_init || rustix::process::getppid().is_none_or(Pid::is_init);
+        if !is_init && (connected(&place).is_ok() || may_be_first && !behind(&place)?.is_empty()) {
+            return Ok(None);
+        }
+        let name = if may_be_first { place } else { format!("{place}/{}", std::process::id()) };
+        match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+            Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(Some(Socket(listener)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_init => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// For polling.
@@ -160,7 +179,12 @@ fn receive(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
 /// us with it, and by then our own status must be fixed.
 pub(crate) fn ask(ask: &Ask) -> Result<(), Fault> {
     let mut stream = connect()?;
-    let lost = |error: io::Error| Fault::new(Exit::Unreachable, format!("the init does not answer: {error}"));
+    let lost = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => Fault::new(Exit::Limit, "the init does not answer yet")
+            .next("it may be fetching an archive: see the container's log"),
+        _ => Fault::new(Exit::Unreachable, format!("the init does not answer: {error}")),
+    };
+    stream.set_read_timeout(Some(ANSWERED)).map_err(lost)?;
     let question = ask.to_bytes();
     let length = u32::try_from(question.len()).unwrap_or(u32::MAX).to_le_bytes();
     // A stranger is refused unheard: whether it could be asked shows in the answer.
@@ -183,28 +207,47 @@ pub(crate) fn ask(ask: &Ask) -> Result<(), Fault> {
 
 fn connect() -> Result<UnixStream, Fault> {
     let failed = |error: io::Error| Fault::new(Exit::Internal, format!("cannot look for the init: {error}"));
-    let begin = format!("{NAME}{}/", namespace().map_err(failed)?);
-    let sockets = fs::read_to_string("/proc/self/net/unix").map_err(failed)?;
-    // Abstract names are listed with an @ before them; connections have the name, too.
-    let names = sockets.lines().filter_map(|line| line.split_whitespace().nth(7)?.strip_prefix('@'));
-    let mut names: Vec<_> = names.filter(|name| name.starts_with(&begin)).collect();
-    names.sort_unstable();
-    names.dedup();
+    let place = place().map_err(failed)?;
+    if let Ok(stream) = connected(&place) {
+        return Ok(stream);
+    }
+    let names = behind(&place).map_err(failed)?;
     match names.as_slice() {
-        [name] => SocketAddr::from_abstract_name(name)
-            .and_then(|address| UnixStream::connect_addr(&address))
+        [name] => connected(name)
             .map_err(|error| Fault::new(Exit::Unreachable, format!("cannot ask the init: {error}"))),
         [] => Err(Fault::new(Exit::Unreachable, "no init here can be asked")
             .next("start the container with PEPO_DEBUG=stayalive, and ask inside it")),
         several => Err(Fault::new(Exit::Unreachable, format!("{} inits can be asked here", several.len()))
-            .next("ask in a container that has a PID namespace of its own")),
+            .next("ask inside a container")),
     }
 }
 
-/// The number of our PID namespace.
-fn namespace() -> io::Result<String> {
-    let link = fs::read_link("/proc/self/ns/pid")?;
-    Ok(link.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
+/// The names of inits that are not their container's first process.
+fn behind(place: &str) -> io::Result<Vec<String>> {
+    let sockets = fs::read_to_string("/proc/self/net/unix")?;
+    // Abstract names are listed with an @ before them; connections have the name, too.
+    let names = sockets.lines().filter_map(|line| line.split_whitespace().nth(7)?.strip_prefix('@'));
+    let mut names: Vec<_> =
+        names.filter(|name| name.starts_with(&format!("{place}/"))).map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// A connection to an init of our own PID namespace: in a shared network anybody may have taken the name.
+fn connected(name: &str) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    match sys::peer(stream.as_fd())?.pid {
+        0 => Err(io::ErrorKind::ConnectionRefused.into()),
+        _ => Ok(stream),
+    }
+}
+
+/// The name of a container's first init: with the number of our mount namespace.
+fn place() -> io::Result<String> {
+    let link = fs::read_link("/proc/self/ns/mnt")?;
+    let number: String = link.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    Ok(format!("{NAME}{number}"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixStream},
@@ -12,7 +12,10 @@ use std::{
 use pepo_testkit::{command, wait};
 use rustix::process::Signal;
 
-use crate::support::{Init, LIMIT, Outcome, Started, as_pid_1, only_child, run, signal, start, status_field};
+use crate::support::{
+    Init, LIMIT, Outcome, Started, as_pid_1, on_terminal, only_child, run, signal, start, status_field,
+    terminal,
+};
 
 /// A container of its own (as far as a PID namespace is one), with these words.
 fn container(words: &str, program: &[&str]) -> Started {
@@ -99,14 +102,22 @@ fn a_held_container_answers() {
     started.wait_for(KEPT);
     let outcome = ask(&started, &["status"]);
     assert_eq!(outcome.stdout, "sh failed with status 5; the container is kept\n", "{outcome:?}");
-    // Another command in its place: its output goes to the container's log, its fault keeps the container.
-    let outcome = ask(&started, &["rerun", "--", "sh", "-c", "echo other $FROM; exit 6"]);
-    assert!(outcome.stdout.starts_with("runs as PID "), "{outcome:?}");
-    started.wait_for("other");
-    wait::until("it is kept again", LIMIT, || match ask(&started, &["status"]).stdout {
-        told if told.contains("status 6") => Ok(()),
-        told => Err(told),
-    });
+    // Another command in its place: its output goes to the container's log, and it changes nothing, however it ends.
+    for (status, told) in [(0, "sh ended well; the container is kept on"), (6, "sh failed with status 6; ")] {
+        let script = format!("echo other $FROM; exit {status}");
+        let outcome = ask(&started, &["rerun", "--", "sh", "-c", &script]);
+        assert!(outcome.stdout.starts_with("runs as PID "), "{outcome:?}");
+        started.wait_for("other");
+        started.wait_for(told);
+        let outcome = ask(&started, &["status"]);
+        assert_eq!(outcome.stdout, "sh failed with status 5; the container is kept\n", "{outcome:?}");
+    }
+    let outcome = ask(&started, &["rerun", "--", "no-such-program"]);
+    assert!(outcome.code() == 1 && outcome.stderr.contains("could not be started"), "{outcome:?}");
+    assert_eq!(ask(&started, &["rerun", "--", "sleep", "60"]).code(), 0);
+    assert!(ask(&started, &["status"]).stdout.ends_with(" in place of sh\n"));
+    signal(only_child(started.init()), Signal::KILL);
+    started.wait_for("sleep was ended by SIGKILL; the container is kept on");
     // The program again, now that its fault is mended.
     fs::write(&mark, "").unwrap();
     ask(&started, &["rerun"]);
@@ -117,6 +128,75 @@ fn a_held_container_answers() {
     assert!(outcome.code() == 1 && outcome.stderr.contains("is not held"), "{outcome:?}");
     signal(started.init(), Signal::TERM);
     assert_eq!(started.end().code(), 143);
+}
+
+#[test]
+fn a_program_that_ends_well_again_ends_the_container_with_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark").display().to_string();
+    let started = container("stayalive", &["test", "-e", &mark]);
+    started.wait_for(KEPT);
+    fs::write(&mark, "").unwrap();
+    ask(&started, &["rerun"]);
+    let outcome = started.end();
+    assert!(
+        outcome.code() == 0 && outcome.stderr.contains("test ended well: the container ends"),
+        "{outcome:?}"
+    );
+}
+
+/// What is executed in a container has its environment.
+#[test]
+fn the_words_are_for_the_containers_first_process_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log").display().to_string();
+    let words = format!("stayalive,wait,verbose={log}");
+    // Also behind an init that is another's.
+    let behind = format!("{} -- sh -c 'exit 5'; exit $?", Init::Ours.path());
+    let mut small = as_pid_1(Init::Tini, &["--", "sh", "-c", &behind], &[]);
+    for started in [container(&words, &["sh", "-c", "exit 5"]), start(small.env("PEPO_DEBUG", &words))] {
+        started.wait_for("is held at its first instruction");
+        let inside = |line: &[&str]| {
+            let mut command = command("nsenter");
+            command.args(["--target", &started.init().to_string(), "--pid", "--mount", "--"]);
+            run(command.arg(Init::Ours.path()).args(line).env("PEPO_DEBUG", &words))
+        };
+        let outcome = inside(&["stauts"]);
+        assert!(outcome.code() == 127 && outcome.stderr.contains("of which status, rerun,"), "{outcome:?}");
+        let outcome = inside(&["--", "sh", "-c", "echo ${PEPO_DEBUG-unset}; exit 6"]);
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (6, "unset\n"), "{outcome:?}");
+        assert_eq!(inside(&["release"]).stdout, "the program goes on\n");
+        started.wait_for(KEPT);
+        assert_eq!(inside(&["release"]).code(), 0);
+        assert_eq!(started.end().code(), 5);
+    }
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_with_how_it_is_asked() {
+    for (line, said) in [
+        (&["rerun", "ls"][..], "rerun takes a command after --"),
+        (&["status", "now"], "status does not take so many words"),
+        (&["release", "soon"], "release takes a status from 0 to 255"),
+        (&["--statsu"], "there is no flag --statsu"),
+        (&["--copy-to"], "--copy-to takes one file"),
+    ] {
+        let outcome = run(command(Init::Ours.path()).args(line));
+        assert!(outcome.code() == 1 && outcome.stderr.contains(said), "{line:?}: {outcome:?}");
+        assert!(outcome.stderr.contains("→ pepo-entry --help"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_what_is_held() {
+    let (mut master, slave) = terminal();
+    let mut command = as_pid_1(Init::Ours, &[], &SCRIPT);
+    let started = start(&mut on_terminal(&slave, command.env("PEPO_DEBUG", "wait,stayalive")));
+    started.wait_for("is held at its first instruction");
+    master.write_all(b"\x03").unwrap();
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (130, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("SIGINT ends the hold"), "{outcome:?}");
 }
 
 #[test]
@@ -144,9 +224,9 @@ fn only_root_and_the_same_user_may_ask() {
 fn nobody_outside_the_pid_namespace_may_ask() {
     let started = container("stayalive", &["sh", "-c", "exit 5"]);
     started.wait_for(KEPT);
-    let namespace = fs::read_link(format!("/proc/{}/ns/pid", started.init())).unwrap();
+    let namespace = fs::read_link(format!("/proc/{}/ns/mnt", started.init())).unwrap();
     let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-    let name = SocketAddr::from_abstract_name(format!("pepo-entry/{number}/1")).unwrap();
+    let name = SocketAddr::from_abstract_name(format!("pepo-entry/{number}")).unwrap();
     let mut answer = String::new();
     UnixStream::connect_addr(&name).unwrap().read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "-only who is inside the container may ask");
@@ -274,6 +354,19 @@ fn runtimes_are_made_to_wait_at_their_port() {
         let outcome = run(command.env("PEPO_DEBUG", "wait=10ms").env(variable, "--a"));
         assert_eq!(outcome.stdout, format!("{expected}\n"), "{outcome:?}");
     }
+}
+
+#[test]
+fn ctrl_c_ends_what_the_tools_run_and_not_the_tools() {
+    let (mut master, slave) = terminal();
+    let mut command = command(Init::Ours.path());
+    let started = start(&mut on_terminal(&slave, command.arg("sh")));
+    started.wait_for("$ ");
+    master.write_all(b"nonsense\x03run sh -c 'echo runs; sleep 60'\n").unwrap();
+    started.wait_for("runs");
+    master.write_all(b"\x03exit\n").unwrap();
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (130, ""), "{outcome:?}");
 }
 
 #[test]

@@ -1,17 +1,14 @@
 //! What an init does. Each test runs on ours, on tini, and where it has the same on dumb-init: what fails there is a
 //! wrong test. Where the three differ, the test says what each does.
 
-use std::{fs, io::Write, os::fd::OwnedFd};
+use std::{fs, io::Write};
 
 use pepo_testkit::{command, wait};
-use rustix::{
-    process::Signal,
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-};
+use rustix::process::Signal;
 
 use crate::support::{
     Init, LIMIT, as_pid_1, as_process, children, field, only_child, run, signal, start, status_field,
-    with_signals,
+    terminal, with_signals,
 };
 
 /// Signals that a program can catch and an init passes on (not CHLD, and not those of a fault or of the terminal).
@@ -169,17 +166,6 @@ fn the_parents_death_is_told() {
         drop(writer);
         started.wait_for("told");
     }
-}
-
-/// A terminal, its other side opened.
-fn terminal() -> (fs::File, OwnedFd) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
-    let slave = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
-    (fs::File::from(master), slave)
 }
 
 /// Fields of `/proc/PID/stat` after the name: state, parent, group, session, terminal, foreground group.

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::Read,
-    os::unix::process::ExitStatusExt,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -12,7 +12,10 @@ use std::{
 };
 
 use pepo_testkit::{command, wait};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
 
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -195,4 +198,24 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let fd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     pidfd_send_signal(fd, signal).unwrap();
+}
+
+/// A terminal, its other side opened.
+pub(crate) fn terminal() -> (fs::File, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let slave = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
+    (fs::File::from(master), slave)
+}
+
+/// A command on that terminal, in a session of its own.
+pub(crate) fn on_terminal(slave: &OwnedFd, command: &Command) -> Command {
+    let mut there = with_signals("setsid");
+    there.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+    there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    there.env_remove("DEBUG").stdin(slave.try_clone().unwrap());
+    there
 }
