@@ -69,7 +69,7 @@ handed over, and the program's status is ours (128+n when signal n ended it).
   --copy-to FILE
               copy this program, as a pod's init container does for the others
 
-Inside a container that it holds:
+Asked of a container's init, inside it, if that was given a word:
 
   status              what is going on
   rerun [-- COMMAND]  start the program again, or another command in its place

@@ -61,12 +61,12 @@ pub fn run_as_verb(arguments: Vec<OsString>) -> u8 {
     run(arguments)
 }
 
-/// Whether these are words of ours.
+/// Whether these are words of ours; `source` is how they were given.
 ///
 /// # Errors
 /// What is not, and the list of words.
-pub fn judge_words(words: &str) -> Result<(), String> {
-    Words::judge(words).map_err(|fault| fault.to_string())
+pub fn judge_words(words: &str, source: &str) -> Result<(), String> {
+    Words::judge(words, source).map_err(|fault| fault.to_string())
 }
 
 fn act(asked: Asked) -> Result<u8, Fault> {

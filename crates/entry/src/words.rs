@@ -129,8 +129,8 @@ impl Words {
     }
 
     /// Whether these are words.
-    pub(crate) fn judge(words: &str) -> Result<(), Fault> {
-        parse(OsStr::new(words), "PEPO_DEBUG").map(drop)
+    pub(crate) fn judge(words: &str, source: &str) -> Result<(), Fault> {
+        parse(OsStr::new(words), source).map(drop)
     }
 
     fn read_with(

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use pepo_wire::{Code, Failure, FailureExt, name::TargetName};
+use pepo_wire::{
+    Code, Failure, FailureExt,
+    name::{Kind, TargetName},
+};
 
 /// A failed act of this crate, with its facts.
 #[derive(Debug, thiserror::Error)]
@@ -246,13 +249,13 @@ impl PlatformError {
             PlatformError::SshEnded { words, by_hand, .. } => {
                 failure.because(words).hint(format!("`{by_hand}` must work without a question"))
             }
-            PlatformError::NotFound { near, searched, elsewhere, .. } => {
-                not_found(failure, near, searched, elsewhere)
+            PlatformError::NotFound { name, near, searched, elsewhere } => {
+                not_found(unserved(failure, name, searched), near, searched, elsewhere)
             }
             PlatformError::Ambiguous { candidates, .. } => failure
                 .because(format!("it could be {}", list(candidates)))
                 .hint("type one of these names in full"),
-            PlatformError::NotRunning { state, .. } => failure.because(format!("its state is \"{state}\"")),
+            PlatformError::NotRunning { name, state } => not_running(failure, name, state),
             PlatformError::NotProven { why, .. } => failure
                 .because(why)
                 .hint("a helper container in the target's PID namespace needs no such proof"),
@@ -268,6 +271,42 @@ fn denied_hint(engine: &str) -> &'static str {
         }
         "podman" => "start your own service (`systemctl --user start podman.socket`), or run as root",
         _ => "run as root",
+    }
+}
+
+/// What does not run can be started, and what ends again and again be held at its start.
+fn not_running(failure: Failure, name: &TargetName, state: &str) -> Failure {
+    let failure = failure.because(format!("its state is \"{state}\""));
+    let engine = match name.kind {
+        Some(Kind::Docker) => "docker",
+        Some(Kind::Podman) => "podman",
+        _ => return failure,
+    };
+    let failure = failure.try_command("see its end", [engine, "logs", &name.name]);
+    match state {
+        "restarting" => failure.hint(
+            "one that ends at its start is held there: pepo run --debug wait -- … IMAGE, then pepo attach",
+        ),
+        _ => failure.try_command("start it", [engine, "start", &name.name]),
+    }
+}
+
+/// An engine that was named may have no socket, although its commands work.
+fn unserved(failure: Failure, name: &TargetName, searched: &[String]) -> Failure {
+    let (engine, hint) = match name.kind {
+        Some(Kind::Podman) => (
+            "podman",
+            "podman serves no socket until it is told to: `systemctl --user start podman.socket`, or \
+             `podman system service --time=0`; without one, `pepo ps` names its processes host/…",
+        ),
+        Some(Kind::Docker) => {
+            ("docker", "docker is reached at its socket: start its daemon, or set DOCKER_HOST")
+        }
+        _ => return failure,
+    };
+    match searched.iter().any(|one| one.contains(engine)) {
+        true => failure,
+        false => failure.hint(hint),
     }
 }
 

@@ -43,7 +43,7 @@ pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};
 pub use error::PlatformError;
-pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, settled};
+pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, is_orphan, labels as helper_labels, settled};
 pub use manifest::{ImageProgram, Injected, Injection, LARGEST as LARGEST_MANIFEST, Wanted, inject};
 pub use pid::{HostPid, Proven};
 pub use platform::{

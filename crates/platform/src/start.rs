@@ -63,6 +63,12 @@ impl RunLine {
     /// [`Code::Usage`] if there is no image, or a root folder in its place.
     pub fn read(words: &[String]) -> Result<RunLine, Failure> {
         let (mut options, mut entrypoint) = (Vec::new(), None);
+        if let [engine @ ("docker" | "podman"), "run", ..] =
+            words.iter().map(String::as_str).collect::<Vec<_>>()[..]
+        {
+            return Err(Failure::new(Code::Usage, format!("`{engine} run` stands in the line already"))
+                .hint("write only what would stand after it: pepo run --debug WORDS -- --rm IMAGE"));
+        }
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let value = match option(word) {
@@ -196,7 +202,8 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["--rm", "-it -e", "--name", "--rootfs /x"] {
+        for text in ["--rm", "-it -e", "--name", "--rootfs /x", "docker run shop:1", "podman run --rm shop:1"]
+        {
             assert_eq!(line(text).unwrap_err().code(), Code::Usage, "{text}");
         }
     }

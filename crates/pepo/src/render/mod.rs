@@ -36,6 +36,8 @@ pub(crate) enum End {
     Failed(Box<Failure>),
     /// It said all it had to say; the status stands for the answer.
     Told(Exit),
+    /// Another program did the work; the status is its own.
+    Status(u8),
     /// Whoever read stdout has gone: no one wants more.
     OutputClosed,
     /// A fault of ours, told already by the hook of [`tell_panics`].
@@ -185,6 +187,7 @@ pub(crate) fn finish(printer: Printer, outcome: Outcome) -> u8 {
     match outcome {
         Ok(()) | Err(End::OutputClosed) => 0,
         Err(End::Told(exit)) => exit as u8,
+        Err(End::Status(status)) => status,
         Err(End::Panicked) => Exit::Internal as u8,
         Err(End::Failed(failure)) => {
             printer.error(&failure);

@@ -24,6 +24,35 @@ pub(crate) fn image(engine: &str, name: &str) -> Result<Result<Value, String>, F
     inspect(engine, &["image", "inspect", "--format", "{{json .Config}}", name])
 }
 
+/// Whether the engine is there: one that is away tells of no image, but that is not what is wrong.
+///
+/// # Errors
+/// [`Code::EngineUnreachable`].
+#[cfg(target_os = "linux")]
+pub(crate) fn answers(engine: &str) -> Result<(), Failure> {
+    let Err(why) = said(engine, &["version"])? else { return Ok(()) };
+    let other = if engine == "docker" { "podman" } else { "docker" };
+    Err(Failure::new(Code::EngineUnreachable, format!("{engine} does not answer"))
+        .because(why)
+        .hint(format!("start it, or take another: --on {other}"))
+        .try_command("look at this machine", ["pepo", "check"]))
+}
+
+/// Whether the engine's command knows the options of a line of `run`: it is asked for its help after them, so nothing is run.
+///
+/// # Errors
+/// [`Code::Usage`] with its own words.
+#[cfg(target_os = "linux")]
+pub(crate) fn judge(engine: &str, line: &[String]) -> Result<(), Failure> {
+    let asked: Vec<_> = ["run", "--help"].into_iter().chain(line.iter().map(String::as_str)).collect();
+    said(engine, &asked)?.map(drop).map_err(|why| {
+        let why = why.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        Failure::new(Code::Usage, format!("`{engine} run` does not take these options"))
+            .because(why)
+            .try_command("see them", [engine, "run", "--help"])
+    })
+}
+
 /// What an engine says of a container.
 pub(crate) fn container(engine: &str, id: &str) -> Result<Value, Failure> {
     // Without a format: with one, Docker gives the container and Podman a list.
@@ -33,13 +62,22 @@ pub(crate) fn container(engine: &str, id: &str) -> Result<Value, Failure> {
     })
 }
 
-fn inspect(engine: &str, line: &[&str]) -> Result<Result<Value, String>, Failure> {
+/// What it says; if it fails, why.
+pub(crate) fn said(engine: &str, line: &[&str]) -> Result<Result<Vec<u8>, String>, Failure> {
     let told = command(engine).args(line).stdin(Stdio::null()).output();
     let told = told.map_err(|error| not_started(engine, &error))?;
-    if !told.status.success() {
-        return Ok(Err(String::from_utf8_lossy(&told.stderr).trim().to_owned()));
-    }
-    serde_json::from_slice(&told.stdout).map(Ok).map_err(|error| {
+    Ok(match told.status.success() {
+        true => Ok(told.stdout),
+        false => Err(String::from_utf8_lossy(&told.stderr).trim().to_owned()),
+    })
+}
+
+fn inspect(engine: &str, line: &[&str]) -> Result<Result<Value, String>, Failure> {
+    let told = match said(engine, line)? {
+        Ok(told) => told,
+        Err(why) => return Ok(Err(why)),
+    };
+    serde_json::from_slice(&told).map(Ok).map_err(|error| {
         Failure::new(Code::EngineRefused, format!("`{engine} {}` is not understood", line.join(" ")))
             .because(error)
     })

@@ -34,6 +34,18 @@ pub(crate) fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Exi
     (mounted || arguments.next()? == "entry").then(|| pepo_entry::run_as_verb(arguments.collect()).into())
 }
 
+/// Are these words of the entry's? It would not start with others.
+#[cfg(target_os = "linux")]
+pub(crate) fn judge(words: &str) -> Result<(), Failure> {
+    pepo_entry::judge_words(words, "--debug").map_err(|why| Failure::new(Code::Usage, why))
+}
+
+/// The entry, which knows the words, is a program for Linux: there it will tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn judge(_words: &str) -> Result<(), Failure> {
+    Ok(())
+}
+
 /// There are no containers here.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn asked(_arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {

@@ -14,7 +14,12 @@ use pepo_platform::{ImageProgram, Injection, LARGEST_MANIFEST, Wanted, inject};
 use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
-use crate::{arguments::On, config::Context, render::Outcome, verbs::engines};
+use crate::{
+    arguments::On,
+    config::Context,
+    render::Outcome,
+    verbs::{engines, entry},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +54,8 @@ pub(crate) struct Inject {
 
 /// Reads, changes, prints.
 pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
-    judge(&arguments.debug)?;
+    entry::judge(&arguments.debug)?;
+    image(&arguments.image)?;
     let entrypoint = arguments.entrypoint.as_deref().map(entrypoint).transpose()?;
     let text = read(&arguments.file)?;
     let injection = Injection {
@@ -58,11 +64,18 @@ pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
         containers: arguments.containers.clone(),
     };
     let mut notes = Vec::new();
+    let mut said = Vec::new();
     let mut program = |wanted: &Wanted| match &entrypoint {
-        Some(words) => Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() }),
+        Some(words) => {
+            said.push(wanted.name.clone());
+            Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() })
+        }
         None => of_an_engine(wanted, context, &mut notes),
     };
     let injected = inject(&text, &injection, &mut program)?;
+    if entrypoint.is_some() {
+        one(&said)?;
+    }
     notes.extend(injected.notes);
     let printer = context.printer;
     if printer.json_wanted() {
@@ -72,25 +85,35 @@ pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
     printer.bytes(injected.text.as_bytes())
 }
 
-/// Unknown words would keep every container from starting.
-#[cfg(target_os = "linux")]
-fn judge(words: &str) -> Result<(), Failure> {
-    match words {
-        "" => Ok(()),
-        words => pepo_entry::judge_words(words).map_err(|why| Failure::new(Code::Usage, why)),
+/// A name that a kubelet could pull.
+fn image(name: &str) -> Result<(), Failure> {
+    match name.is_empty() || name.contains(char::is_whitespace) {
+        true => Err(Failure::new(Code::Usage, format!("--image {name:?} names no image"))
+            .hint("--image registry/pepo-entry:0.1, which has the entry at /pepo-entry")),
+        false => Ok(()),
     }
 }
 
-/// The entry, which knows the words, is a program for Linux: there it will tell.
-#[cfg(not(target_os = "linux"))]
-fn judge(_words: &str) -> Result<(), Failure> {
-    Ok(())
+/// A program is one container's.
+fn one(containers: &[String]) -> Result<(), Failure> {
+    let wrong = |what: String| Err(Failure::new(Code::Usage, what));
+    match containers {
+        [_] => Ok(()),
+        [] => wrong("--entrypoint is not needed: the manifest says what its containers run".to_owned()),
+        several => wrong(format!("--entrypoint is one container's, and {} have no command", several.join(", ")))
+            .map_err(|failure| failure.hint("name it by -c, and inject the others by another call: … -c web --entrypoint /app | pepo inject -f - …")),
+    }
 }
 
 /// A program, or a list as JSON.
 fn entrypoint(text: &str) -> Result<Vec<String>, Failure> {
     let words: Result<Vec<String>, _> = match text.trim_start().starts_with('[') {
         true => serde_json::from_str(text),
+        false if text.contains(char::is_whitespace) => {
+            let list = json!(text.split_whitespace().collect::<Vec<_>>());
+            return Err(Failure::new(Code::Usage, format!("--entrypoint {text:?} has blanks"))
+                .hint(format!("with arguments it is a list: --entrypoint '{list}'")));
+        }
         false => Ok(vec![text.to_owned()]),
     };
     let wrong = || Failure::new(Code::Usage, format!("--entrypoint {text:?} is no command"));
@@ -112,7 +135,9 @@ fn read(file: &Path) -> Result<String, Failure> {
     match read {
         Ok(_) => Ok(text),
         Err(error) => {
-            Err(Failure::new(Code::FileNotFound, format!("{} cannot be read", file.display())).because(error))
+            Err(Failure::new(Code::FileNotFound, format!("{} cannot be read", file.display()))
+                .because(error)
+                .hint("-f takes a file, or - for what comes in: kubectl get deploy shop -o yaml | pepo inject -f - …"))
         }
     }
 }
@@ -142,7 +167,7 @@ fn of_an_engine(
     }
     Err(failure
         .hint(format!("pull it here (docker pull {image}), and inject again"))
-        .hint(r#"or say what it runs: --entrypoint '["/app", "--flag"]'"#))
+        .hint(format!(r#"or say what it runs: -c {name} --entrypoint '["/app", "--flag"]'"#)))
 }
 
 fn is_asked(engine: &str, context: &Context) -> bool {

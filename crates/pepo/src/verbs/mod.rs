@@ -58,7 +58,13 @@ pub(crate) async fn run(verb: Verb, context: Context) -> Outcome {
     // These let go in their own order, or end with what they have.
     let hears = matches!(
         verb,
-        Verb::Attach(_) | Verb::Dap(_) | Verb::Agent(_) | Verb::Record(_) | Verb::Top(_) | Verb::Stack(_)
+        Verb::Attach(_)
+            | Verb::Dap(_)
+            | Verb::Agent(_)
+            | Verb::Record(_)
+            | Verb::Top(_)
+            | Verb::Stack(_)
+            | Verb::Shell(_)
     );
     let mut signals = if hears { None } else { Some(Signals::listen().map_err(no_runtime)?) };
     let signal = async {

@@ -65,9 +65,16 @@ mod here {
     const VARIABLE: &str = "PEPO_DEBUG";
 
     pub(super) fn run(words: &str, line: &[String], context: &Context) -> Outcome {
-        pepo_entry::judge_words(words).map_err(|why| Failure::new(Code::Usage, why))?;
-        let line = RunLine::read(line)?;
+        entry::judge(words)?;
+        if words.is_empty() {
+            return Err(Failure::new(Code::Usage, "--debug says no word")
+                .try_command("see the words", ["pepo", "entry", "--help"])
+                .into());
+        }
         let engine = engine(context)?;
+        let read = RunLine::read(line)?;
+        engines::judge(engine, line)?;
+        let line = read;
         let config = image(engine, line.image())?;
         let own = engines::own_binary()?;
         let at = format!("/{}", entry::NAME);
@@ -86,10 +93,12 @@ mod here {
                 Err(Failure::new(Code::Usage, "only Docker and Podman start containers here")
                     .hint("--on docker, or --on podman"))
             }
-            None => engines::ALL
-                .into_iter()
-                .find(|name| engines::is_installed(name, context))
-                .ok_or_else(|| Failure::new(Code::ToolMissing, "neither `docker` nor `podman` is in PATH")),
+            None => {
+                engines::ALL.into_iter().find(|name| engines::is_installed(name, context)).ok_or_else(|| {
+                    Failure::new(Code::ToolMissing, "neither `docker` nor `podman` is in PATH")
+                        .hint("install one of them, or COPY pepo-entry into the image, as its ENTRYPOINT")
+                })
+            }
         }
     }
 
@@ -99,6 +108,7 @@ mod here {
             Ok(config) => return Ok(config),
             Err(why) => why,
         };
+        engines::answers(engine)?;
         let pull = engines::command(engine).args(["pull", "--quiet", name]).stdout(Stdio::null()).status();
         let pulled = pull.map_err(|error| engines::not_started(engine, &error))?.success();
         let none = |why: String| {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use pepo_platform::{Located, Need};
+use pepo_platform::{Located, Need, helper_labels, is_orphan};
 use pepo_wire::{
     Code, Failure,
     name::{Kind, TargetName},
@@ -20,7 +20,8 @@ use serde_json::Value;
 use crate::{
     config::Context,
     reach,
-    render::Outcome,
+    render::{End, Outcome},
+    signals::{Signal, Signals},
     verbs::{engines, entry},
 };
 
@@ -53,7 +54,10 @@ pub(crate) async fn run(arguments: &Shell, context: &Context) -> Outcome {
     let platforms = reach::platforms(context, reach::on(context), Need::Look);
     let located = platforms.locate(&name).await?.located;
     let engine = engine(&located)?;
-    engines::become_command(engine, way_in(engine, &located.container_id)?)
+    match way_in(engine, &located.container_id) {
+        Some(command) => engines::become_command(engine, command),
+        None => Beside::new(engine, &located.container_id)?.run().await,
+    }
 }
 
 /// The command of the container's engine.
@@ -73,14 +77,12 @@ fn engine(located: &Located) -> Result<&'static str, Failure> {
 }
 
 /// The way in that this container has.
-fn way_in(engine: &str, id: &str) -> Result<Command, Failure> {
+fn way_in(engine: &str, id: &str) -> Option<Command> {
     if let Some(shell) = SHELLS.into_iter().find(|shell| runs(engine, id, &[shell, "-c", "exit"])) {
-        return Ok(exec(engine, id, &[shell]));
+        return Some(exec(engine, id, &[shell]));
     }
-    if let Some(tools) = ENTRIES.into_iter().find(|entry| runs(engine, id, &[entry, "--version"])) {
-        return Ok(exec(engine, id, &[tools, "sh"]));
-    }
-    beside(engine, id)
+    let tools = ENTRIES.into_iter().find(|entry| runs(engine, id, &[entry, "--version"]))?;
+    Some(exec(engine, id, &[tools, "sh"]))
 }
 
 /// Does the image have this, and may it be run?
@@ -103,28 +105,96 @@ fn interactive() -> impl Iterator<Item = &'static str> {
 }
 
 /// A container beside the target, as its user, with its capabilities; gone with its shell.
-fn beside(engine: &str, id: &str) -> Result<Command, Failure> {
-    let own = engines::own_binary()?;
-    let target = engines::container(engine, id)?;
-    let text = |path: &str| target.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let list = |path: &str| {
-        let items = target.pointer(path).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+struct Beside {
+    engine: &'static str,
+    name: String,
+    /// What is said to the engine's command.
+    line: Vec<String>,
+}
+
+impl Beside {
+    fn new(engine: &'static str, id: &str) -> Result<Beside, Failure> {
+        let own = engines::own_binary()?;
+        let target = engines::container(engine, id)?;
+        let text = |path: &str| target.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let list = |path: &str| {
+            let items = target.pointer(path).and_then(Value::as_array).into_iter().flatten();
+            items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let tools = format!("/{}", entry::NAME);
+        let name = format!("pepo-shell-{}-{}", id.get(..12).unwrap_or(id), std::process::id());
+        let mut line: Vec<String> = Vec::new();
+        line.extend(["run", "--rm", "--read-only", "--pull=never", "--name", &name].map(str::to_owned));
+        line.extend(interactive().map(str::to_owned));
+        let labels = helper_labels(id);
+        let labels = labels.iter().map(|(name, value)| (*name, value.as_str())).chain([(LABEL, id)]);
+        line.extend(labels.map(|(name, value)| format!("--label={name}={value}")));
+        line.extend(["pid", "network"].map(|namespace| format!("--{namespace}=container:{id}")));
+        line.push(format!("--mount=type=bind,source={own},target={tools},readonly"));
+        line.extend(["--security-opt", "no-new-privileges", "--entrypoint", &tools].map(str::to_owned));
+        line.extend(list("/HostConfig/CapAdd").iter().map(|one| format!("--cap-add={one}")));
+        line.extend(list("/HostConfig/CapDrop").iter().map(|one| format!("--cap-drop={one}")));
+        if !text("/Config/User").is_empty() {
+            line.extend(["--user".to_owned(), text("/Config/User").to_owned()]);
+        }
+        line.extend([text("/Image"), "sh", ROOT].map(str::to_owned));
+        Ok(Beside { engine, name, line })
+    }
+
+    /// Runs it until its shell ends, and makes sure that it is gone: the engine's command removes it, unless it is interrupted before.
+    ///
+    /// Between us and that command stands the entry, which hands the terminal over, and ends the command when we are killed.
+    async fn run(self) -> Outcome {
+        remove_orphans(self.engine)?;
+        let mut signals = Signals::listen().map_err(|error| engines::not_started(self.engine, &error))?;
+        let own = engines::own_binary()?;
+        let mut command = tokio::process::Command::from(engines::command(&own));
+        command.args(["entry", "-p", "SIGTERM", "--", self.engine]).args(&self.line);
+        let mut child = command.spawn().map_err(|error| engines::not_started(self.engine, &error))?;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status,
+                signal = signals.next() => if signal == Signal::Terminate { terminate(&mut child) },
+            }
+        };
+        let status = status.map_err(|error| engines::not_started(self.engine, &error))?;
+        // What is gone already is told as no such container.
+        let _ = engines::said(self.engine, &["rm", "-f", &self.name])?;
+        match status.code() {
+            Some(0) => Ok(()),
+            code => Err(End::Status(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+        }
+    }
+}
+
+/// Asks the engine's command to end.
+#[cfg(unix)]
+fn terminate(child: &mut tokio::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
+
+/// Ends the engine's command.
+#[cfg(not(unix))]
+fn terminate(child: &mut tokio::process::Child) {
+    let _ = child.start_kill();
+}
+
+/// Removes containers whose shell's command was killed.
+fn remove_orphans(engine: &str) -> Result<(), Failure> {
+    let filter = format!("label={LABEL}");
+    let Ok(ids) = engines::said(engine, &["ps", "-aq", "--no-trunc", "--filter", &filter])? else {
+        return Ok(());
     };
-    let tools = format!("/{}", entry::NAME);
-    let mut command = engines::command(engine);
-    command.args(["run", "--rm", "--read-only", "--pull=never"]).args(interactive());
-    command.arg(format!("--label={LABEL}={id}"));
-    for namespace in ["pid", "network"] {
-        command.arg(format!("--{namespace}=container:{id}"));
+    for id in String::from_utf8_lossy(&ids).split_whitespace() {
+        // One may go by itself meanwhile.
+        let Ok(container) = engines::container(engine, id) else { continue };
+        let labels = serde_json::from_value(container["Config"]["Labels"].clone()).unwrap_or_default();
+        if is_orphan(&labels) {
+            let _ = engines::said(engine, &["rm", "-f", id])?;
+        }
     }
-    command.arg(format!("--mount=type=bind,source={own},target={tools},readonly"));
-    command.args(["--security-opt", "no-new-privileges", "--entrypoint", &tools]);
-    command.args(list("/HostConfig/CapAdd").iter().map(|one| format!("--cap-add={one}")));
-    command.args(list("/HostConfig/CapDrop").iter().map(|one| format!("--cap-drop={one}")));
-    if !text("/Config/User").is_empty() {
-        command.args(["--user", text("/Config/User")]);
-    }
-    command.args([text("/Image"), "sh", ROOT]);
-    Ok(command)
+    Ok(())
 }

@@ -67,6 +67,26 @@ fn what_cannot_be_injected_is_one_clear_error_and_prints_nothing() {
     let run = fed(&surroundings, &said, &unknown).ok();
     assert!(run.stdout.contains(r#""--", "/app", "a b"]"#), "{run:?}");
 
+    // A program is one container's, and only where it is not known.
+    let two = format!("{unknown}  - {{name: side, image: 'shop/side:1'}}\n");
+    for (manifest, told) in [(two.as_str(), "web, side have no command"), (POD, "--entrypoint is not needed")]
+    {
+        let error = fed(&surroundings, &said, manifest).fails(2);
+        assert!(error.stderr.contains(told) && error.stdout.is_empty(), "{error:?}");
+    }
+    let first = fed(&surroundings, &[&said[..], &["-c", "web"]].concat(), &two).ok();
+    let side = [&LINE[..], &["-c", "side", "--entrypoint", "/side"]].concat();
+    let both = fed(&surroundings, &side, &first.stdout).ok();
+    assert!(
+        both.stdout.contains(r#""/app", "a b"]"#) && both.stdout.contains(r#""--", "/side"]"#),
+        "{both:?}"
+    );
+    let blank = [&LINE[..], &["--entrypoint", "/side x"]].concat();
+    let error = fed(&surroundings, &blank, &unknown).fails(2);
+    assert!(error.stderr.contains(r#"--entrypoint '["/side","x"]'"#), "{error:?}");
+    let error = fed(&surroundings, &["inject", "--image", "", "-f", "-"], POD).fails(2);
+    assert!(error.stderr.contains("names no image"), "{error:?}");
+
     let error = fed(&surroundings, &[&LINE[..], &["-c", "cache"]].concat(), POD).fails(2);
     assert!(error.stderr.contains("the manifest has no container cache"), "{error:?}");
     let error = fed(&surroundings, &LINE, "kind: ConfigMap\ndata: {}\n").fails(2);
@@ -74,5 +94,5 @@ fn what_cannot_be_injected_is_one_clear_error_and_prints_nothing() {
     let error = fed(&surroundings, &LINE, "{").fails(2);
     assert!(!error.stderr.contains("panicked"), "{error:?}");
     let error = surroundings.run(&["inject", "--image", "entry:1", "-f", "/nowhere/pod.yaml"]).fails(3);
-    assert!(error.stderr.contains("/nowhere/pod.yaml"), "{error:?}");
+    assert!(error.stderr.contains("/nowhere/pod.yaml") && error.stderr.contains("hint: "), "{error:?}");
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{LABEL, creator::Creator, spec::CREATOR_LABEL};
+use super::LABEL;
 use crate::{State, engine::api::Summary, engine::client::Client};
 
 /// A helper that is not started after this time will not be: from create to start takes seconds at most.
@@ -38,17 +38,16 @@ fn is_leftover(
     if !labels.contains_key(LABEL) || !matches!(state, State::Created | State::Exited) {
         return false;
     }
-    let dead = labels
-        .get(CREATOR_LABEL)
-        .and_then(|text| Creator::read(text))
-        .is_some_and(|creator| creator.is_dead());
     let old = created.and_then(|created| now.duration_since(created).ok()).is_some_and(|age| age > ABANDONED);
-    dead || old
+    super::is_orphan(labels) || old
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{creator::Creator, spec::CREATOR_LABEL},
+        *,
+    };
 
     #[test]
     fn only_helpers_in_which_nothing_runs_and_nobody_waits_are_leftovers() {

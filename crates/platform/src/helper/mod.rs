@@ -21,6 +21,7 @@ mod spec;
 mod upload;
 
 pub use binary::AgentBinary;
+use creator::Creator;
 
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
@@ -69,6 +70,22 @@ static MADE: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 pub async fn settled() {
     MADE.close();
     MADE.wait().await;
+}
+
+/// What marks a container as ours, beside the target with this id: `ps` leaves it out, and when it has ended after this process, the next
+/// reach removes it.
+#[must_use]
+pub fn labels(target: &str) -> [(&'static str, String); 2] {
+    [(LABEL, target.to_owned()), (spec::CREATOR_LABEL, Creator::own().to_string())]
+}
+
+/// Is it proven that whoever made the container with these labels has ended?
+#[must_use]
+pub fn is_orphan(labels: &BTreeMap<String, String>) -> bool {
+    labels
+        .get(spec::CREATOR_LABEL)
+        .and_then(|text| Creator::read(text))
+        .is_some_and(|creator| creator.is_dead())
 }
 
 pub(crate) fn is_helper(labels: &BTreeMap<String, String>) -> bool {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig};
 
-use super::{LABEL, creator::Creator};
 use crate::Located;
 
 /// Where the binary stands in the helper, without the slash.
@@ -23,7 +22,7 @@ pub(super) const CAPABILITIES: [&str; 3] = ["DAC_OVERRIDE", "KILL", "SYS_PTRACE"
 
 /// The helper beside this target; is it removed by the engine at its end? Its root is not read-only, since engines refuse an upload then.
 pub(super) fn body(located: &Located, removed_by_engine: bool) -> ContainerCreateBody {
-    let labels = [(LABEL, located.container_id.clone()), (CREATOR_LABEL, Creator::own().to_string())];
+    let labels = super::labels(&located.container_id);
     ContainerCreateBody {
         image: Some(located.facts.image_id.clone()),
         entrypoint: Some(vec![format!("/{BINARY}"), "agent".to_owned(), "--stdio".to_owned()]),

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     session::{self, language},
     support::{PEPO, Run, Surroundings},
+    terminal::Terminal,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -77,12 +78,35 @@ fn runs(name: &str, kind: Kind) {
     let code = own.run(&["inspect", "--format", "{{.State.ExitCode}}", "kept"]).ok();
     assert_eq!(code.stdout.trim(), "4");
 
+    // What is mistyped is told before anything is fetched or run.
+    for (line, said) in [
+        (&["--rmm", "--network=none", "pepo.test/run:1"][..], "unknown flag: --rmm"),
+        (&[name, "run", "--rm", "pepo.test/run:1"], "stands in the line already"),
+    ] {
+        let run = start(line).fails(2);
+        assert!(run.stderr.contains(said), "{run:?}");
+    }
+
     // Another command, in the foreground: the streams and the status are its own.
     let run =
         start(&["--rm", "--network=none", "pepo.test/run:1", "sh", "-c", "echo out; echo err >&2"]).ok();
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
     let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
     assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
+
+#[test]
+fn an_engine_that_is_away_is_not_taken_for_one_without_the_image() {
+    let surroundings = Surroundings::new();
+    let mut command =
+        surroundings.command(&["run", "--debug", "stayalive", "--on", "docker", "--", "shop:1"]);
+    command.env("DOCKER_HOST", format!("unix://{}", surroundings.path("none").display()));
+    let run = Run::of(command.output().unwrap()).fails(5);
+    assert!(run.stderr.contains("docker does not answer") && run.stderr.contains("--on podman"), "{run:?}");
+    let run = surroundings.run(&["run", "--debug", "", "--", "shop:1"]).fails(2);
+    assert!(run.stderr.contains("--debug says no word"), "{run:?}");
+    let run = surroundings.run(&["run", "--debug", "wiat", "--", "shop:1"]).fails(2);
+    assert!(run.stderr.contains("--debug: there is no word \"wiat\""), "{run:?}");
 }
 
 #[test]
@@ -132,7 +156,24 @@ fn looks(name: &str, kind: Kind) {
         assert_eq!(left.stdout, "");
         own.run(&["rm", "-f", "with-neither"]).ok();
     }
-    own.run(&["rm", "-f", "with-shell", "with-entry"]).ok();
+    own.run(&["run", "-d", "--name", "with-neither", "--network=none", bare.name()]).ok();
+    let beside = || own.run(&["ps", "-aq", "--filter", "label=dev.pepo.shell"]).ok().stdout;
+    // Interrupted while it starts.
+    let mut terminal = Terminal::run(&surroundings, &["shell", &format!("{name}/with-neither")]);
+    wait::until("there is a container", LIMIT, || if beside().is_empty() { Err("none") } else { Ok(()) });
+    terminal.interrupts();
+    terminal.types("exit\r");
+    terminal.status();
+    assert_eq!(beside(), "", "{}", terminal.said());
+    // Killed in the middle: the next one removes what is left.
+    let terminal = Terminal::run(&surroundings, &["shell", &format!("{name}/with-neither")]);
+    terminal.waits_for("/ $ ", 1);
+    let listed = surroundings.run(&["ps"]).ok();
+    assert!(!listed.stdout.contains("pepo-shell"), "{listed:?}");
+    drop(terminal);
+    assert!(look("with-neither", "ps\n").ok().stdout.contains("/app/loop"));
+    assert_eq!(beside(), "");
+    own.run(&["rm", "-f", "with-neither", "with-shell", "with-entry"]).ok();
     let run = surroundings.run(&["shell", "pid/1"]).fails(5);
     assert!(run.stderr.contains("no container of an engine"), "{run:?}");
 }
