@@ -49,7 +49,11 @@ pub use self::{
     leftovers::Machine,
     namespace::{Namespace, Pod},
 };
-use crate::{engine::Runtime, image::Image, programs};
+use crate::{
+    engine::{self, Runtime},
+    image::Image,
+    programs,
+};
 
 /// The most nodes that a cluster has.
 const MOST_NODES: u8 = 2;
@@ -125,11 +129,13 @@ impl Cluster {
             }
             running.end()?;
         }
+        // Compiled if need be, and before anything is made: it may fail.
+        let pause = engine::pause();
         let _ = fs::remove_dir_all(folder.join("log"));
         let number = registry::claim(&folder)?;
         let place = Place { folder, number, version: settings.version, nodes: settings.nodes };
         let cluster = Cluster { place, imported: Mutex::default() };
-        cluster.start(say).inspect_err(|_| {
+        cluster.start(&pause, say).inspect_err(|_| {
             let _ = cluster.end();
         })?;
         Ok(cluster)
@@ -161,17 +167,25 @@ impl Cluster {
         SHARED.get_or_init(|| {
             let folder = env::var_os("PEPO_CLUSTER").map_or_else(Cluster::usual_folder, PathBuf::from);
             let found = Cluster::at(&folder).unwrap_or_else(|error| panic!("{error:#}"));
-            found.unwrap_or_else(|| {
-                let next =
-                    "`cargo xtask cluster up` starts one, `cargo xtask test kubernetes` starts its own";
-                panic!("no cluster runs in {}: {next}", folder.display())
-            })
+            let trouble = found.as_ref().map_or_else(|| Some("none is there".to_owned()), Cluster::trouble);
+            let next = "`cargo xtask cluster up` starts one, `cargo xtask test kubernetes` its own";
+            match (found, trouble) {
+                (Some(cluster), None) => cluster,
+                (_, trouble) => {
+                    panic!("no cluster runs in {}; {next}: {}", folder.display(), trouble.unwrap_or_default())
+                }
+            }
         })
     }
 
     /// Where `cargo xtask cluster` keeps its cluster if it is told no folder.
     pub fn usual_folder() -> PathBuf {
         programs::home().join(".cache/pepo/cluster")
+    }
+
+    /// The folders of all clusters of this machine.
+    pub fn all() -> Vec<PathBuf> {
+        registry::all()
     }
 
     /// Ends it, and removes all but its logs.
@@ -201,7 +215,7 @@ impl Cluster {
         registry::release(self.place.number)
     }
 
-    fn start(&self, say: &dyn Fn(&str)) -> Result<()> {
+    fn start(&self, pause: &Image, say: &dyn Fn(&str)) -> Result<()> {
         let begun = Instant::now();
         let say = |what: &str| say(&format!("{:5.1} s  {what}", begun.elapsed().as_secs_f32()));
         let place = &self.place;
@@ -227,7 +241,7 @@ impl Cluster {
                 self.runtime_answers(node)
             })?;
         }
-        self.import(&crate::engine::pause())?;
+        self.import(pause)?;
         say("namespaces and containerd");
         self.start_rest(&mut daemons)?;
         say("API server");
@@ -350,7 +364,7 @@ impl Cluster {
         let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
         if imported.get(image.name()) != Some(&made_of) {
             for node in self.place.all_nodes() {
-                crate::engine::import(&self.containerd(node), image)?;
+                engine::import(&self.containerd(node), image)?;
             }
             imported.insert(image.name().to_owned(), made_of);
         }

@@ -87,6 +87,7 @@ fn down(settings: &Settings) -> Result<()> {
 fn status(settings: &Settings) -> Result<()> {
     let Some(cluster) = Cluster::at(&settings.folder)? else {
         println!("no cluster in {}; `cargo xtask cluster up` starts one", settings.folder.display());
+        Cluster::all().iter().for_each(|folder| println!("another is in {}", folder.display()));
         return Ok(());
     };
     if let Some(trouble) = cluster.trouble() {

@@ -1,10 +1,11 @@
 //! One program of a cluster: how it is started, in a control group of its own, and what it said when it ended.
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Child,
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -16,6 +17,15 @@ use crate::{programs, wait};
 /// Enters its control group before it becomes the daemon, so that no moment is left in which nobody would find it.
 /// `setsid`: the terminal's Ctrl-C is not for it.
 const ENTER: &str = "echo $$ >\"$0\" && exec setsid \"$@\"";
+
+/// A command of the cluster, whoever starts it: with the folders of root's programs in its PATH, and none of this machine's
+/// proxies between the cluster's parts.
+pub(super) fn plain(program: impl AsRef<OsStr>) -> Command {
+    let mut command = programs::command(program);
+    let path = env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("NO_PROXY", "*").env("no_proxy", "*");
+    command
+}
 
 /// A program of the cluster, as data.
 pub(super) struct Daemon {
@@ -36,7 +46,7 @@ impl Daemon {
     pub(super) fn start(&self, place: &Place) -> Result<Started> {
         let path = place.log(&self.name);
         let log = File::options().create(true).append(true).open(&path)?;
-        let mut command = programs::command("sh");
+        let mut command = plain("sh");
         command.args(["-c", ENTER]).arg(place.groups().door(&self.name)?).args(&self.line);
         let child = command.stdout(log.try_clone()?).stderr(log).spawn();
         let child = child.with_context(|| format!("{} does not start", self.name))?;

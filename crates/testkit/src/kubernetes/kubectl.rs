@@ -7,13 +7,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::Cluster;
-use crate::programs::command;
+use super::{Cluster, daemon};
 
 impl Cluster {
     /// A kubectl of the administrator, ready for its words.
     pub fn kubectl_command(&self) -> Command {
-        let mut kubectl = command(self.programs().join("kubectl"));
+        let mut kubectl = daemon::plain(self.programs().join("kubectl"));
         kubectl.env("KUBECONFIG", self.kubeconfig());
         kubectl
     }

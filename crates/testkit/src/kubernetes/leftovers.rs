@@ -33,7 +33,7 @@ impl Machine {
             let value = fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
             facts.insert(format!("setting {name} = {}", value.trim()));
         }
-        Machine { facts, others: registry::any() }
+        Machine { facts, others: !registry::all().is_empty() }
     }
 
     /// What of a cluster that was ended is still there, or was not put back as it was when this was looked at. Others'

@@ -52,16 +52,16 @@ pub(super) fn claim(folder: &Path) -> Result<u8> {
 pub(super) fn release(number: u8) -> Result<()> {
     let _alone = alone()?;
     let _ = fs::remove_file(place(number));
-    if !any() && Path::new(FOLDER).exists() {
+    if all().is_empty() && Path::new(FOLDER).exists() {
         restore_settings()?;
         fs::remove_dir_all(FOLDER)?;
     }
     Ok(())
 }
 
-/// Whether any cluster runs.
-pub(super) fn any() -> bool {
-    (0..MOST).any(|number| owner(number).is_some())
+/// The folders of all clusters.
+pub(super) fn all() -> Vec<PathBuf> {
+    (0..MOST).filter_map(owner).collect()
 }
 
 fn place(number: u8) -> PathBuf {

@@ -61,7 +61,8 @@ fn ephemeral_containers_are_for_whoever_may_add_them_and_the_audit_log_tells_who
     let with = namespace.account("with", json!([looking, adding])).unwrap();
     let debug = |kubeconfig: &Path| {
         let kubeconfig = kubeconfig.display().to_string();
-        namespace.kubectl(&["--kubeconfig", &kubeconfig, "debug", "first", "--image", image.name()])
+        let words = ["debug", "first", "--profile=baseline", "--image", image.name()];
+        namespace.kubectl(&[&["--kubeconfig", &kubeconfig], &words[..]].concat())
     };
     let refused = format!("{:#}", debug(&without).unwrap_err());
     assert!(refused.contains("cannot patch resource \"pods/ephemeralcontainers\""), "{refused}");
