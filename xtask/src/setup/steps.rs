@@ -49,7 +49,8 @@ pub(crate) fn missing(purpose: Purpose) -> Vec<Step> {
     all(purpose).into_iter().filter(|step| !(step.present)()).collect()
 }
 
-const ALL: &[Purpose] = &[Demo, Test, Cluster, Dist];
+const BUILD: &[Purpose] = &[Demo, Test, Cluster, Dist];
+const ALL: &[Purpose] = &[Demo, Test, Dist];
 const RUN: &[Purpose] = &[Demo, Test];
 const NODE: &[Purpose] = &[Demo, Test, Cluster];
 const PODS: &[Purpose] = &[Test, Cluster];
@@ -76,8 +77,8 @@ macro_rules! own {
 }
 
 const STEPS: &[Step] = &[
-    package!("gcc", "C compiler: links the binary, builds fixtures", ALL, || has("gcc")),
-    package!("libc6-dev", "C library's headers", ALL, || toolkit::file("/usr/include/stdio.h")),
+    package!("gcc", "C compiler: links the binary, builds fixtures", BUILD, || has("gcc")),
+    package!("libc6-dev", "C library's headers", BUILD, || toolkit::file("/usr/include/stdio.h")),
     package!("g++", "C++ compiler for fixtures", TEST, || has("g++")),
     package!("musl-tools", "static C: TLS's, and fixtures that run in an empty image", RUN, || has(
         "musl-gcc"
@@ -85,7 +86,7 @@ const STEPS: &[Step] = &[
     package!("binutils", "objcopy and strip for fixtures", RUN, || has("objcopy")),
     package!("python3", "Python, for targets and for pip", ALL, || has("python3")),
     package!("python3-pip", "fetches the wheel that is packed into the binary", ALL, || has("pip3")),
-    package!("ca-certificates", "certificates for the package registries", ALL, || {
+    package!("ca-certificates", "certificates for the package registries", BUILD, || {
         toolkit::file("/etc/ssl/certs/ca-certificates.crt")
     }),
     package!("busybox-static", "a shell for images, without a registry", RUN, || has("busybox")),
@@ -116,7 +117,7 @@ const STEPS: &[Step] = &[
     package!("zsh", "a shell that is traced", TEST, || has("zsh")),
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
-    own!("rust target", "this machine's static target", ALL, toolkit::has_own_target, toolkit::own_target),
+    own!("rust target", "this machine's static target", BUILD, toolkit::has_own_target, toolkit::own_target),
     own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", NODE, toolkit::has_go, toolkit::go),
     own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
     own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),

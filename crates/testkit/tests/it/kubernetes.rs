@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    net::{TcpListener, TcpStream},
+    os::fd::AsFd,
     path::Path,
     process::{Child, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -11,9 +14,10 @@ use pepo_testkit::{
     Image, Life, Variant,
     clean::Snapshot,
     command, fixtures,
-    kubernetes::{Cluster, Machine, Settings},
+    kubernetes::{Cluster, Machine, Namespace, Pod, Settings},
     wait,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
 /// A pod of one container, without a token of its account: a kubelet that was restarted would renew that file.
@@ -172,6 +176,32 @@ fn wait_up(keeper: &mut Child) {
     assert_eq!(line, "up\n");
 }
 
+/// A pod reaches one of another node, and so does this machine; by a service it reaches the API server.
+fn reach_each_other(pods: &[Pod; 2], namespace: &Namespace<'_>) {
+    let listener = in_network_of(&pods[1], || TcpListener::bind("0.0.0.0:0")).unwrap();
+    let other = namespace.object("pod", "pod-1").unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let other = (other, listener.local_addr().unwrap().port());
+    TcpStream::connect(&other).unwrap();
+    in_network_of(&pods[0], || TcpStream::connect(&other)).unwrap();
+    let service =
+        namespace.kubectl(&["get", "service", "kubernetes", "--namespace=default", "--output=json"]);
+    let service: Value = serde_json::from_str(&service.unwrap()).unwrap();
+    let address = (service["spec"]["clusterIP"].as_str().unwrap().to_owned(), 443);
+    wait::until("the service leads to the API server", Duration::from_secs(30), || {
+        in_network_of(&pods[0], || TcpStream::connect(&address))
+    });
+}
+
+/// Does something in the network namespace of a pod.
+fn in_network_of<T: Send>(pod: &Pod, act: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", pod.pid())).unwrap();
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        act()
+    };
+    thread::scope(|scope| scope.spawn(enter).join().unwrap())
+}
+
 #[test]
 fn nothing_is_left_of_two_nodes_and_their_pods_though_their_keeper_was_killed() {
     let image = loop_in_c();
@@ -189,9 +219,9 @@ fn nothing_is_left_of_two_nodes_and_their_pods_though_their_keeper_was_killed() 
         object["spec"]["nodeName"] = node.clone().into();
         namespace.apply(object).unwrap();
     }
-    namespace.wait_ready("pod-0").unwrap();
-    namespace.wait_ready("pod-1").unwrap();
-    drop(namespace);
+    let pods = ["pod-0", "pod-1"].map(|name| namespace.wait_ready(name).unwrap());
+    reach_each_other(&pods, &namespace);
+    drop((pods, namespace));
     assert!(before.differences(&cluster).len() > 20, "a running cluster is seen");
     cluster.down().unwrap();
     assert_eq!(before.differences(&cluster), [] as [&str; 0]);
