@@ -10,6 +10,8 @@ mod go;
 mod jvm;
 /// The modules mapped into a process: unwind tables and names.
 mod modules;
+/// JavaScript's own frames.
+mod node;
 /// Python's own frames.
 mod python;
 /// Samples over a time.

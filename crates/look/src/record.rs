@@ -8,6 +8,8 @@
 mod batch;
 /// Samples by holding threads that run, where perf is refused.
 mod held;
+/// Samples of JavaScript's frames.
+mod node;
 /// Samples by the kernel's timer.
 mod perf;
 /// Samples of Python's own frames.
@@ -31,6 +33,7 @@ pub use self::perf::{Timer, timer};
 use self::{
     batch::Batch,
     held::Held,
+    node::Nodes,
     perf::Perf,
     python::{Program, Pythons},
 };
@@ -187,13 +190,28 @@ fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, F
         .hint("99 is right for most; 999 shows what is short, at a cost"));
     }
     let sampler = request.sampler.as_str();
-    if !matches!(sampler, "" | "perf" | "hold" | "python") {
+    if !matches!(sampler, "" | "perf" | "hold" | "python" | "node") {
         return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
     }
     if sampler == "perf" || sampler == "hold" && !request.native {
         return native(process, rate, sampler);
     }
     let facts = runtime::detect(process);
+    if sampler == "node" || facts.language == Language::Node && sampler.is_empty() && !request.native {
+        return match Nodes::open(process, rate, request.idle) {
+            Ok((nodes, notes)) => Ok((Box::new(nodes), notes)),
+            Err(why) if sampler == "node" => {
+                Err(Failure::new(Code::NotOffered, "no frames of JavaScript can be sampled")
+                    .because(why.0)
+                    .hint("native frames can: `--sampler perf`"))
+            }
+            Err(why) => {
+                let (chosen, mut notes) = native(process, rate, sampler)?;
+                notes.push(format!("native frames only: {}", why.0));
+                Ok((chosen, notes))
+            }
+        };
+    }
     let runs_python = facts.language == Language::Python;
     if request.native {
         if runs_python {

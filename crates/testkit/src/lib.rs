@@ -28,6 +28,8 @@ mod java;
 pub mod kubernetes;
 /// What a fixture says of itself, read from outside.
 mod life;
+/// Programs of Node.
+pub mod node;
 /// Command lines of other programs.
 mod programs;
 /// The Python interpreters of this machine.

@@ -62,6 +62,11 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
             "samples of Java's frames are not taken yet".to_owned()
         }
         (Some(Err(why)), _) | (_, Some(Err(why))) => why.clone(),
+        (None, None) if language == Language::Node => {
+            said.push(Said::ok(SAMPLING, "Node's own profiler is asked, through its inspector".to_owned()));
+            verbs = STACK;
+            "the frames of one moment are not read yet".to_owned()
+        }
         (None, None) => format!("calls of {language} are not read yet, only those of what runs it"),
     };
     let failure = Failure::new(Code::RuntimeUnsupported, "native frames only").because(why).try_command(

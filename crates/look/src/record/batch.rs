@@ -29,8 +29,8 @@ pub(super) enum Place {
     },
     /// In memory that no file stands for.
     Memory(u64),
-    /// A frame of Python.
-    Python(Spot),
+    /// A frame of a runtime's own, named by it.
+    Named(Spot),
     /// No place but a remark.
     Remark(&'static str),
 }
@@ -152,7 +152,7 @@ impl Batch {
             return *known;
         }
         let index = self.seen.locations.len() as u32;
-        if let Place::Python(spot) = place {
+        if let Place::Named(spot) = place {
             self.text += spot.function.len() + spot.file.len();
         }
         self.seen.locations.push(match place {
@@ -160,7 +160,7 @@ impl Batch {
                 LookLocation { module: *module, address: *address, ..LookLocation::default() }
             }
             Place::Memory(address) => LookLocation { address: *address, ..LookLocation::default() },
-            Place::Python(spot) => LookLocation {
+            Place::Named(spot) => LookLocation {
                 function: spot.function.to_string(),
                 file: spot.file.to_string(),
                 line: spot.line,

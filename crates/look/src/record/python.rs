@@ -174,7 +174,7 @@ fn descendants(first: u32, known: &HashSet<u32>) -> Vec<AgentPid> {
 
 /// Frames as places of a call chain.
 pub(super) fn places(frames: &[Placed], is_cut: bool) -> Vec<Place> {
-    let mut places: Vec<Place> = frames.iter().map(|frame| Place::Python(frame.spot.clone())).collect();
+    let mut places: Vec<Place> = frames.iter().map(|frame| Place::Named(frame.spot.clone())).collect();
     places.extend(is_cut.then_some(CUT_OFF));
     places
 }

@@ -5,6 +5,8 @@
 mod go;
 /// JVMs.
 mod java;
+/// JavaScript programs.
+mod node;
 /// Python programs.
 mod python;
 /// Recordings of programs with known shares.

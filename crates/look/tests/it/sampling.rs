@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use pepo_process::Process;
 use pepo_testkit::{
     Language, Life as _, Python, Running, Variant, clean::Snapshot, fixtures, pythons, spawn,
 };
@@ -18,23 +19,30 @@ const SAMPLES: u64 = 1200;
 
 /// All that a recording said.
 #[derive(Default)]
-struct Recorded {
-    started: LookStarted,
-    ended: LookEnded,
+pub(crate) struct Recorded {
+    pub(crate) started: LookStarted,
+    pub(crate) ended: LookEnded,
     /// With how often each was seen.
-    chains: HashMap<Vec<Told>, u64>,
+    pub(crate) chains: HashMap<Vec<Told>, u64>,
     /// Names of threads, by number; and the processes.
     threads: HashMap<u32, String>,
     processes: HashSet<u32>,
 }
 
 /// Records until there is enough; a busy machine takes longer for it.
-fn record(target: &Running, request: StartLook, enough: impl Fn(u64) -> bool + Sync) -> Recorded {
+pub(crate) fn record(target: &Running, request: StartLook, enough: impl Fn(u64) -> bool + Sync) -> Recorded {
+    record_process(&open(target), request, enough)
+}
+
+pub(crate) fn record_process(
+    process: &Process,
+    request: StartLook,
+    enough: impl Fn(u64) -> bool + Sync,
+) -> Recorded {
     let request = StartLook { duration_millis: 120_000, ..request };
-    let process = open(target);
     let (mut recorded, seen) = (Recorded::default(), AtomicU64::new(0));
     let enough = || enough(seen.load(Ordering::Relaxed));
-    pepo_look::record(&process, &request, &enough, &mut |event| {
+    pepo_look::record(process, &request, &enough, &mut |event| {
         match event.kind.unwrap() {
             Kind::Started(started) => recorded.started = started,
             Kind::Batch(batch) => {
@@ -67,7 +75,7 @@ impl Recorded {
     }
 
     /// Share of the samples in which this function was passed.
-    fn share(&self, function: &str) -> f64 {
+    pub(crate) fn share(&self, function: &str) -> f64 {
         let passes =
             |chain: &[Told]| chain.iter().any(|one| one.function.rsplit('.').next() == Some(function));
         let passing: u64 =

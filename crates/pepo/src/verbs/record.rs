@@ -54,9 +54,9 @@ pub(crate) struct Record {
     /// Folder with split debug files on this machine; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
-    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, or Python's frames from memory;
-    /// without it, the gentlest that works
-    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python"])]
+    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's frames from memory, or
+    /// Node's own profiler; without it, the gentlest that works
+    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "node"])]
     sampler: Option<String>,
     /// What is looked at.
     #[command(flatten)]

@@ -9,7 +9,8 @@ use std::{
 };
 
 use pepo_testkit::{
-    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, spawn, wait,
+    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node, spawn,
+    wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -328,4 +329,54 @@ fn a_sampler_that_is_killed_while_it_holds_a_thread_leaves_none_stopped() {
         before.assert_same();
     }
     target.assert_goes_on();
+}
+
+/// Port 9229 of its own loopback, in state LISTEN.
+fn inspector_is_open(pid: u32) -> bool {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    table.lines().any(|line| line.contains(" 0100007F:240D 00000000:0000 0A "))
+}
+
+/// It opens only after whoever asked for it is gone.
+#[test]
+fn a_recorder_that_is_killed_before_the_inspector_opens_leaves_none_open() {
+    let (outer, inner) = node::hot_node_isolated();
+    let target = Pid::from_raw(inner.cast_signed()).unwrap();
+    kill_process(target, Signal::STOP).unwrap();
+    let surroundings = Surroundings::new();
+    let recording = Recording::begin(&surroundings, &[&format!("pid/{inner}"), "-o", "a.json"]);
+    wait::until("the signal is on its way", LIMIT, || {
+        let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
+        (u64::from_str_radix(pending, 16).unwrap() >> 9 & 1 == 1).then_some(()).ok_or(status)
+    });
+    recording.signal(Signal::KILL);
+    assert_eq!(recording.end().status, None);
+    kill_process(target, Signal::CONT).unwrap();
+    wait::until("it opened", LIMIT, || {
+        let said = outer.output();
+        said.contains("Debugger listening").then_some(()).ok_or(said)
+    });
+    wait::until("a closed inspector", LIMIT, || {
+        (!inspector_is_open(inner)).then_some(()).ok_or("it is open")
+    });
+    outer.assert_goes_on();
+}
+
+#[test]
+fn a_recorder_that_is_killed_leaves_no_inspector_open() {
+    let (outer, inner) = node::hot_node_isolated();
+    let listens = || inspector_is_open(inner);
+    let surroundings = Surroundings::new();
+    let recording = Recording::begin(&surroundings, &[&format!("pid/{inner}"), "-o", "a.json"]);
+    wait::until("an open inspector", LIMIT, || listens().then_some(()).ok_or("none"));
+    recording.signal(Signal::KILL);
+    assert_eq!(recording.end().status, None);
+    wait::until("a closed inspector", LIMIT, || (!listens()).then_some(()).ok_or("it is open"));
+    outer.assert_goes_on();
+    let again = surroundings.run(&["record", &format!("pid/{inner}"), "-d", "2", "-o", "b.folded"]).ok();
+    assert!(again.stderr.contains("port 9229"), "{again:?}");
+    let (stacks, _) = folded(&fs::read_to_string(surroundings.path("b.folded")).unwrap());
+    assert!(stacks.iter().any(|(stack, _)| stack.iter().any(|one| one.contains("hot"))), "{stacks:?}");
+    assert!(!listens());
 }

@@ -1,0 +1,40 @@
+//! Programs of Node with known shares.
+
+use std::fs;
+
+use crate::{
+    compile,
+    life::Life as _,
+    programs::command,
+    running::{Running, spawn_command},
+};
+
+/// `hot`, with options for Node; at work when this returns.
+#[must_use]
+pub fn hot_node(options: &[&str]) -> Running {
+    let target = spawn_command(command("node").args(options).arg(program()));
+    target.wait_started();
+    target
+}
+
+/// The same as the first process of a PID namespace, in a network namespace of its own; and its number on this machine.
+///
+/// # Panics
+/// Without the right to make namespaces.
+#[must_use]
+pub fn hot_node_isolated() -> (Running, u32) {
+    let script = "ip link set lo up && exec node \"$0\"";
+    let mut line = command("unshare");
+    line.args(["--net", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script]).arg(program());
+    let outer = spawn_command(&mut line);
+    outer.wait_started();
+    let children = format!("/proc/{0}/task/{0}/children", outer.pid());
+    let inner = fs::read_to_string(children).expect("the children of a process of ours");
+    (outer, inner.trim().parse().expect("one child"))
+}
+
+/// Its source.
+#[must_use]
+pub fn program() -> std::path::PathBuf {
+    compile::workspace().join("fixtures/hot/hot.js")
+}
