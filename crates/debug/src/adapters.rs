@@ -16,7 +16,7 @@ pub mod lldb;
 
 use std::{
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{fs::PermissionsExt as _, net::UnixStream as StdStream},
     },
     path::{Path, PathBuf},
@@ -98,11 +98,15 @@ async fn launch(
         .removes([vec![log.clone(), guard_log, stub_log(request.run_dir), home], launch.files].concat());
     let io = match launch.dap {
         Dap::Stdio => {
+            handle.entrust(ours.as_fd()).map_err(internal)?;
             ours.set_nonblocking(true).map_err(internal)?;
             UnixStream::from_std(ours).map_err(internal)?
         }
         Dap::Dials(listener) => match tokio::time::timeout(DIALS, listener.accept()).await {
-            Ok(Ok((stream, _))) => stream,
+            Ok(Ok((stream, _))) => {
+                handle.entrust(stream.as_fd()).map_err(internal)?;
+                stream
+            }
             _ => {
                 let words = handle::last_words(&log).unwrap_or_else(|| "it says nothing".to_owned());
                 drop(handle);
@@ -165,7 +169,7 @@ fn protection(
 ) -> Result<(GuardKind, Option<Tool>, Vec<Failure>), Failure> {
     let choice = if choice == GuardChoice::Default { default } else { choice };
     if choice == GuardChoice::Off {
-        return Ok((GuardKind::Off, None, Vec::new()));
+        return Ok((GuardKind::Text, None, Vec::new()));
     }
     match tools.need(stub) {
         Ok(tool) => Ok((GuardKind::Relay, Some(tool), Vec::new())),

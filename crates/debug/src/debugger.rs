@@ -87,7 +87,7 @@ pub enum GuardChoice {
     Default,
     /// Yes.
     On,
-    /// No: for speed.
+    /// No relay: for speed.
     Off,
 }
 
@@ -96,12 +96,10 @@ pub enum GuardChoice {
 pub enum GuardKind {
     /// A relay of gdb's remote protocol clears breakpoints and detaches.
     Relay,
-    /// Changed text is put back after the adapter's death, best effort.
+    /// Changed text is put back before the adapter is ended and after its death, best effort.
     Text,
     /// The debugger lives inside the process and holds no ptrace.
     InProcess,
-    /// Not at all.
-    Off,
 }
 
 impl GuardKind {
@@ -112,7 +110,6 @@ impl GuardKind {
             GuardKind::Relay => "relay",
             GuardKind::Text => "text",
             GuardKind::InProcess => "in-process",
-            GuardKind::Off => "off",
         }
     }
 }
@@ -164,6 +161,10 @@ pub struct Attached {
 /// What ends a debugger that is in place.
 #[async_trait]
 pub trait Hold: Send {
+    /// Right before `disconnect`: makes that no thread is about to be stopped by the adapter any more, where its own way of
+    /// letting go may lose such a one.
+    async fn disarm(&mut self) {}
+
     /// Ends adapter and guard by their own polite ways, after the adapter's stream was closed; the target runs afterwards, and
     /// no tracer, thread, descriptor or changed byte is left. Bounded in time. Also right after the adapter died by itself.
     async fn let_go(self: Box<Self>) -> LetGo;

@@ -89,8 +89,7 @@ impl Debugger for Delve {
                 files.extend([bin, socket]);
                 protect
             }
-            None if guard == GuardKind::Text => Protect::Text,
-            None => Protect::Off,
+            None => Protect::Text,
         };
         let backend = if guard == GuardKind::Relay { "lldb" } else { "native" };
         let version = tool.version_text();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Dap, Launch, debug_folders, fits_native, launch, program, protection, relay, target_files};
 use crate::{
-    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
+    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, Stands},
     guard::control::{Needs, Protect, StubKind},
     tools::Tools,
 };
@@ -59,8 +59,7 @@ impl Debugger for Gdb {
                 files.push(socket);
                 (protect, target)
             }
-            None if guard == GuardKind::Text => (Protect::Text, json!({"pid": pid, "program": exe})),
-            None => (Protect::Off, json!({"pid": pid, "program": exe})),
+            None => (Protect::Text, json!({"pid": pid, "program": exe})),
         };
         let version = tool.version_text();
         let started = Launch {

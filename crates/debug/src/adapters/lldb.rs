@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Dap, Launch, debug_folders, fits_native, launch, program, protection, relay, target_files};
 use crate::{
-    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Stands},
+    debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, Stands},
     guard::{
         control::{Needs, Protect, StubKind},
         request::SETTLED,
@@ -87,7 +87,7 @@ impl Debugger for Lldb {
                     env.push((OWN_STUB.to_owned(), own.display().to_string()));
                     needs.program = Some(own);
                 }
-                if guard == GuardKind::Text { Protect::Text } else { Protect::Off }
+                Protect::Text
             }
         };
         let version = tool.version_text();

@@ -2,11 +2,19 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read as _, Write as _},
-    os::unix::net::UnixStream,
+    io::{self, IoSlice, IoSliceMut, Write as _},
+    mem::MaybeUninit,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
 };
 
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The longest line accepted, in bytes.
@@ -40,8 +48,6 @@ pub enum Protect {
     },
     /// The adapter owns ptrace; the text is put back after its death.
     Text,
-    /// The adapter owns ptrace and nothing is put back: the guard only collects its child.
-    Off,
 }
 
 /// A program that owns ptrace and speaks gdb's remote protocol.
@@ -103,6 +109,8 @@ pub struct Needs {
 pub enum Tell {
     /// A sign of life.
     Beat,
+    /// Take the breakpoints out of the text: the adapter, which owns the target, is about to let go.
+    Disarm,
     /// Let go, now.
     Release,
     /// Report the state.
@@ -140,19 +148,31 @@ pub enum Report {
     },
 }
 
+/// Hands the guard a descriptor, with an empty line.
+pub(super) fn entrust(control: &UnixStream, stream: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let streams = [stream];
+    ancillary.push(SendAncillaryMessage::ScmRights(&streams));
+    rustix::net::sendmsg(control, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
 /// The guard's end of the control stream.
 #[derive(Debug)]
 pub(super) struct Control {
     socket: UnixStream,
     bytes: Vec<u8>,
     lines: VecDeque<Vec<u8>>,
+    /// The agent's end of the adapter's stream, which must not end with the agent.
+    pub(super) entrusted: Option<OwnedFd>,
     /// The agent has gone.
     pub(super) closed: bool,
 }
 
 impl Control {
     pub(super) fn new(socket: UnixStream) -> Control {
-        Control { socket, bytes: Vec::new(), lines: VecDeque::new(), closed: false }
+        Control { socket, bytes: Vec::new(), lines: VecDeque::new(), entrusted: None, closed: false }
     }
 
     pub(super) fn socket(&self) -> &UnixStream {
@@ -175,7 +195,7 @@ impl Control {
     /// Takes what has come, without waiting if the socket does not block.
     pub(super) fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        match self.socket.read(&mut buffer) {
+        match self.receive(&mut buffer) {
             Ok(0) => self.closed = true,
             Ok(count) => {
                 self.bytes.extend_from_slice(&buffer[..count]);
@@ -190,6 +210,27 @@ impl Control {
             Err(_) => self.closed = true,
         }
         Ok(())
+    }
+
+    /// Bytes, and a descriptor that came with them.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let into = &mut [IoSliceMut::new(buffer)];
+        let received = rustix::net::recvmsg(&self.socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut files) = message {
+                self.entrusted = files.next();
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    /// The adapter's stream ends now, whoever else holds an end of it.
+    pub(super) fn end_entrusted(&mut self) {
+        if let Some(stream) = self.entrusted.take() {
+            let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+        }
     }
 
     /// The next line that is understood; others are skipped, a newer agent may say more.

@@ -4,7 +4,10 @@
 //! with the control stream. Dropping the handle closes that stream, and the guard lets go by itself.
 
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     path::Path,
     process::Stdio,
     time::Duration,
@@ -19,7 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::control::{Order, Report, Tell};
+use super::control::{Order, Protect, Report, Tell, entrust};
 use crate::debugger::{Hold, LetGo};
 
 /// Between two signs of life.
@@ -36,6 +39,8 @@ pub struct Handle {
     last: watch::Receiver<Option<Report>>,
     child: Child,
     adapter: u32,
+    /// The control stream once more, where the adapter owns the target and its stream is entrusted to the guard.
+    watched: Option<StdStream>,
     /// Files that go when the guard has ended.
     files: Vec<std::path::PathBuf>,
 }
@@ -53,6 +58,8 @@ pub async fn start(self_exe: &Path, order: &Order, dap: OwnedFd, log: &Path) -> 
     };
     let (ours, theirs) = StdStream::pair().map_err(|error| failed(&error.to_string()))?;
     ours.set_nonblocking(true).map_err(|error| failed(&error.to_string()))?;
+    let watched = matches!(order.protect, Protect::Text).then(|| ours.try_clone()).transpose();
+    let watched = watched.map_err(|error| failed(&error.to_string()))?;
     let stderr = std::fs::File::create(log).map_or_else(|_| Stdio::null(), Stdio::from);
     let mut command = Command::from(super::command(self_exe));
     command.arg("guard").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(dap)).stderr(stderr);
@@ -66,7 +73,7 @@ pub async fn start(self_exe: &Path, order: &Order, dap: OwnedFd, log: &Path) -> 
     let (started, has_started) = oneshot::channel();
     tokio::spawn(talk(control, first, orders, report, started));
     match tokio::time::timeout(STARTS, has_started).await {
-        Ok(Ok(adapter)) => Ok(Handle { tell, last, child, adapter, files: Vec::new() }),
+        Ok(Ok(adapter)) => Ok(Handle { tell, last, child, adapter, watched, files: Vec::new() }),
         Ok(Err(_)) => Err(failed("the guard ended")),
         Err(_) => Err(failed("nothing was heard in time")),
     }
@@ -146,6 +153,15 @@ impl Handle {
         self.child.id()
     }
 
+    /// Keeps our end of the adapter's stream open in the guard, where the adapter owns the target: at our death it is not the
+    /// adapter that lets go, among the hits of its breakpoints, but the guard that ends it in order.
+    ///
+    /// # Errors
+    /// The guard has gone.
+    pub fn entrust(&self, stream: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.watched.as_ref().map_or(Ok(()), |control| entrust(control, stream))
+    }
+
     /// These are removed when the guard has ended.
     #[must_use]
     pub fn removes(mut self, files: Vec<std::path::PathBuf>) -> Handle {
@@ -175,6 +191,13 @@ impl Handle {
 
 #[async_trait]
 impl Hold for Handle {
+    async fn disarm(&mut self) {
+        if self.watched.is_some() && self.tell.send(Tell::Disarm).await.is_ok() {
+            // It answers when that is done.
+            self.state().await;
+        }
+    }
+
     async fn let_go(mut self: Box<Self>) -> LetGo {
         let _ = self.tell.send(Tell::Release).await;
         let report = self.ended().await;

@@ -121,7 +121,7 @@ pub(super) fn run() -> io::Result<()> {
     let pid = AgentPid::new(order.pid).ok_or(io::ErrorKind::InvalidInput)?;
     let process = Process::open_started(pid, order.start_time).map_err(io::Error::other)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let noted = watch::note(&process, &order.protect);
+    let noted = watch::Noted::of(&process, &order.protect);
     let (journal, journal_end) = UnixStream::pair()?;
     match child::fork()? {
         Fork::Child => {
@@ -158,7 +158,7 @@ fn work(
 ) -> io::Result<()> {
     let door = match &order.protect {
         Protect::Relay { socket, .. } => Some(Door::open(socket)?),
-        Protect::Text | Protect::Off => None,
+        Protect::Text => None,
     };
     let owns_target = door.is_none();
     let files = if owns_target { Opened::none() } else { Opened::of(process) };
@@ -198,7 +198,7 @@ fn take_over(
             end_children();
             outcome.join(known.facts.after(process));
         }
-        Protect::Text | Protect::Off => {
+        Protect::Text => {
             // The adapter owns the target and may live: only its own way out is safe.
             collect_children(None);
             outcome.join(watch::after(process, noted));

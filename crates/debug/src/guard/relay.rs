@@ -274,7 +274,7 @@ impl<'a> Relay<'a> {
         while let Some(tell) = self.control.next::<Tell>()? {
             self.state.last_beat = Instant::now();
             match tell {
-                Tell::Beat => {}
+                Tell::Beat | Tell::Disarm => {}
                 Tell::Release => return Ok(Some("released".to_owned())),
                 Tell::State => self.control.report(&Report::State {
                     standing: self.state.clock.stands(),

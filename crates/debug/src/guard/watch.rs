@@ -24,17 +24,38 @@ use super::{
 /// How long an adapter may take to detach by itself when its stream has closed.
 const DETACHES: Duration = Duration::from_secs(5);
 
-/// What was known of the target before the adapter came; nothing when it is not protected.
+/// How long the target is watched, until the adapter sets no breakpoint again.
+const DISARMS: Duration = Duration::from_secs(1);
+/// How often in a row, some milliseconds apart, no breakpoint must be seen.
+const LOOKS: u32 = 4;
+
+/// What was known of the target before the adapter came; nothing when a relay stands between.
 pub(super) struct Noted {
     text: Option<crate::text::Noted>,
     was_stopped: bool,
-    protect: bool,
 }
 
-/// Looks at the target before the adapter comes.
-pub(super) fn note(process: &Process, protect: &Protect) -> Noted {
-    let text = matches!(protect, Protect::Text).then(|| crate::text::Noted::note(process).ok()).flatten();
-    Noted { text, was_stopped: super::facts::is_stopped(process), protect: matches!(protect, Protect::Text) }
+impl Noted {
+    /// Looks at the target before the adapter comes.
+    pub(super) fn of(process: &Process, protect: &Protect) -> Noted {
+        let watched = matches!(protect, Protect::Text);
+        let text = watched.then(|| crate::text::Noted::note(process).ok()).flatten();
+        Noted { text, was_stopped: super::facts::is_stopped(process) }
+    }
+}
+
+/// Takes the breakpoints out of the text while the adapter still answers for each stop. An adapter that has to let go, or is
+/// ended, while threads run into its breakpoints loses them: LLDB's interrupt is lost among the stops, delve detaches from a
+/// thread whose stop it has not seen. One that goes on from a stop may set its breakpoint once more, so it is looked again.
+fn disarm(process: &Process, noted: &Noted) {
+    let Some(text) = &noted.text else { return };
+    let until = Instant::now() + DISARMS;
+    let mut looks = 0;
+    while looks < LOOKS && Instant::now() < until && process.status().is_ok_and(|status| status.tracer != 0) {
+        let Ok(restored) = text.restore(process) else { return };
+        looks = if restored.bytes == 0 { looks + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The adapter and what makes it go by itself.
@@ -90,11 +111,15 @@ pub(super) fn run(
     lease: Duration,
     noted: &Noted,
 ) -> io::Result<()> {
-    let reason = wait(control, &mut adapter.process, lease)?;
+    let reason = wait(process, control, &mut adapter.process, lease, noted)?;
     adapter.process.warden = None;
-    if reason != ADAPTER_ENDED && !adapter.bow_out(DETACHES) {
-        // It has lost its stream and does not go. As long as it lives the target is its hostage.
-        adapter.process.kill();
+    if reason != ADAPTER_ENDED {
+        disarm(process, noted);
+        control.end_entrusted();
+        if !adapter.bow_out(DETACHES) {
+            // It has lost its stream and does not go. As long as it lives the target is its hostage.
+            adapter.process.kill();
+        }
     }
     let outcome = after(process, noted);
     control.report(&Report::Ended {
@@ -108,7 +133,13 @@ pub(super) fn run(
 
 const ADAPTER_ENDED: &str = "the adapter ended";
 
-fn wait(control: &mut Control, adapter: &mut Watched, lease: Duration) -> io::Result<&'static str> {
+fn wait(
+    process: &Process,
+    control: &mut Control,
+    adapter: &mut Watched,
+    lease: Duration,
+    noted: &Noted,
+) -> io::Result<&'static str> {
     let mut last_beat = Instant::now();
     loop {
         let mut fds =
@@ -129,6 +160,7 @@ fn wait(control: &mut Control, adapter: &mut Watched, lease: Duration) -> io::Re
             last_beat = Instant::now();
             match tell {
                 Tell::Beat => {}
+                Tell::Disarm => disarm(process, noted),
                 Tell::Release => return Ok("released"),
                 Tell::State => control.report(&Report::State { standing: false, stood_micros: 0, points: 0 }),
             }
@@ -145,7 +177,7 @@ fn wait(control: &mut Control, adapter: &mut Watched, lease: Duration) -> io::Re
 /// The adapter has ended, however: text as it was, threads run.
 pub(super) fn after(process: &Process, noted: &Noted) -> Outcome {
     let mut outcome = Outcome::default();
-    if !noted.protect || !process.alive() {
+    if !process.alive() {
         return outcome;
     }
     match noted.text.as_ref().map(|text| text.restore(process)) {

@@ -113,7 +113,7 @@ impl Engine {
 
     /// Runs until the session ends; the last event sent is [`Event::Closed`], which is also returned.
     pub async fn run(
-        self,
+        mut self,
         mut requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
         release: Release,
@@ -145,6 +145,7 @@ impl Engine {
         let end = state.carry(&mut adapter, &mut requests, &events, &release).await;
         let answer =
             end.asked_by.as_ref().map(|request| Message::response(0, request, Value::Null).to_bytes());
+        self.hold.disarm().await;
         state.farewell(&mut adapter).await;
         // Closing both halves is what ends the adapter.
         drop(adapter);

@@ -184,7 +184,7 @@ mod debuggers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn lldb_changes_a_variable_without_guard() {
-        changes_a_variable(Which::LldbC, GuardChoice::Off, GuardKind::Off).await;
+        changes_a_variable(Which::LldbC, GuardChoice::Off, GuardKind::Text).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +199,7 @@ mod debuggers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn gdb_changes_a_variable_without_guard() {
-        changes_a_variable(Which::GdbC, GuardChoice::Off, GuardKind::Off).await;
+        changes_a_variable(Which::GdbC, GuardChoice::Off, GuardKind::Text).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -209,6 +209,6 @@ mod debuggers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn delve_changes_a_variable_without_guard() {
-        changes_a_variable(Which::DelveGo, GuardChoice::Off, GuardKind::Off).await;
+        changes_a_variable(Which::DelveGo, GuardChoice::Off, GuardKind::Text).await;
     }
 }

@@ -207,6 +207,35 @@ mod safety {
             }
         }
 
+        /// The agent goes while its breakpoint is hit a thousand times a second.
+        async fn lets_go(which: Which, program: &str) {
+            for _ in 0..super::rounds() {
+                let (mut rig, _kit) = rig(which, program).await;
+                rig.arm(true).await;
+                let adapter = crate::rig::tracer(rig.target.pid()).unwrap();
+                rig.client = None;
+                rig.hold = None;
+                gone(&[adapter]).unwrap();
+                rig.goes_on().unwrap();
+                rig.snapshot.assert_same();
+            }
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn delve_lets_go_of_a_hot_breakpoint_when_the_agent_goes() {
+            lets_go(Which::DelveGo, "dlv").await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn gdb_lets_go_of_a_hot_breakpoint_when_the_agent_goes() {
+            lets_go(Which::GdbC, "gdb").await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn lldb_lets_go_of_a_hot_breakpoint_when_the_agent_goes() {
+            lets_go(Which::LldbC, "lldb-dap").await;
+        }
+
         #[tokio::test(flavor = "multi_thread")]
         async fn delves_breakpoints_are_taken_back_when_it_is_killed_before_any_hit() {
             restores(Which::DelveGo, "dlv").await;
