@@ -94,6 +94,24 @@ pub(crate) fn script(file: &Path, text: &str) -> Result<()> {
     fs::rename(fresh, file).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// Makes a program of a side be its own executable, and not the loader's: it names the side's loader and libraries itself.
+/// `more` are folders of libraries beside those of the system.
+pub(crate) fn stand_alone(name: &str, program: &Path, more: &[PathBuf]) -> Result<()> {
+    let (loader, libraries) = loader()?;
+    // Before Debian's 13, files of libraries were not all below usr/.
+    let both = |path: &str| [root(name).join(path), root(name).join(path.trim_start_matches("usr/"))];
+    let loader = both(loader).into_iter().find(|file| file.exists()).context("no loader in the side")?;
+    let folders: Vec<_> =
+        more.iter().cloned().chain(both(libraries)).map(|folder| folder.display().to_string()).collect();
+    cmd("patchelf")
+        .arg("--set-interpreter")
+        .arg(loader)
+        // The old form: it holds for the libraries' libraries as well.
+        .args(["--force-rpath", "--set-rpath", &folders.join(":")])
+        .arg(program)
+        .logged(&paths::log(name))
+}
+
 /// The loader and the library folder of Debian's packages for this machine, relative to a side's root.
 pub(crate) fn loader() -> Result<(&'static str, &'static str)> {
     match std::env::consts::ARCH {

@@ -175,6 +175,13 @@ const STEPS: &[Step] = &[
         toolkit::java25
     ),
     own!(
+        "helix",
+        "an editor (a newer Debian's) → ~/.cache/pepo/tools/helix",
+        TEST,
+        toolkit::has_helix,
+        toolkit::helix
+    ),
+    own!(
         "rust cross targets",
         "so that other systems' builds are checked",
         CROSS,

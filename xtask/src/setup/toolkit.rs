@@ -160,18 +160,8 @@ pub(crate) fn has_sshd() -> bool {
 
 pub(crate) fn sshd() -> Result<()> {
     let root = side::fetch("sshd", "bookworm", &["openssh-server"])?;
-    // Before Debian's 13, files of libraries were not all below usr/.
-    let (loader, libraries) = side::loader()?;
-    let libraries_too = root.join(libraries.trim_start_matches("usr/"));
     let sshd = root.join("usr/sbin/sshd");
-    cmd("patchelf")
-        .arg("--set-interpreter")
-        .arg(root.join(loader.trim_start_matches("usr/")))
-        // The old form: it holds for the libraries' libraries as well.
-        .args(["--force-rpath", "--set-rpath"])
-        .arg(format!("{}:{}", root.join(libraries).display(), libraries_too.display()))
-        .arg(&sshd)
-        .logged(&paths::log("sshd"))?;
+    side::stand_alone("sshd", &sshd, &[])?;
     link("sshd", "sshd", &sshd)
 }
 
@@ -237,15 +227,8 @@ pub(crate) fn has_python314() -> bool {
 
 pub(crate) fn python314() -> Result<()> {
     let root = side::fetch("python3.14", "sid", &["python3.14"])?;
-    let (loader, libraries) = side::loader()?;
     let python = root.join("usr/bin/python3.14");
-    cmd("patchelf")
-        .arg("--set-interpreter")
-        .arg(root.join(loader))
-        .arg("--set-rpath")
-        .arg(root.join(libraries))
-        .arg(&python)
-        .logged(&paths::log("python3.14"))?;
+    side::stand_alone("python3.14", &python, &[])?;
     cmd(&python).args(["-c", "import sys, json, ctypes; sys.remote_exec"]).output()?;
     link("python3.14", "python3.14", &python)
 }
@@ -264,23 +247,28 @@ pub(crate) fn has_java25() -> bool {
 
 pub(crate) fn java25() -> Result<()> {
     let root = side::fetch("java25", "sid", &["openjdk-25-jre-headless"])?;
-    let (loader, libraries) = side::loader()?;
     let homes = fs::read_dir(root.join("usr/lib/jvm"))?.flatten().map(|entry| entry.path());
     let mut homes = homes.filter(|home| home.join("bin/java").exists() && !home.is_symlink());
     let home = homes.next().context("the package of Java has no bin/java")?;
     let java = home.join("bin/java");
-    cmd("patchelf")
-        .arg("--set-interpreter")
-        .arg(root.join(loader))
-        // The old form: it holds for the libraries' libraries as well.
-        .args(["--force-rpath", "--set-rpath"])
-        .arg(format!("{}:{}", home.join("lib").display(), root.join(libraries).display()))
-        .arg(&java)
-        .logged(&paths::log("java25"))?;
+    side::stand_alone("java25", &java, &[home.join("lib")])?;
     cmd(&java).arg("-version").logged(&paths::log("java25"))?;
     let link = paths::tools().join("java25");
     let _ = fs::remove_file(&link);
     symlink(&home, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
+// Helix, an editor that speaks the protocol by itself.
+
+pub(crate) fn has_helix() -> bool {
+    program("helix", "hx").exists()
+}
+
+pub(crate) fn helix() -> Result<()> {
+    let hx = side::fetch("helix", "trixie", &["hx"])?.join("usr/bin/hx");
+    side::stand_alone("helix", &hx, &[])?;
+    cmd(&hx).arg("--version").logged(&paths::log("helix"))?;
+    link("helix", "hx", &hx)
 }
 
 // Rust's targets and cargo's helpers.
