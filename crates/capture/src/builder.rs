@@ -1,9 +1,12 @@
 //! Captures made piece by piece, each thing stored once.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 use crate::{
-    Symbols,
+    SourceMap, Symbols,
     capture::{
         Capture, Frame, FrameId, Kind, Location, LocationId, Meta, Module, ModuleId, Process, ProcessId,
         Sample, Stack, StackId, Thread, ThreadId,
@@ -111,12 +114,30 @@ impl Builder {
                 function: named.function,
                 file: named.file,
                 line: named.line,
+                column: 0,
                 module: Some(module),
                 kind: Kind::Native,
                 inlined: index + 1 < innermost_of,
             });
             let frames = frames.map(|frame| self.frame(frame)).collect();
             self.capture.locations[location.index()].frames = frames;
+        }
+    }
+
+    /// Scripts that may have been made from others: files of frames whose column is known.
+    #[must_use]
+    pub fn scripts(&self) -> BTreeSet<&str> {
+        let frames = self.capture.frames.iter().filter(|frame| frame.column > 0);
+        frames.map(|frame| frame.file.as_str()).collect()
+    }
+
+    /// Names the functions of a script as they were written, in `folder`. Frames that come later are named by calling it again.
+    pub fn map(&mut self, script: &str, map: &SourceMap, folder: &str) {
+        for frame in self.capture.frames.iter_mut().filter(|frame| frame.column > 0 && frame.file == script) {
+            let Some(original) = map.function(frame.line, frame.column, &frame.function) else { continue };
+            frame.file = below(folder, &original.source);
+            (frame.line, frame.column) = (original.line, 0);
+            frame.function = original.name.unwrap_or_else(|| std::mem::take(&mut frame.function));
         }
     }
 
@@ -212,6 +233,22 @@ impl Builder {
         }
         shift
     }
+}
+
+/// A source as its map names it: an address, a path, or a path from the map's folder.
+fn below(folder: &str, source: &str) -> String {
+    if source.starts_with('/') || source.contains("://") {
+        return source.to_owned();
+    }
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in source.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 #[cfg(test)]

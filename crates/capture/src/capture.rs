@@ -188,12 +188,20 @@ pub struct Frame {
     pub file: String,
     /// From 1; 0 when unknown.
     pub line: u32,
+    /// From 1; 0 when unknown: where a function of JavaScript begins, of which a line may have many.
+    #[serde(skip_serializing_if = "is_unknown")]
+    pub column: u32,
     /// Where the code comes from.
     pub module: Option<ModuleId>,
     /// What kind of code it is.
     pub kind: Kind,
     /// Was it compiled into its caller?
     pub inlined: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_unknown(number: &u32) -> bool {
+    *number == 0
 }
 
 /// An address, and the frames that stand for it.

@@ -33,9 +33,11 @@ impl Collector {
             "perf" => "CPU time by the kernel's timer".to_owned(),
             "hold" => "running threads, held for each sample".to_owned(),
             "python" => "frames of Python, read from memory".to_owned(),
+            "node" => "frames of JavaScript, by V8's own profiler".to_owned(),
             other => other.to_owned(),
         };
-        let unit = if started.sampler == "python" { Unit::WallNanos } else { Unit::CpuNanos };
+        let is_wall = matches!(started.sampler.as_str(), "python" | "node");
+        let unit = if is_wall { Unit::WallNanos } else { Unit::CpuNanos };
         *collector.builder.meta() =
             Meta { sampler, unit, rate: started.rate, notes: started.notes.clone(), ..meta };
         collector
@@ -117,8 +119,9 @@ impl Collector {
             return self.builder.remark(&at.remark, kind);
         }
         if !at.function.is_empty() {
-            let (function, file, line) = (at.function.clone(), at.file.clone(), at.line);
-            let frame = Frame { function, file, line, kind: Kind::Managed, ..Frame::default() };
+            let (function, file) = (at.function.clone(), at.file.clone());
+            let (line, column, kind) = (at.line, at.column, Kind::Managed);
+            let frame = Frame { function, file, line, column, kind, ..Frame::default() };
             let frame = self.builder.frame(frame);
             return self.builder.location(None, 0, vec![frame]);
         }

@@ -213,6 +213,7 @@ pub(crate) mod tests {
                 function: (*function).to_owned(),
                 file: "/src/hot.c".into(),
                 line: *line,
+                column: 0,
                 module: Some(shop),
                 kind: Kind::Native,
                 inlined: index + 1 < last,

@@ -1,7 +1,9 @@
 //! What is fuzzed: for each reader a corpus and what must hold for any bytes. Not to panic and not to
 //! linger holds for all.
 
-use pepo_capture::{Builder, By, Diff, FORMATS, Module, Symbols, debug_file_names, read};
+use pepo_capture::{
+    Builder, By, Diff, FORMATS, Module, SourceMap, Symbols, debug_file_names, read, source_map_url,
+};
 use pepo_process::cgroup::CgroupEntry;
 use pepo_process::elf::{self, Elf};
 use pepo_process::maps::Map;
@@ -29,6 +31,7 @@ pub const ALL: &[Target] = &[
     Target { name: "names", corpus: name_corpus, feed: names },
     Target { name: "archives", corpus: archive_corpus, feed: archives },
     Target { name: "symbols", corpus: symbol_corpus, feed: symbols },
+    Target { name: "source-maps", corpus: source_map_corpus, feed: source_maps },
     Target { name: "captures", corpus: capture_corpus, feed: captures },
 ];
 
@@ -268,6 +271,26 @@ fn named_functions(symbols: &Symbols) -> Vec<String> {
     }
     builder.name(module, symbols);
     builder.so_far().frames.iter().map(|frame| frame.function.clone()).collect()
+}
+
+fn source_map_corpus() -> Vec<Vec<u8>> {
+    let map = r#"{"version":3,"sources":["a.ts"],"names":["total"],"mappings":"SAEAA,CAAK;;AACA"}"#;
+    let sections =
+        format!(r#"{{"version":3,"sections":[{{"offset":{{"line":1,"column":2}},"map":{map}}}]}}"#);
+    [map, sections.as_str(), "x()\n//# sourceMappingURL=a.js.map\n"]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
+}
+
+/// What is found was written on a line that there can be.
+fn source_maps(bytes: &[u8]) {
+    let _ = source_map_url(bytes);
+    let Ok(map) = SourceMap::read(bytes) else { return };
+    for (line, column) in [(0, 0), (1, 11), (2, 1), (u32::MAX, u32::MAX)] {
+        if let Some(original) = map.function(line, column, "t") {
+            assert!(original.line > 0 && original.column > 0);
+        }
+    }
 }
 
 /// One in each format that is read.

@@ -173,7 +173,21 @@ impl Looking {
                 }
             }
         }
+        self.map().await;
         self.collector.builder().settle();
+    }
+
+    /// Names functions of scripts that were made from others as they were written.
+    async fn map(&mut self) {
+        let scripts: Vec<String> =
+            self.collector.builder().scripts().into_iter().map(str::to_owned).collect();
+        for script in scripts {
+            match self.files.source_map(&script).await {
+                Ok(Some((map, folder))) => self.collector.builder().map(&script, map, folder),
+                Ok(None) => {}
+                Err(note) => self.collector.builder().meta().notes.push(note),
+            }
+        }
     }
 }
 

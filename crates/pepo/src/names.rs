@@ -5,7 +5,8 @@ use std::{
     path::PathBuf,
 };
 
-use pepo_capture::{Module, Symbols, debug_file_names};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use pepo_capture::{Module, SourceMap, Symbols, debug_file_names, source_map_url};
 use pepo_client::Agent;
 use pepo_wire::{
     Failure,
@@ -21,6 +22,9 @@ const IN_TARGET: &str = "/usr/lib/debug";
 const MOST_PROGRAM: u64 = 1 << 30;
 /// The largest debug file that is fetched from there, in bytes.
 const MOST_DEBUG: u64 = 256 << 20;
+
+/// The largest script, and the largest source map, that is fetched, in bytes.
+const MOST_SCRIPT: u64 = 64 << 20;
 
 type Fetched = JoinHandle<Result<Vec<u8>, Failure>>;
 
@@ -40,6 +44,8 @@ pub(crate) struct Files {
     folders: Vec<PathBuf>,
     fetched: HashMap<Module, Fetched>,
     known: HashMap<Module, Result<Option<Symbols>, String>>,
+    /// Of scripts: their maps, and the folders that those name sources from.
+    maps: HashMap<String, Option<(SourceMap, String)>>,
 }
 
 impl Files {
@@ -51,7 +57,64 @@ impl Files {
             folders: symbols.to_vec(),
             fetched: HashMap::new(),
             known: HashMap::new(),
+            maps: HashMap::new(),
         }
+    }
+
+    /// The source map of a script of the target, and the folder that it names sources from; nothing where it has none. The error is a
+    /// note for people, and told once.
+    pub(crate) async fn source_map(&mut self, script: &str) -> Result<Option<&(SourceMap, String)>, String> {
+        let mut note = None;
+        if !self.maps.contains_key(script) {
+            let read = self.read_map(script).await;
+            note = read.as_ref().err().map(|why| format!("no source map for {script}: {why}"));
+            self.maps.insert(script.to_owned(), read.unwrap_or_default());
+        }
+        match note {
+            Some(note) => Err(note),
+            None => Ok(self.maps.get(script).and_then(Option::as_ref)),
+        }
+    }
+
+    /// It is where the script's last comment says, or of that name in a folder of the user's.
+    async fn read_map(&mut self, script: &str) -> Result<Option<(SourceMap, String)>, String> {
+        if !script.starts_with('/') {
+            return Ok(None);
+        }
+        // What is not there any more is named as V8 names it.
+        let Ok(text) = self.agent.read_file(self.target.clone(), script, MOST_SCRIPT).await else {
+            return Ok(None);
+        };
+        let Some(url) = source_map_url(&text) else { return Ok(None) };
+        let (bytes, folder) = match url.strip_prefix("data:") {
+            Some(data) => {
+                let (kind, data) = data.split_once(',').ok_or("its address is no data")?;
+                let coded = kind.ends_with(";base64").then_some(data).ok_or("it is not coded in base 64")?;
+                (BASE64_STANDARD.decode(coded).map_err(|error| error.to_string())?, folder(script))
+            }
+            None => {
+                let path =
+                    if url.starts_with('/') { url.to_owned() } else { format!("{}/{url}", folder(script)) };
+                (self.map_file(url, &path).await?, folder(&path))
+            }
+        };
+        let reading = tokio::task::spawn_blocking(move || SourceMap::read(&bytes));
+        let map = reading.await.map_err(|error| error.to_string())?;
+        map.map(|map| Some((map, folder)))
+    }
+
+    async fn map_file(&mut self, url: &str, path: &str) -> Result<Vec<u8>, String> {
+        let name = url.rsplit('/').next().unwrap_or(url);
+        for folder in &self.folders {
+            if let Ok(bytes) = tokio::fs::read(folder.join(name)).await {
+                return Ok(bytes);
+            }
+        }
+        if url.contains("://") {
+            return Err(format!("it is at {url}: give its folder by --symbols"));
+        }
+        let read = self.agent.read_file(self.target.clone(), path, MOST_SCRIPT).await;
+        read.map_err(|failure| failure.to_string())
     }
 
     /// Begins to fetch a module, once.
@@ -148,6 +211,11 @@ impl Files {
         let path = format!("{IN_TARGET}/{by_id}");
         self.agent.read_file(self.target.clone(), &path, MOST_DEBUG).await.ok()
     }
+}
+
+/// The folder of a path of the target's, whose slashes may not be this system's.
+fn folder(path: &str) -> String {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()
 }
 
 /// The file that a frame's code is in, where that has no name yet.

@@ -5,7 +5,7 @@ use std::fs;
 use crate::{
     compile,
     life::Life as _,
-    programs::command,
+    programs::{command, tools},
     running::{Running, spawn_command},
 };
 
@@ -31,6 +31,22 @@ pub fn hot_node_isolated() -> (Running, u32) {
     let children = format!("/proc/{0}/task/{0}/children", outer.pid());
     let inner = fs::read_to_string(children).expect("the children of a process of ours");
     (outer, inner.trim().parse().expect("one child"))
+}
+
+/// `hot`, made small by esbuild, with its source map beside it, in a folder; at work when this returns.
+///
+/// # Panics
+/// Without esbuild (`cargo xtask setup`).
+#[must_use]
+pub fn hot_node_minified(folder: &std::path::Path) -> Running {
+    let script = folder.join("hot.min.js");
+    let mut esbuild = command(tools().join("esbuild/bin/esbuild"));
+    esbuild.args(["--minify", "--format=iife", "--sourcemap", "--log-level=error"]).arg(program());
+    let made = esbuild.arg(format!("--outfile={}", script.display())).status().expect("esbuild starts");
+    assert!(made.success(), "esbuild: {made}");
+    let target = spawn_command(command("node").arg(script));
+    target.wait_started();
+    target
 }
 
 /// Its source.

@@ -137,6 +137,7 @@ const STEPS: &[Step] = &[
         kubernetes::has_newer,
         kubernetes::newer
     ),
+    own!("esbuild", "0.28.2 → ~/.cache/pepo/tools/esbuild", TEST, toolkit::has_esbuild, toolkit::esbuild),
     own!("crio", "CRI-O 1.34.0 → ~/.cache/pepo/tools/crio", TEST, toolkit::has_crio, toolkit::crio),
     own!(
         "sshd",

@@ -14,6 +14,8 @@ use crate::run::{Cmd, cmd, which};
 
 /// The delve that is tested.
 const DELVE: &str = "v1.27.2";
+/// The esbuild that makes scripts for tests.
+const ESBUILD: &str = "v0.28.2";
 /// The CRI-O that is tested, without what needs libraries that its tests don't.
 const CRIO: &str = "v1.34.0";
 const CRIO_MODULE: &str = "github.com/cri-o/cri-o";
@@ -121,6 +123,20 @@ pub(crate) fn delve() -> Result<()> {
         .env("CGO_ENABLED", "0")
         .logged(&paths::log("delve"))?;
     Ok(fs::write(paths::tools().join("delve/version"), DELVE)?)
+}
+
+// esbuild: makes scripts with source maps, as users have them.
+
+pub(crate) fn has_esbuild() -> bool {
+    program("esbuild", "esbuild").exists()
+}
+
+pub(crate) fn esbuild() -> Result<()> {
+    cmd(installed_go()?)
+        .args(["install", &format!("github.com/evanw/esbuild/cmd/esbuild@{ESBUILD}")])
+        .env("GOBIN", program("esbuild", ""))
+        .env("CGO_ENABLED", "0")
+        .logged(&paths::log("esbuild"))
 }
 
 // CRI-O: no distribution that is asked here has it; its own C program pins namespaces.

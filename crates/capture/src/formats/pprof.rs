@@ -266,6 +266,7 @@ impl<'a> PprofReader<'a> {
                 function: if unnamed && module.is_some() { String::new() } else { label.to_owned() },
                 file: function.map_or("", |function| self.string(function.filename)).to_owned(),
                 line: u32::try_from(line.line).unwrap_or(0),
+                column: 0,
                 module,
                 kind,
                 inlined: index + 1 < last,

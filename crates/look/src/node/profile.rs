@@ -73,14 +73,18 @@ fn chain(nodes: &HashMap<u64, Node>, first: u64) -> Option<(Vec<Spot>, bool)> {
     Some((chain, false))
 }
 
-/// A function, where it begins. Lines count from 0.
+/// A function, where it begins. V8 counts lines and columns from 0.
 fn spot(frame: &Value) -> Spot {
     let text = |name: &str| frame[name].as_str().unwrap_or_default();
     let function = if text("functionName").is_empty() { "(anonymous)" } else { text("functionName") };
     let file = text("url");
     let file = file.strip_prefix("file://").unwrap_or(file);
-    let line = frame["lineNumber"].as_i64().and_then(|line| u32::try_from(line + 1).ok()).unwrap_or(0);
-    Spot { function: function.into(), file: file.into(), line: if file.is_empty() { 0 } else { line } }
+    let number = |name: &str| match frame[name].as_u64().and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if !file.is_empty() => number.saturating_add(1),
+        _ => 0,
+    };
+    let (line, column) = (number("lineNumber"), number("columnNumber"));
+    Spot { function: function.into(), file: file.into(), line, column }
 }
 
 #[cfg(test)]
@@ -91,8 +95,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_read_from_the_inside_out() {
-        let frame =
-            |name: &str, url: &str, line: i64| json!({"functionName": name, "url": url, "lineNumber": line});
+        let frame = |name: &str, url: &str, line: i64| json!({"functionName": name, "url": url, "lineNumber": line, "columnNumber": 2 * line});
         let mut profile = json!({
             "nodes": [
                 {"id": 1, "callFrame": frame("(root)", "", -1), "children": [2, 4]},
@@ -102,10 +105,14 @@ mod tests {
             ],
             "startTime": 1000, "endTime": 2000, "samples": [3, 4, 2], "timeDeltas": [5, 10, -3],
         });
-        let spot =
-            |function: &str, file: &str, line| Spot { function: function.into(), file: file.into(), line };
-        let main = spot("(anonymous)", "/app/main.mjs", 1);
-        let hot = spot("hot", "/app/hot.js", 10);
+        let spot = |function: &str, file: &str, line, column| Spot {
+            function: function.into(),
+            file: file.into(),
+            line,
+            column,
+        };
+        let main = spot("(anonymous)", "/app/main.mjs", 1, 1);
+        let hot = spot("hot", "/app/hot.js", 10, 19);
         let sample = |at, chain| Sample { at, chain, is_cut: false };
         assert_eq!(
             samples(&profile).unwrap(),

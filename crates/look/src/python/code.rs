@@ -25,6 +25,8 @@ pub(crate) struct Spot {
     pub(crate) file: Arc<str>,
     /// 0 when unknown.
     pub(crate) line: u32,
+    /// 0 when unknown, as always in Python.
+    pub(crate) column: u32,
 }
 
 /// What makes a code object the same as before: all of these are set when it is made, and never again.
@@ -117,7 +119,12 @@ impl Codes {
             let inside = place < LARGEST_TABLE;
             inside.then(|| lines::line(offsets.lines, table, first, place)).flatten().unwrap_or(0)
         });
-        Some(Spot { function: Arc::clone(&known.function), file: Arc::clone(&known.file), line: *line })
+        Some(Spot {
+            function: Arc::clone(&known.function),
+            file: Arc::clone(&known.file),
+            line: *line,
+            column: 0,
+        })
     }
 }
 

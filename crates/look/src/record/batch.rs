@@ -164,6 +164,7 @@ impl Batch {
                 function: spot.function.to_string(),
                 file: spot.file.to_string(),
                 line: spot.line,
+                column: spot.column,
                 ..LookLocation::default()
             },
             Place::Remark(words) => LookLocation { remark: (*words).to_owned(), ..LookLocation::default() },

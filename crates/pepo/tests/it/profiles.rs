@@ -331,6 +331,36 @@ fn a_sampler_that_is_killed_while_it_holds_a_thread_leaves_none_stopped() {
     target.assert_goes_on();
 }
 
+#[test]
+fn javascript_that_was_made_small_is_named_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = node::hot_node_minified(folder.path());
+    let surroundings = Surroundings::new();
+    surroundings.run(&["record", &name(&target), "-d", "3", "-r", "499", "-o", "a.json"]).ok();
+    let capture: Value = serde_json::from_slice(&fs::read(surroundings.path("a.json")).unwrap()).unwrap();
+    let source = fs::read_to_string(node::program()).unwrap();
+    for function in ["hot", "warm", "cool", "work"] {
+        let begins =
+            source.lines().position(|line| line.starts_with(&format!("function {function}("))).unwrap() + 1;
+        let frames = capture["frames"].as_array().unwrap();
+        let frame = frames.iter().find(|frame| frame["function"] == function).unwrap();
+        assert_eq!(
+            (&frame["file"], &frame["line"]),
+            (&node::program().to_str().into(), &begins.into()),
+            "{frame}"
+        );
+    }
+    // Without its map it is what it is; one at the user's side will do.
+    fs::rename(folder.path().join("hot.min.js.map"), surroundings.path("hot.min.js.map")).unwrap();
+    let line = ["record", &name(&target), "-d", "1", "-o"];
+    let run = surroundings.run(&[&line[..], &["b.folded"]].concat()).ok();
+    assert!(run.stderr.contains("no source map for "), "{run:?}");
+    surroundings.run(&[&line[..], &["c.folded", "--symbols", "."]].concat()).ok();
+    let has_hot = |file: &str| fs::read_to_string(surroundings.path(file)).unwrap().contains("hot");
+    assert_eq!((has_hot("b.folded"), has_hot("c.folded")), (false, true));
+    target.assert_goes_on();
+}
+
 /// Port 9229 of its own loopback, in state LISTEN.
 fn inspector_is_open(pid: u32) -> bool {
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
