@@ -22,6 +22,8 @@ mod demo;
 mod dist;
 /// `fuzz`: hostile bytes for the readers of our own.
 mod fuzz;
+/// `image`: what stands beside pods.
+mod image;
 /// `safety`: who survives what, into `docs/safety.md`.
 mod safety;
 /// `setup`: installs what is missing.
@@ -47,6 +49,7 @@ cargo xtask VERB
   fuzz    hostile bytes for our readers                [TARGET...] [--seconds N] [--seed N]
   tidy    rules that no compiler knows                 [--write]
   dist    the binaries of a release, into dist/        [--target TRIPLE...] [--yes]
+  image   what stands beside pods, an OCI archive      [--name IMAGE] [--out FILE]
 ";
 
 fn main() -> ExitCode {
@@ -71,6 +74,7 @@ fn verb() -> anyhow::Result<()> {
         "safety" => safety::main(args),
         "tidy" => tidy::main(args),
         "dist" => dist::main(args),
+        "image" => image::main(args),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())

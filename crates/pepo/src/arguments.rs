@@ -26,7 +26,8 @@ Examples:
   pepo help attach                   more about one verb
 
 Targets are named as `pepo ps` prints them: docker/NAME, podman/NAME, cri/NAME, host/ID,
-pid/NUMBER; a bare NAME means this machine's engines.";
+pid/NUMBER; a bare NAME means this machine's engines. In a cluster they are pod/NAME[/CONTAINER],
+deploy/NAME, sts/NAME, ds/NAME, rs/NAME, job/NAME and svc/NAME, of which one pod is taken.";
 
 /// See into, and step through, any process in any container. Looking never stops the target; a debugger may, for a bounded
 /// time; nothing is left behind.
@@ -63,6 +64,15 @@ pub(crate) struct Global {
     /// Socket of the CRI runtime; without it, the usual places are tried
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) cri_socket: Option<PathBuf>,
+    /// Namespace of pods; without it, the context's
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig; without it, the current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Kubeconfig; without it, $KUBECONFIG, else ~/.kube/config
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// When to use colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
@@ -85,6 +95,8 @@ pub(crate) enum On {
     Podman,
     // A CRI runtime (containerd, CRI-O).
     Cri,
+    // Pods of a Kubernetes cluster.
+    Kubernetes,
 }
 
 /// Shape of what is printed.
@@ -197,7 +209,7 @@ pub(crate) enum Verb {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
     /// What to look at, named as `pepo ps` prints it
-    #[arg(value_name = "TARGET", required_unless_present = "host_pid")]
+    #[arg(value_name = "TARGET", required_unless_present_any = ["host_pid", "labels"])]
     pub(crate) target: Option<String>,
     /// The process inside
     #[command(flatten)]
@@ -216,6 +228,42 @@ pub(crate) struct ProcessArgs {
     /// The process with this number, as seen on this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub(crate) host_pid: Option<u32>,
+    /// In a pod.
+    #[command(flatten)]
+    pub(crate) pod: PodArgs,
+}
+
+/// Stands above the flags of [`PodArgs`] in a help text.
+const IN_A_POD: &str = "In a pod";
+
+/// Which container of which pod, and the helper beside it.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PodArgs {
+    /// The container; without it, the one that kubectl would take
+    #[arg(short, long, value_name = "NAME", help_heading = IN_A_POD)]
+    pub(crate) container: Option<String>,
+    /// Instead of a name: one pod with these labels, as in app=shop
+    #[arg(id = "labels", short = 'l', long = "selector", value_name = "LABELS", help_heading = IN_A_POD)]
+    #[arg(conflicts_with = "host_pid")]
+    pub(crate) labels: Option<String>,
+    /// Image of the helper that is put beside the target, with a static pepo at /pepo; without it, $PEPO_IMAGE, else Pepo's own
+    #[arg(long, value_name = "IMAGE", help_heading = IN_A_POD)]
+    pub(crate) image: Option<String>,
+    /// When the node pulls that image
+    #[arg(long, value_name = "WHEN", value_parser = ["Always", "IfNotPresent", "Never"], help_heading = IN_A_POD)]
+    pub(crate) image_pull_policy: Option<String>,
+    /// Rights of that helper; without it, the least that the verb needs and the cluster admits
+    #[arg(long, value_enum, value_name = "RIGHTS", help_heading = IN_A_POD)]
+    pub(crate) profile: Option<Profile>,
+}
+
+/// Whose rights a helper in a pod has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    // Those of the target's own user.
+    User,
+    // Root's, with the capability to trace.
+    Ptrace,
 }
 
 /// A target as it was chosen, checked.
@@ -231,6 +279,8 @@ pub(crate) struct Chosen {
     pub(crate) container_pid: Option<u32>,
     /// `--host-pid`, beside a named target.
     pub(crate) host_pid: Option<u32>,
+    /// In a pod.
+    pub(crate) pod: PodArgs,
 }
 
 impl Chosen {
@@ -258,12 +308,17 @@ pub(crate) fn choose(target: Option<&str>, process: &ProcessArgs) -> Result<Chos
     if let Some(pattern) = &process.process {
         regular_expression(pattern)?;
     }
-    let (name, host_pid) = match (target, process.host_pid) {
-        (Some(text), host_pid) => (text.parse::<TargetName>()?, host_pid),
-        (None, Some(pid)) => (TargetName { kind: Some(Kind::Pid), name: pid.to_string() }, None),
-        (None, None) => return Err(Failure::new(Code::Usage, "a target is missing")),
+    let (name, host_pid) = match (target, process.host_pid, &process.pod.labels) {
+        (Some(text), _, Some(_)) => {
+            return Err(Failure::new(Code::Usage, format!("both `{text}` and labels (-l) name a target")));
+        }
+        (Some(text), host_pid, None) => (text.parse::<TargetName>()?, host_pid),
+        (None, Some(pid), _) => (TargetName { kind: Some(Kind::Pid), name: pid.to_string() }, None),
+        (None, None, Some(labels)) => (TargetName { kind: Some(Kind::Pod), name: labels.clone() }, None),
+        (None, None, None) => return Err(Failure::new(Code::Usage, "a target is missing")),
     };
-    Ok(Chosen { name, on: None, process: process.process.clone(), container_pid: process.pid, host_pid })
+    let pod = process.pod.clone();
+    Ok(Chosen { name, on: None, process: process.process.clone(), container_pid: process.pid, host_pid, pod })
 }
 
 /// Compiles a user's pattern.
@@ -370,6 +425,10 @@ mod tests {
     fn a_process_may_be_named_by_its_number_on_this_machine_alone() {
         let process = ProcessArgs { host_pid: Some(7), ..ProcessArgs::default() };
         assert_eq!(choose(None, &process).unwrap().name.to_string(), "pid/7");
+        let labels = PodArgs { labels: Some("app=shop".into()), ..PodArgs::default() };
+        let labelled = ProcessArgs { pod: labels, ..ProcessArgs::default() };
+        assert_eq!(choose(None, &labelled).unwrap().name.kind, Some(Kind::Pod));
+        assert_eq!(choose(Some("shop"), &labelled).unwrap_err().code(), Code::Usage);
         let chosen = choose(Some("shop"), &process).unwrap();
         assert_eq!((chosen.name.to_string().as_str(), chosen.host_pid), ("shop", Some(7)));
     }

@@ -25,6 +25,8 @@ variables! {
     tools = "PEPO_TOOLS";
     /// Folder for what agents keep while they run; else `$XDG_RUNTIME_DIR/pepo`, `/run/pepo` for root, `/tmp/pepo-UID`.
     run = "PEPO_RUN";
+    /// Image of the helpers that are put into pods; `--image` goes first.
+    image = "PEPO_IMAGE";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
     /// Folder of this login's sockets: rootless engines, and Pepo's own state.

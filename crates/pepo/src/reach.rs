@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pepo_client::Agent;
-use pepo_platform::{How, LocalAgent, Located, Need, Options, Platforms};
+use pepo_platform::{ClusterOptions, How, LocalAgent, Located, Need, Options, Platforms, Profile};
 use pepo_wire::{
     Code, Failure,
     agent::{CheckRequest, Finding, Level, Selector, Target},
@@ -12,7 +12,7 @@ use pepo_wire::{
 };
 
 use crate::{
-    arguments::{Chosen, On},
+    arguments::{self, Chosen, On, PodArgs},
     config::Context,
 };
 
@@ -54,14 +54,40 @@ impl Reached {
     }
 }
 
-/// The platforms that the arguments allow.
+/// The platforms that the arguments of every verb allow.
 pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need) -> Platforms {
+    platforms_with(context, on, need, &PodArgs::default())
+}
+
+/// The same, with what is said of a pod.
+pub(crate) fn platforms_with(context: &Context, on: Option<Kind>, need: Need, pod: &PodArgs) -> Platforms {
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut options = Options::usual(cfg!(target_os = "linux").then_some(local));
     options.on = on;
     options.cri_socket = context.global.cri_socket.clone();
     options.need = need;
+    options.cluster = cluster(context, pod);
     Platforms::find(&options)
+}
+
+/// The cluster that the arguments mean. Whoever types one of its flags wants it to be asked.
+fn cluster(context: &Context, pod: &PodArgs) -> ClusterOptions {
+    let global = &context.global;
+    let named = global.namespace.is_some() || global.context.is_some() || global.kubeconfig.is_some();
+    ClusterOptions {
+        listed: named || pod.labels.is_some(),
+        kubeconfig: global.kubeconfig.clone(),
+        context: global.context.clone(),
+        namespace: global.namespace.clone(),
+        container: pod.container.clone(),
+        labels: pod.labels.clone(),
+        image: pod.image.clone().or_else(|| context.environment.image.clone()),
+        pull_policy: pod.image_pull_policy.clone(),
+        profile: pod.profile.map(|profile| match profile {
+            arguments::Profile::User => Profile::User,
+            arguments::Profile::Ptrace => Profile::Ptrace,
+        }),
+    }
 }
 
 /// `--on` as platforms are called.
@@ -76,6 +102,7 @@ pub(crate) fn kind(on: On) -> Kind {
         On::Docker => Kind::Docker,
         On::Podman => Kind::Podman,
         On::Cri => Kind::Cri,
+        On::Kubernetes => Kind::Pod,
     }
 }
 
@@ -92,8 +119,11 @@ pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
 /// # Errors
 /// Why there is no such target, or no way to it.
 pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Result<Reached, Failure> {
-    let found = platforms(context, chosen.on.or_else(|| on(context)), need).locate(&chosen.name).await?;
+    let platforms = platforms_with(context, chosen.on.or_else(|| on(context)), need, &chosen.pod);
+    let found = platforms.locate(&chosen.name).await?;
+    found.located.notes.iter().for_each(|note| context.printer.say(note));
     let reached = found.reach().await?;
+    reached.notes.iter().for_each(|note| tracing::info!("{note}"));
     context.local.hold(reached.leave).await;
     let agent = Agent::connect(reached.io).await?;
     let mut target = reached.target;

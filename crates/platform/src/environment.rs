@@ -17,8 +17,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("DOCKER_CONFIG", "folder of docker's config.json and contexts, instead of ~/.docker"),
     ("CONTAINER_HOST", "address of Podman's service: unix://, tcp:// or ssh://"),
     ("CONTAINER_RUNTIME_ENDPOINT", "address of the CRI runtime; --cri-socket goes first"),
+    ("KUBECONFIG", "kubeconfig files, as kubectl has them; --kubeconfig goes first"),
     ("XDG_RUNTIME_DIR", "folder of the sockets of rootless engines"),
-    ("HOME", "where ~/.docker is"),
+    ("HOME", "where ~/.docker and ~/.kube are"),
     ("USERPROFILE", "as HOME, on Windows"),
 ];
 

@@ -176,6 +176,96 @@ pub enum PlatformError {
         /// What was looked at.
         why: String,
     },
+    /// No cluster is known, or its settings cannot be used.
+    #[error("the Kubernetes cluster is not known: {why}")]
+    NoCluster {
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// A right in the cluster is missing.
+    #[error("the cluster does not allow to {act}")]
+    ClusterDenied {
+        /// What was asked of it: "list pods".
+        act: &'static str,
+        /// RBAC's verb.
+        verb: String,
+        /// RBAC's resource.
+        resource: String,
+        /// Where.
+        namespace: String,
+        /// The server's own words.
+        words: String,
+    },
+    /// No pod has these labels.
+    #[error("{name} has no pod")]
+    NoPod {
+        /// As typed.
+        name: TargetName,
+        /// Where it was looked for.
+        namespace: String,
+        /// By what.
+        labels: String,
+    },
+    /// The pod has no such container.
+    #[error("pod/{pod} has no container `{container}`")]
+    NoContainer {
+        /// The pod.
+        pod: String,
+        /// As typed.
+        container: String,
+        /// Those it has.
+        there: Vec<String>,
+    },
+    /// A container of a pod has no process.
+    #[error("{name} is not running")]
+    PodNotRunning {
+        /// What `ps` calls it.
+        name: TargetName,
+        /// The kubelet's words.
+        state: String,
+        /// What tells more.
+        hint: String,
+    },
+    /// A helper in a pod could not be made, or does not start.
+    #[error("no ephemeral container could be used beside {name}: failed to {step}")]
+    Ephemeral {
+        /// What `ps` calls the target.
+        name: TargetName,
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        source: Box<PlatformError>,
+    },
+    /// The kubelet does not start a helper.
+    #[error("{helper} does not start: {reason}")]
+    HelperWaits {
+        /// The ephemeral container.
+        helper: String,
+        /// Its image.
+        image: String,
+        /// The kubelet's reason.
+        reason: String,
+        /// The kubelet's words.
+        words: String,
+    },
+    /// Admission refuses every shape of a helper.
+    #[error("the cluster admits no helper into the pod of {name}")]
+    NotAdmitted {
+        /// What `ps` calls the target.
+        name: TargetName,
+        /// Admission's words for each shape.
+        refusals: Vec<String>,
+    },
+    /// As many helpers run in the pod as may.
+    #[error("{} helpers run in the pod of {name} already", running.len())]
+    TooManyHelpers {
+        /// What `ps` calls the target.
+        name: TargetName,
+        /// Their names.
+        running: Vec<String>,
+        /// How long each waits for somebody to use it.
+        idle: Duration,
+    },
     /// A file of ours could not be read.
     #[error("{} cannot be read", path.display())]
     File {
@@ -214,7 +304,10 @@ impl PlatformError {
         match self {
             PlatformError::BadAddress { .. }
             | PlatformError::BadSettings { .. }
-            | PlatformError::NoContext { .. } => Code::NoEngine,
+            | PlatformError::NoContext { .. }
+            | PlatformError::NoCluster { .. } => Code::NoEngine,
+            PlatformError::ClusterDenied { .. } => Code::ClusterDenied,
+            PlatformError::NotAdmitted { .. } => Code::NotAdmitted,
             PlatformError::SocketDenied { .. } => Code::SocketDenied,
             PlatformError::Unreachable { .. }
             | PlatformError::NoTls { .. }
@@ -222,12 +315,18 @@ impl PlatformError {
             | PlatformError::Silent { .. } => Code::EngineUnreachable,
             PlatformError::Slow { .. } => Code::TimedOut,
             PlatformError::Refused { .. } | PlatformError::Garbled { .. } => Code::EngineRefused,
-            PlatformError::NotFound { .. } => Code::TargetNotFound,
+            PlatformError::NotFound { .. }
+            | PlatformError::NoPod { .. }
+            | PlatformError::NoContainer { .. } => Code::TargetNotFound,
             PlatformError::Ambiguous { .. } => Code::TargetAmbiguous,
-            PlatformError::NotRunning { .. } => Code::NotRunning,
+            PlatformError::NotRunning { .. } | PlatformError::PodNotRunning { .. } => Code::NotRunning,
             PlatformError::NotProven { .. } => Code::PidNotProven,
             PlatformError::NotReachable { .. } | PlatformError::OwnHelper { .. } => Code::NotReachable,
-            PlatformError::Helper { .. } | PlatformError::NoBinary { .. } => Code::AgentNotStarted,
+            PlatformError::Helper { .. }
+            | PlatformError::NoBinary { .. }
+            | PlatformError::Ephemeral { .. }
+            | PlatformError::HelperWaits { .. }
+            | PlatformError::TooManyHelpers { .. } => Code::AgentNotStarted,
             PlatformError::File { .. } => Code::FileDenied,
         }
     }
@@ -242,6 +341,9 @@ impl PlatformError {
                 .because(format!("{} does not exist", path.display()))
                 .hint("`docker context ls` lists those there are"),
             PlatformError::SocketDenied { engine, .. } => failure.hint(denied_hint(engine)),
+            PlatformError::Unreachable { engine: "kubernetes", .. } => failure.hint(
+                "`kubectl version` must work with the same --context and --kubeconfig, without a question",
+            ),
             PlatformError::Unreachable { .. } => {
                 failure.hint("is the engine running?").try_command("look at this machine", ["pepo", "check"])
             }
@@ -250,7 +352,8 @@ impl PlatformError {
                 failure.because(words).hint(format!("`{by_hand}` must work without a question"))
             }
             PlatformError::NotFound { name, near, searched, elsewhere } => {
-                not_found(unserved(failure, name, searched), near, searched, elsewhere)
+                let in_cluster = name.kind.is_some_and(Kind::is_in_cluster);
+                not_found(unserved(failure, name, searched), in_cluster, near, searched, elsewhere)
             }
             PlatformError::Ambiguous { candidates, .. } => failure
                 .because(format!("it could be {}", list(candidates)))
@@ -259,8 +362,55 @@ impl PlatformError {
             PlatformError::NotProven { why, .. } => failure
                 .because(why)
                 .hint("a helper container in the target's PID namespace needs no such proof"),
+            other => other.hints_in_cluster(failure),
+        }
+    }
+
+    /// The same for what only clusters have.
+    fn hints_in_cluster(&self, failure: Failure) -> Failure {
+        match self {
+            PlatformError::NoCluster { .. } => {
+                failure.hint("say which: --kubeconfig FILE, KUBECONFIG, --context NAME; `kubectl config get-contexts` lists them")
+            }
+            PlatformError::ClusterDenied { verb, resource, namespace, words, .. } => failure.because(words).hint(format!(
+                "an administrator grants it: kubectl create role pepo -n {namespace} --verb={verb} --resource={resource}, \
+                 and kubectl create rolebinding pepo -n {namespace} --role=pepo --user=YOU; all that Pepo needs is in SECURITY.md"
+            )),
+            PlatformError::NoPod { namespace, labels, .. } => {
+                failure.because(format!("no pod in namespace {namespace} has the labels {labels}"))
+            }
+            PlatformError::NoContainer { there, .. } => failure.because(format!("it has {}", list(there))),
+            PlatformError::PodNotRunning { state, hint, .. } => failure.because(state).hint(hint),
+            PlatformError::Ephemeral { source, .. } => source.hints(failure),
+            PlatformError::HelperWaits { image, reason, words, .. } => {
+                let failure = if words.is_empty() { failure } else { failure.because(words) };
+                failure.hint(waits_hint(reason, image)).hint("what was added stays listed in the pod: Kubernetes removes no ephemeral container")
+            }
+            PlatformError::NotAdmitted { refusals, .. } => refusals
+                .iter()
+                .fold(failure, Failure::because)
+                .hint("let the pod say runAsUser in its securityContext, or label the namespace pod-security.kubernetes.io/enforce=baseline"),
+            PlatformError::TooManyHelpers { running, idle, .. } => failure
+                .because(format!("they are {}", list(running)))
+                .hint(format!("each ends {} minutes after its last use", idle.as_secs() / 60)),
             _ => failure,
         }
+    }
+}
+
+/// What to change when the kubelet does not start a helper.
+fn waits_hint(reason: &str, image: &str) -> String {
+    match reason {
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName" => format!(
+            "the node cannot pull {image}: put it into a registry that the node reaches and the pod's imagePullSecrets open, and say --image NAME"
+        ),
+        "ErrImageNeverPull" => {
+            format!("{image} is not on the node: import it there, or say --image-pull-policy IfNotPresent")
+        }
+        "CreateContainerConfigError" => {
+            "the pod asks for runAsNonRoot and does not say as whom: let it say runAsUser".to_owned()
+        }
+        _ => format!("does {image} hold a static /pepo for the node's architecture?"),
     }
 }
 
@@ -310,7 +460,13 @@ fn unserved(failure: Failure, name: &TargetName, searched: &[String]) -> Failure
     }
 }
 
-fn not_found(mut failure: Failure, near: &[String], searched: &[String], elsewhere: &[String]) -> Failure {
+fn not_found(
+    mut failure: Failure,
+    in_cluster: bool,
+    near: &[String],
+    searched: &[String],
+    elsewhere: &[String],
+) -> Failure {
     if searched.is_empty() {
         failure = failure.because("no container engine was found");
     } else {
@@ -324,7 +480,8 @@ fn not_found(mut failure: Failure, near: &[String], searched: &[String], elsewhe
     if !near.is_empty() {
         failure = failure.hint(format!("near names: {}", list(near)));
     }
-    failure.try_command("list the names that work", ["pepo", "ps"])
+    let ps: &[&str] = if in_cluster { &["pepo", "ps", "--on", "kubernetes"] } else { &["pepo", "ps"] };
+    failure.try_command("list the names that work", ps.iter().copied())
 }
 
 /// `a, b and c`.

@@ -148,6 +148,8 @@ fn located(name: TargetName, main: &Process, container_id: String) -> Located {
         labels: BTreeMap::new(),
         start_time: main.start_time,
         facts: Default::default(),
+        in_pod: None,
+        notes: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where targets are and how an agent beside one is reached: this host, Docker, Podman, CRI runtimes.
+//! Where targets are and how an agent beside one is reached: this host, Docker, Podman, CRI runtimes, Kubernetes.
 //!
 //! A crate of its own because it is the only one that speaks to container engines, and because it must build for Linux, macOS and Windows.
 //! **Invariant:** knows no debugger and no profiler, and acts on no process: an engine's process id is only ever
@@ -6,6 +6,8 @@
 //!
 //! Start at [`Platforms`] (all together) and [`Platform`] (one); `engine` and `helper` are the largest rooms.
 
+/// Pods.
+mod cluster;
 /// Docker's contexts.
 mod context;
 /// containerd and CRI-O.
@@ -39,6 +41,7 @@ mod start;
 #[cfg(test)]
 mod testing;
 
+pub use cluster::{ClusterOptions, HELPER_IMAGE, Profile};
 pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};

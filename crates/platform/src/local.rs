@@ -63,7 +63,14 @@ impl Local {
     pub(crate) async fn reach(&self, located: &Located, proof: Proven) -> Result<Reached, Failure> {
         let io = self.agent()?.connect().await?;
         let target = wire_target(located, Some(proof.pid));
-        Ok(Reached { io, target, how: How::InProcess, proof: Some(proof), leave: Leave::nothing() })
+        Ok(Reached {
+            io,
+            target,
+            how: How::InProcess,
+            proof: Some(proof),
+            leave: Leave::nothing(),
+            notes: Vec::new(),
+        })
     }
 
     /// In process or not at all: for platforms that know no helper.

@@ -13,6 +13,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -24,7 +25,7 @@ use pepo_wire::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{HostPid, Proven, engine::Facts, helper::Leave};
+use crate::{HostPid, Proven, cluster::InPod, engine::Facts, helper::Leave};
 
 /// A byte stream to an agent.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -193,6 +194,10 @@ pub struct Located {
     pub(crate) start_time: u64,
     /// What an engine said beyond this; a helper is made from it.
     pub(crate) facts: Facts,
+    /// The pod it is in.
+    pub(crate) in_pod: Option<Arc<InPod>>,
+    /// What was decided for the user on the way, for people.
+    pub notes: Vec<String>,
 }
 
 impl Located {
@@ -213,6 +218,11 @@ pub enum How {
         /// The helper container's name.
         container: String,
     },
+    /// The agent runs in an ephemeral container of the target's pod.
+    Ephemeral {
+        /// The ephemeral container's name.
+        container: String,
+    },
 }
 
 impl fmt::Display for How {
@@ -220,6 +230,7 @@ impl fmt::Display for How {
         match self {
             How::InProcess => f.write_str("in process"),
             How::Helper { container } => write!(f, "helper container {container}"),
+            How::Ephemeral { container } => write!(f, "ephemeral container {container}"),
         }
     }
 }
@@ -236,6 +247,8 @@ pub struct Reached {
     pub proof: Option<Proven>,
     /// Ends what was made for the way. Call [`Leave::leave`] after `io` is dropped.
     pub leave: Leave,
+    /// What this way lacks, for people.
+    pub notes: Vec<String>,
 }
 
 impl fmt::Debug for Reached {

@@ -14,8 +14,9 @@ use pepo_wire::{
 };
 
 use crate::{
-    AgentBinary, Endpoint, Environment, Listed, LocalAgent, Located, Need, Platform, PlatformError,
-    ReachPolicy, Reached, context, cri::Cri, engine::Engine, host::Host, local::Local, names::near,
+    AgentBinary, ClusterOptions, Endpoint, Environment, Listed, LocalAgent, Located, Need, Platform,
+    PlatformError, ReachPolicy, Reached, cluster::Kubernetes, context, cri::Cri, engine::Engine, host::Host,
+    local::Local, names::near,
 };
 
 /// So long each source of this machine has to answer a list.
@@ -32,6 +33,8 @@ pub struct Options {
     pub on: Option<Kind>,
     /// The CRI runtime's socket (`--cri-socket`).
     pub cri_socket: Option<PathBuf>,
+    /// Which cluster, and what of it.
+    pub cluster: ClusterOptions,
     /// Which way to take to a target.
     pub policy: ReachPolicy,
     /// What the agent must be allowed to do.
@@ -51,6 +54,7 @@ impl Options {
         Options {
             on: None,
             cri_socket: None,
+            cluster: ClusterOptions::default(),
             policy: ReachPolicy::Auto,
             need: Need::Look,
             local,
@@ -65,6 +69,8 @@ pub struct Platforms {
     sources: Vec<Source>,
     /// Addresses that were tried and where nothing was.
     absent: Vec<String>,
+    /// Is a cluster asked by lists, and by names that do not say that they mean one?
+    asks_cluster: bool,
     limits: Limits,
 }
 
@@ -118,7 +124,8 @@ impl Platforms {
     #[must_use]
     pub fn find(options: &Options) -> Platforms {
         let limits = Limits { list: LIST, list_elsewhere: LIST_ELSEWHERE, locate: LOCATE };
-        let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), limits };
+        let asks_cluster = options.on.is_some_and(Kind::is_in_cluster) || options.cluster.listed;
+        let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), asks_cluster, limits };
         let wants = |kind| options.on.is_none_or(|on| on == kind || (on == Kind::Pid && kind == Kind::Host));
         let local = Local::new(options.local.clone(), options.need);
         if wants(Kind::Docker) {
@@ -137,15 +144,24 @@ impl Platforms {
         if wants(Kind::Cri) {
             platforms.add_cri(options, &local);
         }
+        if wants(Kind::Pod) {
+            let cluster = Kubernetes::new(options.cluster.clone(), options.need, &options.environment);
+            platforms.add(Kind::Pod, Arc::new(cluster));
+        }
         if wants(Kind::Host) && local.exists() {
             platforms.add(Kind::Host, Arc::new(Host::new(local)));
         }
         platforms
     }
 
-    /// The platforms themselves, in the order they were found.
+    /// The platforms that lists ask, in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Platform>> {
-        self.sources.iter().filter_map(|source| source.platform.as_ref().ok())
+        self.listed().filter_map(|source| source.platform.as_ref().ok())
+    }
+
+    /// The sources that lists ask: nothing is said to a cluster that nobody named.
+    fn listed(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.kind != Kind::Pod || self.asks_cluster)
     }
 
     /// Where no engine was found, for messages.
@@ -157,7 +173,7 @@ impl Platforms {
     /// Asks every source at once; each has two seconds, one that is elsewhere ten.
     pub async fn list_all(&self) -> Listing {
         let begin = Instant::now();
-        let answers = join_all(self.sources.iter().map(|source| async {
+        let answers = join_all(self.listed().map(|source| async {
             let platform = source.platform.clone()?;
             let limit = if platform.is_here() { self.limits.list } else { self.limits.list_elsewhere };
             within(&*platform, limit, platform.list()).await
@@ -166,12 +182,12 @@ impl Platforms {
         let mut listing = Listing {
             listed: Vec::new(),
             failed: Vec::new(),
-            asked: self.sources.len(),
+            asked: self.listed().count(),
             took: Duration::ZERO,
         };
         let mut known = HashSet::new();
         // Engines come before the host, which sees their containers too but does not know their names.
-        for (source, answer) in self.sources.iter().zip(answers) {
+        for (source, answer) in self.listed().zip(answers) {
             match answer {
                 Ok(listed) => listing
                     .listed
@@ -190,7 +206,7 @@ impl Platforms {
     /// [`Code::TargetNotFound`] with near names, [`Code::TargetAmbiguous`] with the full names, [`Code::NotRunning`], [`Code::NoEngine`],
     /// or why the only source asked did not answer.
     pub async fn locate(&self, name: &TargetName) -> Result<Found, Failure> {
-        let asked: Vec<&Source> = self.sources.iter().filter(|source| source.answers_to(name)).collect();
+        let asked: Vec<&Source> = self.sources.iter().filter(|source| self.answers(source, name)).collect();
         if asked.is_empty() {
             return Err(self.no_source(name));
         }
@@ -202,10 +218,25 @@ impl Platforms {
         .await;
         let searched = asked.iter().map(|source| source.name()).collect();
         match choose(name, searched, answers) {
-            Err(failure) if failure.code() == Code::TargetNotFound && failure.hints.len() < 2 => {
+            // A cluster has its own near names.
+            Err(failure)
+                if failure.code() == Code::TargetNotFound
+                    && failure.hints.len() < 2
+                    && !name.kind.is_some_and(Kind::is_in_cluster) =>
+            {
                 Err(self.with_near(name, failure).await)
             }
             other => other,
+        }
+    }
+
+    fn answers(&self, source: &Source, name: &TargetName) -> bool {
+        match name.kind {
+            Some(Kind::Pid) => source.kind == Kind::Host,
+            Some(kind) if kind.is_in_cluster() => source.kind == Kind::Pod,
+            Some(kind) => source.kind == kind,
+            // A bare name means this machine, unless `--on` says the cluster.
+            None => source.kind != Kind::Pod || self.sources.len() == 1,
         }
     }
 
@@ -283,16 +314,8 @@ impl Platforms {
 impl Source {
     fn name(&self) -> String {
         match &self.platform {
-            Ok(platform) => format!("{} ({})", self.kind.prefix(), platform.address()),
-            Err(_) => self.kind.prefix().to_owned(),
-        }
-    }
-
-    fn answers_to(&self, name: &TargetName) -> bool {
-        match name.kind {
-            Some(Kind::Pid) => self.kind == Kind::Host,
-            Some(kind) => self.kind == kind,
-            None => true,
+            Ok(platform) => format!("{} ({})", self.kind.platform(), platform.address()),
+            Err(_) => self.kind.platform().to_owned(),
         }
     }
 }
@@ -304,7 +327,7 @@ async fn within<T>(
     answer: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let late = |_| PlatformError::Slow {
-        what: format!("{} at {}", platform.kind().prefix(), platform.address()),
+        what: format!("{} at {}", platform.kind().platform(), platform.address()),
         limit,
     };
     tokio::time::timeout(limit, answer).await.map_err(late)?
@@ -362,6 +385,12 @@ fn none(name: &TargetName, searched: Vec<String>, elsewhere: Vec<String>, failur
     };
     if elsewhere.is_empty()
         && let Some(failure) = failures.iter().find(telling)
+    {
+        return failure.clone();
+    }
+    // A cluster is asked alone, and knows near names.
+    if name.kind.is_some_and(Kind::is_in_cluster)
+        && let Some(failure) = failures.first()
     {
         return failure.clone();
     }
@@ -442,7 +471,7 @@ mod tests {
         async fn fail(&self) -> Result<(), Failure> {
             match self.failure {
                 Some(Code::TimedOut) => std::future::pending().await,
-                Some(code) => Err(Failure::new(code, format!("{} says no", self.kind.prefix()))),
+                Some(code) => Err(Failure::new(code, format!("{} says no", self.kind.platform()))),
                 None => Ok(()),
             }
         }
@@ -500,7 +529,8 @@ mod tests {
             fakes.into_iter().map(|fake| Source { kind: fake.kind, platform: Ok(Arc::new(fake)) }).collect();
         let soon = Duration::from_millis(200);
         let limits = Limits { list: soon, list_elsewhere: soon, locate: soon };
-        Platforms { sources, absent: vec!["unix:///nowhere.sock".to_owned()], limits }
+        let absent = vec!["unix:///nowhere.sock".to_owned()];
+        Platforms { sources, absent, asks_cluster: false, limits }
     }
 
     fn fake(kind: Kind, containers: &'static [(&'static str, &'static str)]) -> Fake {

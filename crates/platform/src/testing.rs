@@ -14,5 +14,7 @@ pub(crate) fn located(name: &str, id: &str) -> Located {
         labels: Default::default(),
         start_time: 0,
         facts: Default::default(),
+        in_pod: None,
+        notes: Vec::new(),
     }
 }

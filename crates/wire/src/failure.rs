@@ -127,7 +127,8 @@ codes! {
     FileNotFound = 108, Target;
     /// The name of a target is not well formed.
     ///
-    /// Names are `NAME`, `docker/NAME`, `podman/NAME`, `cri/NAME` or `pid/NUMBER`.
+    /// Names are `NAME`, `docker/NAME`, `podman/NAME`, `cri/NAME`, `pid/NUMBER`, `pod/NAME[/CONTAINER]`, `deploy/NAME`, `sts/NAME`, `ds/NAME`,
+    /// `rs/NAME`, `job/NAME` or `svc/NAME`.
     BadName = 109, Usage;
 
     /// The process has no debug information.
@@ -195,6 +196,15 @@ codes! {
     ///
     /// Join the engine's group, use its rootless socket, or run as root.
     SocketDenied = 209, Permission;
+    /// A right in the cluster is missing (RBAC).
+    ///
+    /// The message names the verb and the resource, and the command by which an administrator grants it. What each verb needs is in
+    /// SECURITY.md.
+    ClusterDenied = 210, Permission;
+    /// The cluster does not admit a helper into the pod.
+    ///
+    /// The message holds the words of its admission (PodSecurity, a quota, a policy) for each shape of a helper that was asked for.
+    NotAdmitted = 211, Permission;
 
     /// No container engine was found on this machine.
     ///
@@ -210,7 +220,8 @@ codes! {
     EngineRefused = 303, Unreachable;
     /// The agent could not be started beside the target.
     ///
-    /// The message says at which step it failed; what was made for it has been removed.
+    /// The message says at which step it failed; what was made for it has been removed. An ephemeral container in a pod cannot be removed:
+    /// it stays listed there, and does nothing.
     AgentNotStarted = 304, Unreachable;
     /// The stream to the agent broke.
     ///

@@ -98,6 +98,14 @@ pub(crate) fn held_cluster(words: Vec<String>) -> Cmd {
     with_toolkit(cmd(built(Profile::Dev, "cluster")).args(words)).quiet()
 }
 
+/// Builds the release, and packs it as an image.
+pub(crate) fn image(name: &str, out: &str) -> Result<()> {
+    cargo("build").args(["--release", "--package", "pepo"]).run()?;
+    cargo("build").args(["--quiet", "--package", "pepo-testkit", "--bin", "image"]).run()?;
+    let pepo = built(Profile::Release, "pepo");
+    cmd(built(Profile::Dev, "image")).arg(pepo).args([name, out]).run()
+}
+
 /// Builds the start of containers as a program of its own, as it is shipped.
 pub(crate) fn entry() -> Result<()> {
     cargo("build").args(["--profile", "entry", "--package", "pepo-entry"]).run()

@@ -1,4 +1,9 @@
-//! `pepo agent --stdio` (hidden): the agent on stdin and stdout. What a helper container runs beside its target.
+//! `pepo agent` (hidden): the agent beside a target. On stdin and stdout it is what a helper container runs; in a pod one waits as the
+//! helper's main process, and each exec is a pipe to it.
+
+/// Waiting, and joining what waits.
+#[cfg(target_os = "linux")]
+mod waiting;
 
 #[cfg(target_os = "linux")]
 use std::{
@@ -16,22 +21,36 @@ use crate::{config::Context, render::Outcome};
 
 /// Arguments of `pepo agent`.
 #[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Agent {
     /// Serve one client on stdin and stdout
-    #[arg(long, required = true)]
+    #[arg(long)]
     stdio: bool,
+    /// Serve whoever joins, and end when nobody has for so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait: Option<u64>,
+    /// Carry bytes between stdin, stdout and the agent that waits here
+    #[arg(long)]
+    join: bool,
 }
 
 /// Serves until the stream ends or SIGTERM comes, then lets go of what its client held.
 #[cfg(target_os = "linux")]
-pub(crate) async fn run(_arguments: &Agent, context: &Context) -> Outcome {
+pub(crate) async fn run(arguments: &Agent, context: &Context) -> Outcome {
+    let mut config = context.local.agent_config()?;
+    if arguments.join {
+        return waiting::join(&config.run_dir).await;
+    }
     // In the target's PID namespace a process that loses its parent would become the target's child, for ever.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let input = Input { stdin: tokio::io::stdin(), end: Box::pin(terminated()?), ended: false };
-    let io = tokio::io::join(input, tokio::io::stdout());
-    let mut config = context.local.agent_config()?;
     config.tools = config.tools.of_image();
-    let served = pepo_agent::serve(io, config).await;
+    let served = match arguments.wait {
+        Some(seconds) => waiting::serve(config, Duration::from_secs(seconds), terminated()?).await,
+        None => {
+            let input = Input { stdin: tokio::io::stdin(), end: Box::pin(terminated()?), ended: false };
+            pepo_agent::serve(tokio::io::join(input, tokio::io::stdout()), config).await
+        }
+    };
     collect().await;
     Ok(served?)
 }

@@ -61,7 +61,10 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
         verbs: arguments.verbs.clone(),
         debugger: arguments.debugger.clone().unwrap_or_default(),
     };
-    let (name, answer) = if arguments.target.is_none() && arguments.process.host_pid.is_none() {
+    let (name, answer) = if arguments.target.is_none()
+        && arguments.process.host_pid.is_none()
+        && arguments.process.pod.labels.is_none()
+    {
         let local = reach::local(context).await?;
         (None, local.check(request(None)).await?)
     } else {
@@ -91,13 +94,22 @@ fn told_here(mut answer: CheckResponse, reached: &Reached) -> CheckResponse {
     for finding in &mut answer.findings {
         finding.failure = finding.failure.take().map(|failure| reached.told_here(failure));
     }
-    if let How::Helper { .. } = &reached.how {
+    let way = match &reached.how {
+        How::InProcess => None,
+        How::Helper { .. } => {
+            Some("by a helper container, made from the target's image for the time and removed".to_owned())
+        }
+        How::Ephemeral { container } => Some(format!(
+            "by the ephemeral container {container}, which ends by itself; Kubernetes keeps it listed in the pod"
+        )),
+    };
+    if let Some(what) = way {
         let verbs: BTreeSet<&String> = answer.findings.iter().flat_map(|finding| &finding.verbs).collect();
         let way = Finding {
             level: Level::Ok.into(),
             verbs: VERBS.iter().map(|verb| (*verb).to_owned()).filter(|verb| verbs.contains(verb)).collect(),
             rule: "reach".to_owned(),
-            what: "by a helper container, made from the target's image for the time and removed".to_owned(),
+            what,
             failure: None,
         };
         answer.findings.insert(0, way);

@@ -109,14 +109,18 @@ impl Opener for Way {
 
 /// The target, as the command line would have it.
 fn chosen(arguments: &AttachArguments) -> Result<Chosen, Failure> {
-    let process =
-        ProcessArgs { process: arguments.process.clone(), pid: arguments.pid, host_pid: arguments.host_pid };
+    let process = ProcessArgs {
+        process: arguments.process.clone(),
+        pid: arguments.pid,
+        host_pid: arguments.host_pid,
+        ..ProcessArgs::default()
+    };
     let on = arguments.on.as_deref().map(|name| On::from_str(name, false)).transpose().map_err(|_| {
         Failure::new(
             Code::Usage,
             format!("`{}` is not a platform", arguments.on.as_deref().unwrap_or_default()),
         )
-        .because("platforms are host, docker, podman and cri")
+        .because("platforms are host, docker, podman, cri and kubernetes")
     })?;
     let chosen = choose(arguments.target.as_deref(), &process)?;
     Ok(Chosen { on: on.map(reach::kind), ..chosen })

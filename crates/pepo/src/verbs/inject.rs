@@ -175,7 +175,7 @@ fn is_asked(engine: &str, context: &Context) -> bool {
         None => true,
         Some(On::Docker) => engine == "docker",
         Some(On::Podman) => engine == "podman",
-        Some(On::Host | On::Cri) => false,
+        Some(On::Host | On::Cri | On::Kubernetes) => false,
     };
     wanted && engines::is_installed(engine, context)
 }

@@ -23,7 +23,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Release {
     /// What to let go of, named as `pepo ps` prints it
-    #[arg(value_name = "TARGET", required_unless_present_any = ["all", "host_pid"], conflicts_with = "all")]
+    #[arg(value_name = "TARGET", required_unless_present_any = ["all", "host_pid", "labels"], conflicts_with = "all")]
     target: Option<String>,
     /// The process inside.
     #[command(flatten)]

@@ -89,7 +89,7 @@ mod here {
         match context.global.on {
             Some(On::Docker) => Ok("docker"),
             Some(On::Podman) => Ok("podman"),
-            Some(On::Host | On::Cri) => {
+            Some(On::Host | On::Cri | On::Kubernetes) => {
                 Err(Failure::new(Code::Usage, "only Docker and Podman start containers here")
                     .hint("--on docker, or --on podman"))
             }

@@ -39,7 +39,7 @@ fn listed(surroundings: &Surroundings, container: &Container) -> serde_json::Val
 
 /// The fixture without a shell. pydevd follows threads that run already by a part in C++, so Python images have its library, as
 /// those of most distributions do.
-fn image(fixture: &Fixture) -> Image {
+pub(crate) fn image(fixture: &Fixture) -> Image {
     const CPP: [&str; 3] = [
         "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
         "/usr/lib/aarch64-linux-gnu/libstdc++.so.6",

@@ -21,6 +21,9 @@ mod generated;
 mod held;
 /// Every help text.
 mod help;
+/// Pods of a real cluster.
+#[cfg(target_os = "linux")]
+mod kubernetes;
 /// Looking at processes of this machine.
 #[cfg(target_os = "linux")]
 mod looking;

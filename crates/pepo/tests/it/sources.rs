@@ -79,3 +79,35 @@ fn a_run_folder_of_somebody_else_is_told_as_such() {
     let run = surroundings.run(&["sessions"]);
     assert!(run.stderr.starts_with("error[P0208]") && run.stderr.contains("PEPO_RUN"), "{}", run.snapshot());
 }
+
+#[test]
+fn no_word_is_said_to_a_cluster_that_nobody_named() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let surroundings = Surroundings::new();
+    let config = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{{name: a, cluster: {{server: 'http://{}'}}}}]\n\
+         contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\nusers: [{{name: a, user: {{}}}}]\n",
+        server.local_addr().unwrap()
+    );
+    let file = surroundings.path("config");
+    std::fs::write(&file, config).unwrap();
+    let surroundings = surroundings.with("KUBECONFIG", file.display().to_string());
+    surroundings.run(&["ps", "--all"]);
+    surroundings.run(&["stack", "shop"]).fails(3);
+    assert!(server.accept().is_err());
+    // The same server is asked once it is named.
+    let mut asked = surroundings.command(&["ps", "--on", "kubernetes"]).spawn().unwrap();
+    pepo_testkit::wait::until("a connection", Duration::from_secs(20), || server.accept());
+    asked.kill().unwrap();
+    asked.wait().unwrap();
+}
+
+#[test]
+fn a_cluster_that_cannot_be_known_says_where_it_was_looked_for() {
+    let surroundings = Surroundings::new();
+    let run = surroundings.run(&["stack", "pod/shop"]).fails(5);
+    assert!(run.stderr.starts_with("error[P0301]") && run.stderr.contains(".kube/config"), "{}", run.stderr);
+    let run = surroundings.run(&["stack", "pod/shop", "--kubeconfig", "/dev/null"]).fails(5);
+    assert!(run.stderr.starts_with("error[P0301]"), "{}", run.stderr);
+}

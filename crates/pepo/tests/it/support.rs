@@ -66,6 +66,12 @@ impl Surroundings {
         self.with(name, address)
     }
 
+    /// With this cluster.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_cluster(self, kubeconfig: &Path) -> Surroundings {
+        self.with("KUBECONFIG", kubeconfig.display().to_string())
+    }
+
     /// With another variable.
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Surroundings {
         self.variables.retain(|(other, _)| other != name);

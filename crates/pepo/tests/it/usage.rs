@@ -24,6 +24,9 @@ fn bad_input_of_every_verb_is_one_clear_error() {
         &["stack", "shop", "--process", "("],
         &["stack", "shop", "--process", "a", "--pid", "1"],
         &["stack", "shop", "--pid", "-1"],
+        &["stack", "pod/shop/app/more"],
+        &["stack", "pod/shop", "-l", "app=shop"],
+        &["stack", "pod/shop", "--image-pull-policy", "Sometimes"],
         &["attach"],
         &["attach", "shop", "--pause-budget", "30"],
         &["attach", "shop", "--pause-budget", "soon"],
@@ -42,6 +45,7 @@ fn bad_input_of_every_verb_is_one_clear_error() {
         &["tools", "install"],
         &["completions", "clay-tablet"],
         &["agent"],
+        &["agent", "--join", "--stdio"],
     ];
     let mut told = String::new();
     for line in lines {

@@ -215,6 +215,8 @@ impl Platform for Cri {
             labels: status.labels.into_iter().collect(),
             start_time: 0,
             facts: Default::default(),
+            in_pod: None,
+            notes: Vec::new(),
         })
     }
 

@@ -194,6 +194,8 @@ impl Platform for Engine {
                 cgroup_parent: found.host_config.cgroup_parent,
                 process_label: found.process_label,
             },
+            in_pod: None,
+            notes: Vec::new(),
             container_id: found.id,
             image: found.config.image,
             labels: found.config.labels,

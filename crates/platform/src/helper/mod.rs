@@ -22,6 +22,7 @@ mod upload;
 
 pub use binary::AgentBinary;
 use creator::Creator;
+pub(crate) use spec::CAPABILITIES;
 
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
@@ -44,6 +45,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     How, Located, PlatformError, Reached,
+    cluster::Exec,
     engine::{
         api,
         client::{Client, Joined},
@@ -114,7 +116,8 @@ pub(crate) async fn reach(
                 target: target(located),
                 how,
                 proof: None,
-                leave: Leave(Some(made)),
+                leave: Leave(Held::Container(Box::new(made))),
+                notes: Vec::new(),
             })
         }
         Err((step, error)) => {
@@ -341,22 +344,37 @@ async fn until(
 
 /// Ends what was made to reach a target.
 #[must_use = "call leave() when the stream is dropped"]
-pub struct Leave(Option<Made>);
+pub struct Leave(Held);
+
+/// What is held for a way.
+enum Held {
+    Nothing,
+    Container(Box<Made>),
+    Exec(Exec),
+}
 
 impl Leave {
     pub(crate) fn nothing() -> Leave {
-        Leave(None)
+        Leave(Held::Nothing)
     }
 
-    /// Waits until the helper is gone and removes it if it does not go by itself. Drop the stream (and every client on it) first: its end is
-    /// what ends the agent. In process there is nothing to do.
+    pub(crate) fn exec(exec: Exec) -> Leave {
+        Leave(Held::Exec(exec))
+    }
+
+    /// Waits until the agent has let go: until a helper container is gone, which is removed if it does not go by itself, or an exec has
+    /// ended. Drop the stream (and every client on it) first: its end is what ends the agent. In process there is nothing to do.
     ///
     /// # Errors
     /// [`pepo_wire::Code::EngineRefused`], [`pepo_wire::Code::EngineUnreachable`], [`pepo_wire::Code::TimedOut`]: the helper may still be there.
     pub async fn leave(self) -> Result<(), Failure> {
         match self.0 {
-            Some(made) => Ok(made.remove_politely().await?),
-            None => Ok(()),
+            Held::Container(made) => Ok(made.remove_politely().await?),
+            Held::Exec(exec) => {
+                exec.ended().await;
+                Ok(())
+            }
+            Held::Nothing => Ok(()),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) const CREATOR_LABEL: &str = "dev.pepo.helper.creator";
 ///   Root without it is just another user to them. `DAC_READ_SEARCH` would do for reading, but it also allows open_by_handle_at(2),
 ///   which leads out of a container; whoever has `SYS_PTRACE` gains nothing from `DAC_OVERRIDE`.
 /// - `KILL`: debuggers stop single threads by signals (tgkill(2)) sent to another user's process.
-pub(super) const CAPABILITIES: [&str; 3] = ["DAC_OVERRIDE", "KILL", "SYS_PTRACE"];
+pub(crate) const CAPABILITIES: [&str; 3] = ["DAC_OVERRIDE", "KILL", "SYS_PTRACE"];
 
 /// The helper beside this target; is it removed by the engine at its end? Its root is not read-only, since engines refuse an upload then.
 pub(super) fn body(located: &Located, removed_by_engine: bool) -> ContainerCreateBody {

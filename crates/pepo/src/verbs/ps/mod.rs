@@ -13,7 +13,7 @@ use pepo_platform::Need;
 use pepo_wire::{Code, Failure, agent::Process};
 
 use self::filter::Filter;
-use crate::{config::Context, reach, render::Outcome};
+use crate::{arguments::PodArgs, config::Context, reach, render::Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +22,8 @@ Examples:
   pepo ps --filter runtime=python --filter stop=yes
   pepo ps --all --output wide        also what has ended, and this machine's own processes
   pepo ps --on docker --output json
+  pepo ps --on kubernetes            pods of the current context's namespace
+  pepo ps -n shop -l app=cart        pods of another one, beside what is here
 
 Every name in the first column works with every verb.";
 
@@ -38,12 +40,16 @@ pub(crate) struct Ps {
     /// Also containers that do not run, and processes outside of containers
     #[arg(short, long)]
     all: bool,
+    /// Also the pods with these labels, as in app=shop
+    #[arg(short = 'l', long = "selector", value_name = "LABELS")]
+    labels: Option<String>,
 }
 
 /// Asks all sources at once and shows what they have.
 pub(crate) async fn run(arguments: &Ps, context: &Context) -> Outcome {
     let filter = Filter::read(arguments.pattern.as_deref(), &arguments.filter)?;
-    let platforms = reach::platforms(context, reach::on(context), Need::Look);
+    let pods = PodArgs { labels: arguments.labels.clone(), ..PodArgs::default() };
+    let platforms = reach::platforms_with(context, reach::on(context), Need::Look, &pods);
     let (listing, here) = tokio::join!(platforms.list_all(), processes(context));
     let summary = view::Summary {
         answered: listing.asked - listing.failed.len(),

@@ -1,0 +1,425 @@
+//! From a name to one container of one pod: kubectl's names with kubectl's meaning.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    List,
+    api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use pepo_wire::name::{Kind, TargetName};
+use serde_json::Value;
+
+use super::client::Joined;
+use crate::{PlatformError, names::near};
+
+/// Says which container kubectl takes where none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Marks the copy of a pod that a kubelet has from a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A container that runs, in its pod.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) pod: Pod,
+    pub(super) container: String,
+    pub(super) id: String,
+    /// What was decided for the user.
+    pub(super) notes: Vec<String>,
+}
+
+/// What was asked for, beside the name.
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a TargetName,
+    pub(super) container: Option<&'a str>,
+    pub(super) labels: Option<&'a str>,
+}
+
+/// The container that is meant.
+pub(super) async fn find(joined: &Joined, wanted: &Wanted<'_>) -> Result<Chosen, PlatformError> {
+    let (name, container) = wanted.name.parts();
+    let kind = wanted.name.kind.unwrap_or(Kind::Pod);
+    let mut notes = Vec::new();
+    let pod = match (wanted.labels, kind) {
+        (None, Kind::Pod) => pod(joined, name, wanted.name).await?,
+        (labels, kind) => {
+            let labels = match labels {
+                Some(labels) => labels.to_owned(),
+                None => labels_of(joined, kind, name).await?,
+            };
+            let pods = pods(joined, Some(&labels)).await?;
+            let count = pods.len();
+            let first = first(pods).ok_or_else(|| PlatformError::NoPod {
+                name: wanted.name.clone(),
+                namespace: joined.namespace.clone(),
+                labels,
+            })?;
+            if count > 1 {
+                notes.push(format!("{} has {count} pods; this is {}", wanted.name, name_of(&first)));
+            }
+            first
+        }
+    };
+    let container = choose(&pod, container.or(wanted.container), &mut notes)?;
+    let id = running(&pod, &container, &joined.namespace)?;
+    Ok(Chosen { pod, container, id, notes })
+}
+
+/// The pods with these labels; all of the namespace without.
+pub(super) async fn pods(joined: &Joined, labels: Option<&str>) -> Result<Vec<Pod>, PlatformError> {
+    let query = labels.map(|labels| format!("?labelSelector={}", encoded(labels))).unwrap_or_default();
+    let path = format!("/api/v1/namespaces/{}/pods{query}", joined.namespace);
+    Ok(joined.get::<List<Pod>>("list pods", &path).await?.items)
+}
+
+/// A pod as it is now.
+pub(super) async fn read(joined: &Joined, name: &str) -> Result<Pod, PlatformError> {
+    joined.get("read a pod", &format!("/api/v1/namespaces/{}/pods/{}", joined.namespace, encoded(name))).await
+}
+
+async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Result<Pod, PlatformError> {
+    match read(joined, name).await {
+        Err(PlatformError::Refused { status: 404, .. }) => {
+            // Who may read one pod need not be allowed to list them.
+            let others = pods(joined, None).await.unwrap_or_default();
+            let names: Vec<String> = others.iter().map(|pod| name_of(pod).to_owned()).collect();
+            Err(PlatformError::NotFound {
+                name: typed.clone(),
+                near: near(name, names.iter().map(String::as_str))
+                    .iter()
+                    .map(|near| format!("pod/{near}"))
+                    .collect(),
+                searched: vec![format!("namespace {}", joined.namespace)],
+                elsewhere: Vec::new(),
+            })
+        }
+        answer => answer,
+    }
+}
+
+/// The labels by which a workload or a service knows its pods, as a query has them.
+async fn labels_of(joined: &Joined, kind: Kind, name: &str) -> Result<String, PlatformError> {
+    let (act, group) = match kind {
+        Kind::Deploy => ("read a Deployment", "apis/apps/v1/namespaces/{}/deployments"),
+        Kind::Sts => ("read a StatefulSet", "apis/apps/v1/namespaces/{}/statefulsets"),
+        Kind::Ds => ("read a DaemonSet", "apis/apps/v1/namespaces/{}/daemonsets"),
+        Kind::Rs => ("read a ReplicaSet", "apis/apps/v1/namespaces/{}/replicasets"),
+        Kind::Job => ("read a Job", "apis/batch/v1/namespaces/{}/jobs"),
+        _ => ("read a Service", "api/v1/namespaces/{}/services"),
+    };
+    let path = format!("/{}/{}", group.replace("{}", &joined.namespace), encoded(name));
+    let mut object: Value = match joined.get(act, &path).await {
+        Err(PlatformError::Refused { status: 404, .. }) => {
+            return Err(PlatformError::NotFound {
+                name: TargetName { kind: Some(kind), name: name.to_owned() },
+                near: Vec::new(),
+                searched: vec![format!("namespace {}", joined.namespace)],
+                elsewhere: Vec::new(),
+            });
+        }
+        answer => answer?,
+    };
+    let selector = object["spec"]["selector"].take();
+    let selector = if kind == Kind::Svc {
+        LabelSelector { match_labels: serde_json::from_value(selector).ok(), ..LabelSelector::default() }
+    } else {
+        serde_json::from_value(selector).unwrap_or_default()
+    };
+    match query(&selector) {
+        text if text.is_empty() => Err(PlatformError::NotReachable {
+            name: TargetName { kind: Some(kind), name: name.to_owned() },
+            why: "it chooses no pods by labels".to_owned(),
+        }),
+        text => Ok(text),
+    }
+}
+
+/// A selector as a query has it: `app=shop,tier in (a,b),!old`.
+fn query(selector: &LabelSelector) -> String {
+    let equal = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let others = selector.match_expressions.iter().flatten().map(|one| {
+        let values = one.values.clone().unwrap_or_default().join(",");
+        match one.operator.as_str() {
+            "In" => format!("{} in ({values})", one.key),
+            "NotIn" => format!("{} notin ({values})", one.key),
+            "DoesNotExist" => format!("!{}", one.key),
+            _ => one.key.clone(),
+        }
+    });
+    equal.chain(others).collect::<Vec<_>>().join(",")
+}
+
+/// For a part of a path or a query.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+pub(super) fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// One that runs before one that does not, one that is ready before one that is not, one that stays before one that goes; then by name.
+fn first(pods: Vec<Pod>) -> Option<Pod> {
+    pods.into_iter().min_by_key(|pod| {
+        let status = pod.status.as_ref();
+        let runs = status.and_then(|status| status.phase.as_deref()) == Some("Running");
+        let ready = status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
+            conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
+        });
+        (pod.metadata.deletion_timestamp.is_some(), !runs, !ready, name_of(pod).to_owned())
+    })
+}
+
+/// The container's name: as typed, as the pod's makers say, else the first.
+fn choose(pod: &Pod, typed: Option<&str>, notes: &mut Vec<String>) -> Result<String, PlatformError> {
+    let spec = spec(pod);
+    let of_spec = |list: &[Container]| list.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+    let (main, init) = (of_spec(&spec.containers), of_spec(spec.init_containers.as_deref().unwrap_or(&[])));
+    if let Some(typed) = typed {
+        let known = main.iter().chain(&init).any(|name| name == typed);
+        return if known {
+            Ok(typed.to_owned())
+        } else {
+            Err(PlatformError::NoContainer {
+                pod: name_of(pod).to_owned(),
+                container: typed.to_owned(),
+                there: main.into_iter().chain(init).collect(),
+            })
+        };
+    }
+    let annotated = pod.metadata.annotations.as_ref().and_then(|all| all.get(DEFAULT_CONTAINER));
+    if let Some(annotated) = annotated.filter(|name| main.contains(name)) {
+        return Ok(annotated.clone());
+    }
+    let first = main.first().cloned().unwrap_or_default();
+    if main.len() > 1 {
+        notes.push(format!("took the container {first} out of {}; -c says which", main.join(", ")));
+    }
+    Ok(first)
+}
+
+/// The id of the running container, or why there is none.
+fn running(pod: &Pod, container: &str, namespace: &str) -> Result<String, PlatformError> {
+    let name = TargetName { kind: Some(Kind::Pod), name: format!("{}/{container}", name_of(pod)) };
+    if pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
+        let why = "it is a static pod, and Kubernetes puts no ephemeral container into one".to_owned();
+        return Err(PlatformError::NotReachable { name, why });
+    }
+    if spec(pod).os.as_ref().is_some_and(|os| os.name == "windows") {
+        return Err(PlatformError::NotReachable { name, why: "it is a pod of Windows'".to_owned() });
+    }
+    let status = status_of(pod, container);
+    let state = status.and_then(|status| status.state.as_ref());
+    if let (Some(status), Some(ContainerState { running: Some(_), .. })) = (status, state) {
+        return Ok(id_in(status).to_owned());
+    }
+    let logs = format!("kubectl logs -n {namespace} {} -c {container}", name_of(pod));
+    Err(why_not(pod, name, state, status, &logs))
+}
+
+/// What keeps a container from running, and where to read on.
+fn why_not(
+    pod: &Pod,
+    name: TargetName,
+    state: Option<&ContainerState>,
+    status: Option<&ContainerStatus>,
+    logs: &str,
+) -> PlatformError {
+    let not_running =
+        |state: String, hint: String| PlatformError::PodNotRunning { name: name.clone(), state, hint };
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        let state =
+            format!("it has ended with exit code {}{}", ended.exit_code, bracket(ended.reason.as_deref()));
+        return not_running(state, format!("its last words: {logs}"));
+    }
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+    let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+    if reason == "CrashLoopBackOff" {
+        let last = status.and_then(|status| status.last_state.as_ref()?.terminated.as_ref());
+        let code =
+            last.map(|last| format!("; it ended last with exit code {}", last.exit_code)).unwrap_or_default();
+        let state = format!("{reason}: {message}{code}");
+        let hint = format!(
+            "its last words: {logs} --previous; a start that is held at its first instruction: pepo inject --debug wait"
+        );
+        return not_running(state, hint);
+    }
+    if let Some(init) = pending_init(pod, &name) {
+        let pod = name_of(pod);
+        let state = format!("the init container {init} comes first and has not ended");
+        return not_running(state, format!("look at that one: pepo stack pod/{pod}/{init}"));
+    }
+    let hint = format!("kubectl describe pod {} tells more", name_of(pod));
+    match (reason, message) {
+        ("", _) => not_running(format!("the pod is {}", phase(pod)), hint),
+        (reason, "") => not_running(reason.to_owned(), hint),
+        (reason, message) => not_running(format!("{reason}: {message}"), hint),
+    }
+}
+
+fn bracket(reason: Option<&str>) -> String {
+    reason.filter(|reason| !reason.is_empty()).map(|reason| format!(" ({reason})")).unwrap_or_default()
+}
+
+/// The init container that runs before the others may start.
+fn pending_init(pod: &Pod, name: &TargetName) -> Option<String> {
+    let all = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let runs = |one: &&ContainerStatus| {
+        let state = one.state.as_ref();
+        let sidecar = spec(pod)
+            .init_containers
+            .iter()
+            .flatten()
+            .any(|init| init.name == one.name && init.restart_policy.as_deref() == Some("Always"));
+        !sidecar && state.is_some_and(|state| state.terminated.is_none())
+    };
+    all.iter().find(runs).map(|one| one.name.clone()).filter(|init| name.parts().1 != Some(init))
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("not scheduled")
+}
+
+pub(super) fn spec(pod: &Pod) -> &PodSpec {
+    static NONE: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&NONE)
+}
+
+/// The container's part of the specification, whichever list it is in.
+pub(super) fn spec_of<'p>(pod: &'p Pod, container: &str) -> Option<&'p Container> {
+    let spec = spec(pod);
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|one| one.name == container)
+}
+
+/// Those of containers and init containers, by name.
+pub(super) fn statuses(pod: &Pod) -> BTreeMap<&str, &ContainerStatus> {
+    let Some(status) = &pod.status else { return BTreeMap::new() };
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    all.map(|one| (one.name.as_str(), one)).collect()
+}
+
+pub(super) fn status_of<'p>(pod: &'p Pod, container: &str) -> Option<&'p ContainerStatus> {
+    statuses(pod).get(container).copied()
+}
+
+/// `containerd://ID`, the id alone.
+pub(super) fn id_in(status: &ContainerStatus) -> &str {
+    let id = status.container_id.as_deref().unwrap_or_default();
+    id.split_once("://").map_or(id, |(_, id)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use pepo_wire::{Code, FailureExt as _};
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn shop(state: &Value) -> Pod {
+        pod(json!({
+            "metadata": {"name": "shop-1"},
+            "spec": {"containers": [{"name": "app"}, {"name": "proxy"}], "initContainers": [{"name": "first"}]},
+            "status": {"phase": "Running", "containerStatuses": [
+                {"name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                 "containerID": "containerd://abc", "state": state,
+                 "lastState": {"terminated": {"exitCode": 3}}}
+            ]}
+        }))
+    }
+
+    #[test]
+    fn selectors_become_queries() {
+        let selector: LabelSelector = serde_json::from_value(json!({
+            "matchLabels": {"app": "shop"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "old", "operator": "DoesNotExist"},
+                {"key": "new", "operator": "Exists"}]
+        }))
+        .unwrap();
+        assert_eq!(query(&selector), "app=shop,tier in (a,b),!old,new");
+        assert_eq!(encoded("app=shop,a/b"), "app%3Dshop%2Ca%2Fb");
+    }
+
+    #[test]
+    fn of_many_pods_a_ready_one_is_taken() {
+        let one = |name: &str, phase: &str, ready: &str| {
+            pod(json!({"metadata": {"name": name}, "status": {"phase": phase,
+                "conditions": [{"type": "Ready", "status": ready}]}}))
+        };
+        let pods = vec![
+            one("a", "Pending", "False"),
+            one("b", "Running", "False"),
+            one("d", "Running", "True"),
+            one("c", "Running", "True"),
+        ];
+        assert_eq!(name_of(&first(pods).unwrap()), "c");
+        assert!(first(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_container_is_named_annotated_or_the_first() {
+        let mut pod = shop(&json!({"running": {}}));
+        let mut notes = Vec::new();
+        assert_eq!(choose(&pod, Some("first"), &mut notes).unwrap(), "first");
+        assert_eq!((choose(&pod, None, &mut notes).unwrap().as_str(), notes.len()), ("app", 1));
+        let unknown = choose(&pod, Some("web"), &mut notes).unwrap_err().failure();
+        assert_eq!(unknown.code(), Code::TargetNotFound);
+        assert!(unknown.to_string().contains("app, proxy and first"), "{unknown}");
+        pod.metadata.annotations = Some([(DEFAULT_CONTAINER.to_owned(), "proxy".to_owned())].into());
+        assert_eq!(choose(&pod, None, &mut Vec::new()).unwrap(), "proxy");
+    }
+
+    #[test]
+    fn what_does_not_run_is_told_in_the_kubelets_words() {
+        assert_eq!(running(&shop(&json!({"running": {}})), "app", "n").unwrap(), "abc");
+        for (state, said) in [
+            (json!({"terminated": {"exitCode": 0, "reason": "Completed"}}), "exit code 0 (Completed)"),
+            (
+                json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}),
+                "back-off 5m0s; it ended last with exit code 3",
+            ),
+            (
+                json!({"waiting": {"reason": "ErrImagePull", "message": "no such host"}}),
+                "ErrImagePull: no such host",
+            ),
+            (json!({}), "the pod is Running"),
+        ] {
+            let failure = running(&shop(&state), "app", "n").unwrap_err().failure();
+            assert_eq!(failure.code(), Code::NotRunning);
+            assert!(failure.to_string().contains(said), "{failure}");
+            assert_eq!(failure.hints.len(), 1, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn an_init_container_that_still_runs_is_named() {
+        let mut value =
+            serde_json::to_value(shop(&json!({"waiting": {"reason": "PodInitializing"}}))).unwrap();
+        value["status"]["initContainerStatuses"] = json!([{"name": "first", "image": "", "imageID": "",
+            "ready": false, "restartCount": 0, "containerID": "containerd://i", "state": {"running": {}}}]);
+        let pod = pod(value);
+        let failure = running(&pod, "app", "n").unwrap_err().failure();
+        assert!(failure.to_string().contains("init container first"), "{failure}");
+        assert_eq!(running(&pod, "first", "n").unwrap(), "i");
+    }
+
+    #[test]
+    fn static_pods_have_their_own_answer() {
+        let mut pod = shop(&json!({"running": {}}));
+        pod.metadata.annotations = Some([(MIRROR.to_owned(), "x".to_owned())].into());
+        assert_eq!(running(&pod, "app", "n").unwrap_err().failure().code(), Code::NotReachable);
+    }
+}

@@ -1,0 +1,296 @@
+//! The ephemeral container in which an agent waits beside a pod's process.
+//!
+//! Steps: choose a shape by asking admission (a dry run) → append the container → wait until it runs → exec. Kubernetes removes no
+//! ephemeral container, so one that runs and would be made the same is used again; it ends by itself when nobody has used it for a
+//! while. One that does not start is told with the kubelet's own words.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher as _,
+    time::{Duration, SystemTime},
+};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, EnvVar, EphemeralContainer, Pod};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use pepo_wire::{
+    Failure,
+    agent::{ContainerTarget, Target, target},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    ClusterOptions, HELPER_IMAGE, InPod,
+    client::Joined,
+    find, is_running,
+    shape::{Shape, shapes},
+    stream,
+};
+use crate::{How, Io, Located, Need, PlatformError, Reached, helper::Leave};
+
+/// Names of helpers begin so.
+const PREFIX: &str = "pepo-";
+/// Version and shape of a helper, in its environment.
+const MARK: &str = "PEPO_HELPER";
+/// The binary in its image.
+const BINARY: &str = "/pepo";
+/// So long a helper waits for somebody to use it.
+const IDLE: Duration = Duration::from_secs(900);
+/// So many may run at once in a pod: each takes of its memory.
+const MOST: usize = 4;
+/// So long a helper may take to start: its image may have to be pulled.
+const START: Duration = Duration::from_secs(120);
+/// How often the pod is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// The last step.
+const HEAR: &str = "hear its agent";
+
+/// Reasons of the kubelet's for which waiting longer does not help.
+const HOPELESS: [&str; 10] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "CrashLoopBackOff",
+];
+
+/// An agent beside the target, in a helper that is there or is made.
+pub(super) async fn reach(
+    joined: &Joined,
+    options: &ClusterOptions,
+    need: Need,
+    located: &Located,
+    in_pod: &InPod,
+) -> Result<Reached, Failure> {
+    let work = Work {
+        joined,
+        image: options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned()),
+        pull_policy: options.pull_policy.clone(),
+        located,
+        in_pod,
+    };
+    let shapes = shapes(&in_pod.pod, &in_pod.container, need, options.profile);
+    let helper = work.helper(&shapes, None).await?;
+    let (helper, opened) = match work.open(&helper).await {
+        // It was there a moment ago, or the kubelet has not told yet that it ended.
+        Err(PlatformError::Ephemeral { step: HEAR, .. }) if !helper.is_new => {
+            let other = work.helper(&shapes, Some(&helper.name)).await?;
+            let opened = work.open(&other).await?;
+            (other, opened)
+        }
+        opened => (helper, opened?),
+    };
+    let (io, exec) = opened;
+    Ok(Reached {
+        io,
+        target: work.target(),
+        how: How::Ephemeral { container: helper.name },
+        proof: None,
+        leave: Leave::exec(exec),
+        notes: helper.shape.lost.map(str::to_owned).into_iter().collect(),
+    })
+}
+
+/// A helper that is there, or was made just now.
+struct Helper {
+    name: String,
+    shape: Shape,
+    is_new: bool,
+}
+
+/// What is done for one reach.
+struct Work<'a> {
+    joined: &'a Joined,
+    image: String,
+    pull_policy: Option<String>,
+    located: &'a Located,
+    in_pod: &'a InPod,
+}
+
+impl Work<'_> {
+    fn pod(&self) -> &str {
+        find::name_of(&self.in_pod.pod)
+    }
+
+    fn failed(&self, step: &'static str, source: PlatformError) -> PlatformError {
+        PlatformError::Ephemeral { name: self.located.name.clone(), step, source: Box::new(source) }
+    }
+
+    /// The stream, once the helper runs.
+    async fn open(&self, helper: &Helper) -> Result<(Box<dyn Io>, stream::Exec), PlatformError> {
+        self.wait(&helper.name).await?;
+        let command = [BINARY, "agent", "--join"].map(str::to_owned);
+        let opened = stream::open(self.joined, self.pod(), &helper.name, &command).await;
+        opened.map_err(|error| match error {
+            denied @ PlatformError::ClusterDenied { .. } => denied,
+            error => self.failed(HEAR, error),
+        })
+    }
+
+    /// A helper of the first shape that is admitted: one that is there (but not `except`), or a new one.
+    async fn helper(&self, shapes: &[Shape], except: Option<&str>) -> Result<Helper, PlatformError> {
+        let mut refusals = Vec::new();
+        for shape in shapes {
+            let made = |name: &str, is_new| Helper { name: name.to_owned(), shape: shape.clone(), is_new };
+            if let Some(there) = self.there(shape, except) {
+                return Ok(made(there, false));
+            }
+            let name = new_name(self.pod());
+            match self.append(&name, shape, true).await {
+                Ok(()) => {
+                    self.bounded()?;
+                    self.append(&name, shape, false).await?;
+                    tracing::info!(helper = name, shape = shape.name, "added an ephemeral container");
+                    return Ok(made(&name, true));
+                }
+                Err(PlatformError::Refused { status: 403 | 422, words, .. }) => {
+                    refusals.push(format!("as {}: {words}", shape.name));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(PlatformError::NotAdmitted { name: self.located.name.clone(), refusals })
+    }
+
+    /// A helper that has not ended, of this version and shape, for this container.
+    fn there(&self, shape: &Shape, except: Option<&str>) -> Option<&str> {
+        let pod = &self.in_pod.pod;
+        let is_same = |one: &&EphemeralContainer| {
+            let status = ephemeral_status(pod, &one.name).and_then(|status| status.state.as_ref());
+            one.name.starts_with(PREFIX)
+                && except != Some(one.name.as_str())
+                && one.target_container_name.as_deref() == Some(&self.in_pod.container)
+                && one.image.as_deref() == Some(&self.image)
+                && mark_of(one) == Some(mark(shape).as_str())
+                && status.is_none_or(|state| state.terminated.is_none())
+        };
+        find::spec(pod).ephemeral_containers.iter().flatten().find(is_same).map(|one| one.name.as_str())
+    }
+
+    /// Not more than a few at once.
+    fn bounded(&self) -> Result<(), PlatformError> {
+        let statuses = ephemeral_statuses(&self.in_pod.pod);
+        let running: Vec<String> = statuses
+            .iter()
+            .filter(|status| status.name.starts_with(PREFIX) && is_running(status))
+            .map(|status| status.name.clone())
+            .collect();
+        if running.len() < MOST {
+            return Ok(());
+        }
+        Err(PlatformError::TooManyHelpers { name: self.located.name.clone(), running, idle: IDLE })
+    }
+
+    async fn append(&self, name: &str, shape: &Shape, dry: bool) -> Result<(), PlatformError> {
+        let pods: Api<Pod> = Api::namespaced(self.joined.client.clone(), &self.joined.namespace);
+        let container = self.container(name, shape);
+        let patch = json!({ "spec": { "ephemeralContainers": [container] } });
+        let how = PatchParams { dry_run: dry, ..PatchParams::default() };
+        let patched = pods.patch_ephemeral_containers(self.pod(), &how, &Patch::Strategic(patch)).await;
+        patched.map(|_| ()).map_err(|error| self.joined.told("add an ephemeral container", error))
+    }
+
+    fn container(&self, name: &str, shape: &Shape) -> EphemeralContainer {
+        let idle = IDLE.as_secs().to_string();
+        EphemeralContainer {
+            name: name.to_owned(),
+            image: Some(self.image.clone()),
+            image_pull_policy: self.pull_policy.clone(),
+            command: Some(vec![BINARY.to_owned()]),
+            args: Some(["agent", "--wait", &idle].map(str::to_owned).into()),
+            env: Some(vec![EnvVar { name: MARK.to_owned(), value: Some(mark(shape)), value_from: None }]),
+            target_container_name: Some(self.in_pod.container.clone()),
+            security_context: Some(shape.context.clone()),
+            ..EphemeralContainer::default()
+        }
+    }
+
+    /// Waits until the helper runs.
+    async fn wait(&self, name: &str) -> Result<(), PlatformError> {
+        let end = Instant::now() + START;
+        loop {
+            let pod = find::read(self.joined, self.pod()).await?;
+            match ephemeral_status(&pod, name).map(progress) {
+                Some(Progress::Running) => return Ok(()),
+                Some(Progress::Hopeless { reason, words }) => {
+                    let image = self.image.clone();
+                    let error = PlatformError::HelperWaits { helper: name.to_owned(), image, reason, words };
+                    return Err(self.failed("start it", error));
+                }
+                Some(Progress::Waits) | None if Instant::now() < end => sleep(LOOK).await,
+                _ => {
+                    let what = format!("the node's kubelet, asked to start {name},");
+                    return Err(self.failed("start it", PlatformError::Slow { what, limit: START }));
+                }
+            }
+        }
+    }
+
+    /// The target as the agent in its PID namespace sees it; its main process is number 1 there, unless the pod's containers, or the
+    /// whole node, share one.
+    fn target(&self) -> Target {
+        let spec = find::spec(&self.in_pod.pod);
+        let shared = spec.share_process_namespace == Some(true) || spec.host_pid == Some(true);
+        let container = ContainerTarget {
+            id: self.located.container_id.clone(),
+            name: self.located.name.to_string(),
+            pid_hint: u32::from(!shared),
+        };
+        Target { kind: Some(target::Kind::Container(container)), selector: None }
+    }
+}
+
+enum Progress {
+    Running,
+    Waits,
+    Hopeless { reason: String, words: String },
+}
+
+fn progress(status: &ContainerStatus) -> Progress {
+    let state = status.state.clone().unwrap_or_default();
+    if state.running.is_some() {
+        return Progress::Running;
+    }
+    if let Some(ended) = state.terminated {
+        let words = ended.message.unwrap_or_else(|| format!("it ended with exit code {}", ended.exit_code));
+        return Progress::Hopeless { reason: ended.reason.unwrap_or_else(|| "Ended".to_owned()), words };
+    }
+    let waiting = state.waiting.unwrap_or_default();
+    match waiting.reason {
+        Some(reason) if HOPELESS.contains(&reason.as_str()) => {
+            Progress::Hopeless { reason, words: waiting.message.unwrap_or_default() }
+        }
+        _ => Progress::Waits,
+    }
+}
+
+fn mark(shape: &Shape) -> String {
+    format!("{} {}", env!("CARGO_PKG_VERSION"), shape.name)
+}
+
+fn mark_of(container: &EphemeralContainer) -> Option<&str> {
+    container.env.iter().flatten().find(|one| one.name == MARK)?.value.as_deref()
+}
+
+fn new_name(pod: &str) -> String {
+    let hash = RandomState::new().hash_one((pod, SystemTime::now()));
+    format!("{PREFIX}{:010x}", hash & 0xff_ffff_ffff)
+}
+
+fn ephemeral_statuses(pod: &Pod) -> &[ContainerStatus] {
+    let statuses = pod.status.as_ref().and_then(|status| status.ephemeral_container_statuses.as_ref());
+    statuses.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn ephemeral_status<'p>(pod: &'p Pod, name: &str) -> Option<&'p ContainerStatus> {
+    ephemeral_statuses(pod).iter().find(|status| status.name == name)
+}
