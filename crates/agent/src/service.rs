@@ -54,13 +54,16 @@ pub struct AgentConfig {
     pub self_exe: PathBuf,
     /// Versions of the protocol: (highest, lowest accepted).
     pub speaks: (u32, u32),
+    /// What it offers, by name.
+    pub offers: &'static [&'static str],
 }
 
 impl AgentConfig {
-    /// The usual: this build's versions.
+    /// The usual: this build's versions, and all that it can do.
     #[must_use]
     pub fn new(tools: Tools, run_dir: PathBuf, self_exe: PathBuf) -> AgentConfig {
-        AgentConfig { tools, run_dir, self_exe, speaks: (version::PROTOCOL, version::PROTOCOL_MIN) }
+        let speaks = (version::PROTOCOL, version::PROTOCOL_MIN);
+        AgentConfig { tools, run_dir, self_exe, speaks, offers: ABILITIES }
     }
 }
 
@@ -144,7 +147,7 @@ impl Agent for Service {
             protocol_min: self.config.speaks.1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
-            abilities: ABILITIES.iter().map(|name| (*name).to_owned()).collect(),
+            abilities: self.config.offers.iter().map(|name| (*name).to_owned()).collect(),
             heartbeat_seconds: (PING + PING_LIMIT).as_secs() as u32,
         }))
     }

@@ -123,7 +123,8 @@ impl Agent {
         if !self.can(SYMBOLS) {
             let version = &self.hello.version;
             return Err(Failure::new(Code::NotOffered, "the agent takes no debug files")
-                .because(format!("it is of version {version}, this side of {}", env!("CARGO_PKG_VERSION"))));
+                .because(format!("it is of version {version}, this side of {}", env!("CARGO_PKG_VERSION")))
+                .hint("renew the agent, which is the older side, or go on without `--symbols`"));
         }
         let open = OpenSession { offers_symbols: true, ..open };
         Session::open(self.service.clone(), open, Some(symbols)).await

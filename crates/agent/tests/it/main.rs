@@ -3,6 +3,7 @@
 
 mod calls;
 mod life;
+mod symbols;
 
 use std::path::Path;
 
