@@ -110,6 +110,7 @@ const STEPS: &[Step] = &[
     package!("tini", "the init that ours is measured by", TEST, || has("tini")),
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
     package!("nodejs", "Node, whose programs are profiled", TEST, || has("node")),
+    package!("lua5.1", "runs the documented configuration of an editor", TEST, || has("lua5.1")),
     package!("strace", "a tracer for a program that is held", TEST, || has("strace")),
     package!("xz-utils", "archives of tests", TEST, || has("xz")),
     package!("bzip2", "archives of tests", TEST, || has("bzip2")),

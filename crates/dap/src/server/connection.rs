@@ -57,6 +57,23 @@ fn first_capabilities() -> Value {
     })
 }
 
+/// All that Helix knows of the protocol's events. At any other, also a custom one, it takes the adapter for gone.
+const HELIX_TAKES: &[&str] = &[
+    "breakpoint",
+    "capabilities",
+    "continued",
+    "exited",
+    "initialized",
+    "loadedSource",
+    "memory",
+    "module",
+    "output",
+    "process",
+    "stopped",
+    "terminated",
+    "thread",
+];
+
 impl Connection {
     pub(crate) fn new<R, W>(reader: R, writer: W, shared: Shared, access: Access, socket: bool) -> Connection
     where
@@ -92,6 +109,9 @@ impl Connection {
             match request.command().unwrap_or_default() {
                 "initialize" => {
                     self.client = request.arguments().clone();
+                    if self.is_helix() {
+                        self.queue.send_only(HELIX_TAKES);
+                    }
                     self.queue.send(Message::response(0, &request, first_capabilities())).await?;
                 }
                 "attach" => {
@@ -206,8 +226,11 @@ impl Connection {
     /// Can the editor open child sessions? Helix can over a socket, but does not say so.
     fn takes_children(&self) -> bool {
         let says = self.client.get("supportsStartDebuggingRequest").and_then(Value::as_bool) == Some(true);
-        let helix = self.client.get("clientID").and_then(Value::as_str) == Some("hx");
-        self.socket && (says || helix)
+        self.socket && (says || self.is_helix())
+    }
+
+    fn is_helix(&self) -> bool {
+        self.client.get("clientID").and_then(Value::as_str) == Some("hx")
     }
 
     /// Words in the editor's console.

@@ -58,6 +58,22 @@ async fn an_editor_sees_that_the_budget_is_spent_and_can_arm_again() {
 }
 
 #[tokio::test]
+async fn helix_hears_only_of_events_that_it_knows_and_its_expressions_are_no_commands() {
+    let fake = Fake::plain();
+    let mut editor = Editor::of(fake.opener());
+    editor.attach(json!({"clientID": "hx"}), json!({"target": "x"}), &[]).await;
+    fake.say(spent()).await;
+    fake.say(event("custom", json!({"x": 1}))).await;
+    fake.say(event("stopped", json!({"reason": "breakpoint", "threadId": 1, "allThreadsStopped": true})))
+        .await;
+    editor.event("stopped").await;
+    editor.ask("evaluate", json!({"expression": "1"})).await;
+    assert_eq!(fake.seen("evaluate")[0]["arguments"]["context"], "watch");
+    let seen = editor.log.join("\n");
+    assert!(!seen.contains("pepo/") && !seen.contains("custom"), "{seen}");
+}
+
+#[tokio::test]
 async fn what_is_not_known_here_passes_unharmed() {
     let fake = Fake::new(json!({"$__ext": {"a": 1}}), |request| match request.command() {
         Some("custom/thing") => vec![yes(request, json!({"answer": [1, {"deep": null}], "$x": true}))],

@@ -8,6 +8,8 @@
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]
 mod debuggers;
+/// The page on editors.
+mod documented;
 /// `pepo dap` from outside.
 #[cfg(target_os = "linux")]
 mod editor;

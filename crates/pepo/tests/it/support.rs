@@ -88,7 +88,12 @@ impl Surroundings {
 
     /// The command, not yet started; nothing on stdin.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut line = self.before.iter().map(String::as_str).chain([PEPO]);
+        self.other(PEPO, arguments)
+    }
+
+    /// Another program in the same surroundings.
+    pub(crate) fn other(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut line = self.before.iter().map(String::as_str).chain([program]);
         let mut command = Command::new(line.next().unwrap());
         command.args(line).args(arguments).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));

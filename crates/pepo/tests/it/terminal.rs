@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     os::fd::OwnedFd,
     os::unix::process::CommandExt as _,
-    process::Child,
+    process::{Child, Command},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
@@ -35,15 +35,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a command that has the terminal for its three streams.
     pub(crate) fn run(surroundings: &Surroundings, arguments: &[&str]) -> Terminal {
+        Terminal::of(surroundings.command(arguments), 200)
+    }
+
+    /// The same for any command, on a terminal of so many columns.
+    pub(crate) fn of(mut command: Command, columns: u16) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
-        tcsetwinsize(&master, Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
         let slave = || -> OwnedFd {
             open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap()
         };
-        let mut command = surroundings.command(arguments);
         command.stdin(slave()).stdout(slave()).stderr(slave()).process_group(0);
         let child = command.spawn().unwrap();
         // With the command's own ends gone, the last writer is the child.

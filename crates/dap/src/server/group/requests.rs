@@ -81,6 +81,12 @@ impl Group<'_> {
     /// Numbers and paths as the member knows them; what is armed is noted.
     async fn translate(&mut self, index: usize, command: &str, arguments: &mut Value) -> Result<(), Gone> {
         self.ids.outgoing(index, arguments);
+        if command == "evaluate"
+            && let Some(fields) = arguments.as_object_mut()
+        {
+            // Helix names none. Adapters differ in what they take that for, some for their own command line.
+            fields.entry("context").or_insert_with(|| "watch".into());
+        }
         let unknown = self.references.outgoing(&mut self.members[index], arguments);
         if command == "setBreakpoints"
             && arguments.get("breakpoints").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
@@ -198,7 +204,7 @@ impl Group<'_> {
     fn is_rearm(&self, request: &Message) -> bool {
         let text =
             |name: &str| request.arguments().get(name).and_then(Value::as_str).unwrap_or_default().trim();
-        text("context") == "repl"
+        matches!(text("context"), "repl" | "")
             && text("expression") == "rearm"
             && self.members.iter().any(|member| member.cleared)
     }
