@@ -4,7 +4,8 @@ use std::{
     fs,
     io::{self, BufRead, IsTerminal, Read, Write},
     os::unix::fs::{FileTypeExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use crate::{init::Init, program::Program, sys, tell};
@@ -38,8 +39,7 @@ pub(crate) fn run(root: Option<&Path>) -> u8 {
     let mut lines = io::stdin().lock();
     loop {
         if prompt {
-            let folder =
-                std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
+            let folder = working().map(|folder| folder.display().to_string()).unwrap_or_default();
             tell::show(&format!("{folder} $ "));
         }
         let mut line = Vec::new();
@@ -62,15 +62,33 @@ pub(crate) fn run(root: Option<&Path>) -> u8 {
     }
 }
 
-/// Takes another root; without the right to, at least its folder.
+/// Where paths begin, if we may not make it our root.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes another root; without the right to, what is named is looked for below it.
 fn enter(root: &Path) -> Result<(), String> {
     let failed = |error| format!("{} cannot be entered: {error}", root.display());
     std::env::set_current_dir(root).map_err(failed)?;
     match rustix::process::chroot(".") {
-        Err(rustix::io::Errno::PERM) => tell::line(format!("the files are below {}", root.display())),
+        Err(rustix::io::Errno::PERM) => drop(ROOT.set(root.to_owned())),
         entered => entered.map_err(|error| failed(error.into()))?,
     }
     Ok(())
+}
+
+/// The path of what is named so. A link that is absolute leads out of a root that is not ours.
+fn below(path: &str) -> PathBuf {
+    match ROOT.get() {
+        Some(root) if path.starts_with('/') => root.join(path.trim_start_matches('/')),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// The working folder, as it is named.
+fn working() -> io::Result<PathBuf> {
+    let folder = std::env::current_dir()?;
+    let inside = ROOT.get().and_then(|root| folder.strip_prefix(root).ok());
+    Ok(inside.map_or_else(|| folder.clone(), |inside| Path::new("/").join(inside)))
 }
 
 fn command(words: &[&str]) -> Result<u8, String> {
@@ -85,12 +103,12 @@ fn command(words: &[&str]) -> Result<u8, String> {
         }),
         ["ps"] => processes()?,
         ["pwd"] => {
-            let folder = std::env::current_dir().map_err(|error| format!("pwd: {error}"))?;
+            let folder = working().map_err(|error| format!("pwd: {error}"))?;
             tell::show(&format!("{}\n", folder.display()));
         }
         ["cd", rest @ ..] => {
             let folder = rest.first().unwrap_or(&"/");
-            std::env::set_current_dir(folder).map_err(|error| format!("cd: {folder}: {error}"))?;
+            std::env::set_current_dir(below(folder)).map_err(|error| format!("cd: {folder}: {error}"))?;
         }
         ["run", line @ ..] if !line.is_empty() => return program(line),
         [other, ..] => {
@@ -116,12 +134,13 @@ fn program(line: &[&str]) -> Result<u8, String> {
 
 fn list(path: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("ls: {path}: {error}");
-    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    let real = below(path);
+    let metadata = fs::symlink_metadata(&real).map_err(failed)?;
     if !metadata.is_dir() {
-        tell::show(&told(Path::new(path), &metadata, path));
+        tell::show(&told(&real, &metadata, path));
         return Ok(());
     }
-    let entries = fs::read_dir(path).map_err(failed)?.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let entries = fs::read_dir(real).map_err(failed)?.collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let mut lines: Vec<_> = entries
         .iter()
         .filter_map(|entry| {
@@ -158,7 +177,7 @@ fn told(path: &Path, metadata: &fs::Metadata, name: &str) -> String {
 fn cat(file: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("cat: {file}: {error}");
     let mut bytes = [0; 64 * 1024];
-    let mut source = fs::File::open(file).map_err(failed)?;
+    let mut source = fs::File::open(below(file)).map_err(failed)?;
     loop {
         let count = source.read(&mut bytes).map_err(failed)?;
         if count == 0 {

@@ -52,9 +52,9 @@ impl Source {
             match part.split_once('=') {
                 Some(("sha256", sum)) => source.sum = Some(sum_of(sum)?),
                 Some(("strip", number)) => {
-                    let number: Option<usize> = number.parse().ok().filter(|number| *number <= 64);
+                    let small = number.parse().ok().filter(|number: &usize| *number <= 64);
                     source.strip =
-                        Some(number.ok_or_else(|| format!("strip takes a small number, not {number:?}"))?);
+                        Some(small.ok_or_else(|| format!("strip takes a number up to 64, not {number:?}"))?);
                 }
                 _ => return Err(format!("after # only sha256=… and strip=N are known, not {part:?}")),
             }

@@ -226,6 +226,9 @@ impl Hold<'_, '_> {
 
     /// The program ended: that is the end of all, or the container is kept. What ran in its place changes nothing.
     fn over(&mut self, ended: Ended) -> Result<Option<u8>, Fault> {
+        // Ctrl-C at the program's terminal is no fault of its own.
+        self.ending |= self.init.gave_a_terminal()
+            && matches!(ended, Ended::Killed { signal: libc::SIGINT | libc::SIGQUIT, .. });
         let other = self.other.take();
         let again = other.is_none() && self.ended.is_some();
         if other.is_none() {
@@ -269,13 +272,23 @@ impl Hold<'_, '_> {
                 Ok(None)
             }
             Ask::Release(code) => match &self.state {
+                State::Runs { held: Some(_) } if code.is_some() => {
+                    caller.refuse(
+                        "the program is held and has no status yet: release without one lets it go on",
+                    );
+                    Ok(None)
+                }
                 State::Runs { held: Some(_) } => {
-                    caller.answer("the program goes on\n");
+                    // It may be one that only listens, as strace does; then it goes on at once.
+                    caller.answer(match self.init.is_debugged() {
+                        true => "the program goes on as soon as the debugger that stands there lets it\n",
+                        false => "the program goes on\n",
+                    });
                     self.let_go()?;
                     Ok(None)
                 }
                 State::Runs { held: None } => {
-                    caller.refuse("the program runs and is not held");
+                    caller.refuse("the program runs and is not held: whoever stops the container ends it");
                     Ok(None)
                 }
                 State::Kept { .. } => {
@@ -286,7 +299,7 @@ impl Hold<'_, '_> {
             },
             Ask::Rerun(command) => {
                 if let State::Runs { .. } = self.state {
-                    caller.refuse("the program still runs");
+                    caller.refuse("the program still runs: end it first (its PID is in status)");
                     return Ok(None);
                 }
                 self.rerun(command, caller)
@@ -313,14 +326,15 @@ impl Hold<'_, '_> {
 
     fn told(&self) -> String {
         let name = self.program.name().display();
+        let whom = if self.init.is_debugged() { ", where a debugger stands" } else { "" };
         match (&self.state, self.init.pid(), &self.other) {
             (State::Runs { held: Some(_) }, Some(pid), _) => {
-                format!("{name} is held at its first instruction as PID {pid}\n")
+                format!("{name} is held at its first instruction as PID {pid}{whom}\n")
             }
             (State::Runs { .. }, Some(pid), Some(other)) => {
-                format!("{} runs as PID {pid} in place of {name}\n", other.name().display())
+                format!("{} runs as PID {pid} in place of {name}{whom}\n", other.name().display())
             }
-            (State::Runs { .. }, Some(pid), None) => format!("{name} runs as PID {pid}\n"),
+            (State::Runs { .. }, Some(pid), None) => format!("{name} runs as PID {pid}{whom}\n"),
             _ => {
                 let how = self.ended.map(report::how).unwrap_or_default();
                 format!("{name} {how}; the container is kept\n")

@@ -125,7 +125,7 @@ impl Socket {
         // Before anything is read: a stranger could keep the init waiting.
         let who = sys::peer(caller.0.as_fd()).ok()?;
         if who.uid != 0 && who.uid != rustix::process::geteuid().as_raw() {
-            caller.refuse("only root and the user of the init may ask");
+            caller.refuse("only root and the user of the init may ask: docker exec --user 0 …");
             return None;
         }
         // Root of another container that shares our network.

@@ -94,7 +94,11 @@ fn open(output: &Output) -> Result<OwnedFd, Fault> {
         Output::Descriptor(number) => format!("descriptor {number}"),
     };
     opened.map_err(|error| {
-        Fault::new(Exit::Permission, format!("verbose: cannot write to {name}: {error}"))
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::Unreachable,
+            _ => Exit::Permission,
+        };
+        Fault::new(exit, format!("verbose: cannot write to {name}: {error}"))
             .next("verbose without a value goes to standard error")
     })
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pepo_testkit::{command, wait};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::support::{
     Init, LIMIT, Outcome, Started, as_pid_1, on_terminal, only_child, run, signal, start, status_field,
@@ -188,6 +188,17 @@ fn what_is_asked_wrongly_is_refused_with_how_it_is_asked() {
 }
 
 #[test]
+fn ctrl_c_at_its_terminal_is_no_fault_of_the_program() {
+    let (mut master, slave) = terminal();
+    let mut command = as_pid_1(Init::Ours, &[], &["sh", "-c", "echo ready; exec sleep 60"]);
+    let started = start(&mut on_terminal(&slave, command.env("PEPO_DEBUG", "stayalive")));
+    started.wait_for("ready");
+    master.write_all(b"\x03").unwrap();
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (130, ""), "{outcome:?}");
+}
+
+#[test]
 fn ctrl_c_ends_what_is_held() {
     let (mut master, slave) = terminal();
     let mut command = as_pid_1(Init::Ours, &[], &SCRIPT);
@@ -320,6 +331,24 @@ fn a_debugger_can_enter_what_is_held() {
 }
 
 #[test]
+fn what_stands_for_a_debugger_is_not_said_to_run() {
+    let started = container("wait", &SCRIPT);
+    let program = Pid::from_raw(held(&started).cast_signed()).unwrap();
+    let outcome = ask(&started, &["release", "5"]);
+    assert!(outcome.code() == 1 && outcome.stderr.contains("has no status yet"), "{outcome:?}");
+    let debugger = start(command("lldb-19").args(["-b", "-p", &program.to_string(), "-o", "script input()"]));
+    wait::until("it stands there", LIMIT, || match status_field(program.to_string(), "State") {
+        state if state.starts_with('t') => Ok(()),
+        state => Err(state + &debugger.stdout()),
+    });
+    assert!(ask(&started, &["status"]).stdout.contains(", where a debugger stands"));
+    let told = ask(&started, &["release"]).stdout;
+    assert!(told.contains("as soon as the debugger that stands there lets it"), "{told}");
+    assert!(ask(&started, &["status"]).stdout.contains(", where a debugger stands"));
+    drop(debugger);
+}
+
+#[test]
 fn words_are_chained() {
     let started = container("wait,stayalive,verbose", &SCRIPT);
     held(&started);
@@ -367,6 +396,23 @@ fn ctrl_c_ends_what_the_tools_run_and_not_the_tools() {
     master.write_all(b"\x03exit\n").unwrap();
     let outcome = started.end();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (130, ""), "{outcome:?}");
+}
+
+/// As a user who may not take another root.
+#[test]
+fn the_tools_show_a_root_that_they_may_not_enter() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("etc/conf")).unwrap();
+    fs::write(root.path().join("etc/conf/shop"), "port=80\n").unwrap();
+    fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let input = root.path().join("input");
+    fs::write(&input, "ls /etc\ncat /etc/conf/shop\ncd /etc\nls conf\npwd\n").unwrap();
+    let mut command = command("setpriv");
+    command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups", Init::Ours.path(), "sh"]);
+    let outcome = run(command.arg(root.path()).stdin(fs::File::open(&input).unwrap()));
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    let names: Vec<_> = outcome.stdout.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!(names, ["conf", "port=80", "shop", "/etc"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn it_goes_elsewhere_if_asked() {
     let outcome = verbose("verbose=fd:2", &[&script]);
     assert!(outcome.stderr.contains("true here"), "{outcome:?}");
     let outcome = verbose("verbose=/no/such/folder", &[&script]);
-    assert_eq!(outcome.code(), 4, "{outcome:?}");
+    assert_eq!(outcome.code(), 5, "{outcome:?}");
 }
 
 #[test]

@@ -31,6 +31,11 @@ pub(crate) fn image(engine: &str, name: &str) -> Result<Result<Value, String>, F
 #[cfg(target_os = "linux")]
 pub(crate) fn answers(engine: &str) -> Result<(), Failure> {
     let Err(why) = said(engine, &["version"])? else { return Ok(()) };
+    if why.contains("permission denied") {
+        return Err(Failure::new(Code::SocketDenied, format!("{engine} may not be asked by this user"))
+            .because(why)
+            .hint("join the group that owns its socket (`sudo usermod -aG docker $USER`), or run as root"));
+    }
     let other = if engine == "docker" { "podman" } else { "docker" };
     Err(Failure::new(Code::EngineUnreachable, format!("{engine} does not answer"))
         .because(why)

@@ -72,9 +72,8 @@ mod here {
                 .into());
         }
         let engine = engine(context)?;
-        let read = RunLine::read(line)?;
         engines::judge(engine, line)?;
-        let line = read;
+        let line = RunLine::read(line)?;
         let config = image(engine, line.image())?;
         let own = engines::own_binary()?;
         let at = format!("/{}", entry::NAME);
