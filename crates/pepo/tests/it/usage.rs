@@ -1,5 +1,7 @@
 //! What is not understood: one clear error each, with what to do.
 
+use pepo_testkit::{Variant, fixtures, spawn};
+
 use crate::support::{Surroundings, same};
 
 #[test]
@@ -55,6 +57,15 @@ fn bad_input_of_every_verb_is_one_clear_error() {
         told += &format!("$ pepo {}\n{}\n", line.join(" "), run.stderr);
     }
     same("usage", &told);
+}
+
+/// A program that is held at its start would be let go.
+#[test]
+fn a_script_with_a_mistyped_word_is_told_before_anything_is_attached_to() {
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let name = format!("pid/{}", target.pid());
+    let run = Surroundings::new().run(&["attach", &name, "-ex", "continue", "-ex", "brek main"]).fails(2);
+    assert!(run.stderr.contains("`brek` is not a word of this debugger") && run.stdout.is_empty(), "{run:?}");
 }
 
 #[test]

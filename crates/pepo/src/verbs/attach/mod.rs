@@ -10,11 +10,11 @@ use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 use clap::Args;
 use pepo_dap::{
     AgentLink, SourceMap,
-    console::{Console, ConsoleOptions},
+    console::{Console, ConsoleOptions, parse::parse},
     source_map::Rule,
 };
 use pepo_platform::Need;
-use pepo_wire::{Code, Failure};
+use pepo_wire::{Code, Failure, FailureExt as _};
 use tokio::sync::Notify;
 
 use self::speak::{Lines, Speaker, Voice};
@@ -68,6 +68,10 @@ pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
     let rules =
         arguments.source_map.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, Failure>>()?;
+    // A program that is held at its start would be let go for a word that is mistyped.
+    for command in &arguments.commands {
+        parse(command).map_err(|error| error.failure())?;
+    }
     // From here on a signal does not end the command: it lets go first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let attaching = async {
