@@ -53,29 +53,59 @@ fn build_entry(target: &str) -> Result<()> {
     zigbuild("zigbuild")?.args(line).run()
 }
 
-/// What the user's side calls of Apple's frameworks (chrono asks for the name of the time zone).
-const CORE_FOUNDATION: &[&str] = &[
-    "_CFRelease",
-    "_CFStringGetBytes",
-    "_CFStringGetCStringPtr",
-    "_CFStringGetLength",
-    "_CFTimeZoneCopySystem",
-    "_CFTimeZoneGetName",
-    "_CFTimeZoneResetSystem",
+/// What the user's side calls of Apple's frameworks: the name of the time zone (chrono), and the certificates that the system trusts
+/// (rustls-native-certs, for clusters).
+const FRAMEWORKS: [(&str, &[&str]); 2] = [
+    (
+        "CoreFoundation",
+        &[
+            "_CFArrayCreate",
+            "_CFArrayGetCount",
+            "_CFArrayGetValueAtIndex",
+            "_CFDataGetBytePtr",
+            "_CFDataGetLength",
+            "_CFDictionaryGetValueIfPresent",
+            "_CFEqual",
+            "_CFNumberGetValue",
+            "_CFRelease",
+            "_CFRetain",
+            "_CFStringCreateWithBytesNoCopy",
+            "_CFStringGetBytes",
+            "_CFStringGetCStringPtr",
+            "_CFStringGetLength",
+            "_CFTimeZoneCopySystem",
+            "_CFTimeZoneGetName",
+            "_CFTimeZoneResetSystem",
+            "_kCFAllocatorDefault",
+            "_kCFAllocatorNull",
+            "_kCFTypeArrayCallBacks",
+        ],
+    ),
+    (
+        "Security",
+        &[
+            "_SecCertificateCopyData",
+            "_SecCopyErrorMessageString",
+            "_SecTrustSettingsCopyCertificates",
+            "_SecTrustSettingsCopyTrustSettings",
+        ],
+    ),
 ];
 
-/// A folder with a text stub of that framework (TBD, version 4): all a linker wants to know of it, in place of the SDK.
+/// A folder with text stubs of these frameworks (TBD, version 4): all a linker wants to know of them, in place of the SDK.
 fn frameworks() -> Result<PathBuf> {
     let folder = paths::target_dir().join("frameworks");
-    let framework = folder.join("CoreFoundation.framework");
-    fs::create_dir_all(&framework)?;
-    let stub = format!(
-        "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\n\
-         install-name: '/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation'\n\
-         exports:\n  - targets: [ arm64-macos, x86_64-macos ]\n    symbols: [ {} ]\n...\n",
-        CORE_FOUNDATION.join(", ")
-    );
-    fs::write(framework.join("CoreFoundation.tbd"), stub)?;
+    for (name, symbols) in FRAMEWORKS {
+        let framework = folder.join(format!("{name}.framework"));
+        fs::create_dir_all(&framework)?;
+        let stub = format!(
+            "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\n\
+             install-name: '/System/Library/Frameworks/{name}.framework/Versions/A/{name}'\n\
+             exports:\n  - targets: [ arm64-macos, x86_64-macos ]\n    symbols: [ {} ]\n...\n",
+            symbols.join(", ")
+        );
+        fs::write(framework.join(format!("{name}.tbd")), stub)?;
+    }
     Ok(folder)
 }
 
