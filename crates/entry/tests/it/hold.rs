@@ -393,7 +393,12 @@ fn ctrl_c_ends_what_the_tools_run_and_not_the_tools() {
     started.wait_for("$ ");
     master.write_all(b"nonsense\x03run sh -c 'echo runs; sleep 60'\n").unwrap();
     started.wait_for("runs");
-    master.write_all(b"\x03exit\n").unwrap();
+    wait::until("a prompt again", LIMIT, || {
+        master.write_all(b"\x03").unwrap();
+        let said = started.stdout();
+        said.split("runs").nth(1).is_some_and(|after| after.contains("$ ")).then_some(()).ok_or(said)
+    });
+    master.write_all(b"exit\n").unwrap();
     let outcome = started.end();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (130, ""), "{outcome:?}");
 }
