@@ -22,9 +22,7 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
         targets = std::iter::once("x86_64-unknown-linux-musl").chain(CROSS).map(str::to_owned).collect();
     }
     setup::ensure(Purpose::Dist, yes)?;
-    let dist = paths::root().join("dist");
-    fs::create_dir_all(&dist)?;
-    fs::write(dist.join(".gitignore"), "*\n")?;
+    let dist = folder()?;
     let mut built = Vec::new();
     for target in &targets {
         build(target)?;
@@ -35,6 +33,14 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
         }
     }
     sums(&dist, &built)
+}
+
+/// `dist/`, which git does not see.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let dist = paths::root().join("dist");
+    fs::create_dir_all(&dist)?;
+    fs::write(dist.join(".gitignore"), "*\n")?;
+    Ok(dist)
 }
 
 /// One release build.

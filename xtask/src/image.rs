@@ -1,11 +1,9 @@
 //! `cargo xtask image`: the image of the helpers that stand beside pods, as an OCI archive.
 
-use std::fs;
-
 use anyhow::Result;
 
 use crate::args::Args;
-use crate::paths;
+use crate::dist;
 use crate::test::build;
 
 /// Builds the release for this machine and packs it; `--name` is what a cluster will call the image.
@@ -13,9 +11,7 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let name = args.value("name")?.unwrap_or_else(|| format!("pepo.dev/pepo:{}", env!("CARGO_PKG_VERSION")));
     let out = args.value("out")?;
     args.done()?;
-    let dist = paths::root().join("dist");
-    fs::create_dir_all(&dist)?;
-    fs::write(dist.join(".gitignore"), "*\n")?;
+    let dist = dist::folder()?;
     let out = out.unwrap_or_else(|| dist.join("pepo-image.tar").display().to_string());
     build::image(&name, &out)
 }

@@ -235,21 +235,22 @@ impl<'a> Init<'a> {
     /// The signal by which the terminal asks a program to end that is stopped and so does not hear it. What a debugger stopped is
     /// the debugger's.
     pub(crate) fn interrupted(&self) -> Option<i32> {
-        let pending = u64::from_str_radix(&self.field("ShdPnd:")?, 16).ok()?;
-        let stopped = self.field("State:")?.starts_with('T');
+        let status = self.program_status()?;
+        let pending = u64::from_str_radix(field(&status, "ShdPnd:")?, 16).ok()?;
+        let stopped = field(&status, "State:")?.starts_with('T');
         let has = |signal: &i32| stopped && pending >> (signal - 1) & 1 == 1;
         [libc::SIGINT, libc::SIGQUIT].into_iter().find(has)
     }
 
     /// Whether the program stands still for a debugger. Who that is cannot be seen from inside, if it is not inside.
     pub(crate) fn is_debugged(&self) -> bool {
-        self.field("State:").is_some_and(|state| state.starts_with('t'))
+        let status = self.program_status();
+        status.is_some_and(|status| field(&status, "State:").is_some_and(|state| state.starts_with('t')))
     }
 
-    /// A field of the program's `/proc/PID/status`.
-    fn field(&self, name: &str) -> Option<String> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+    /// The program's `/proc/PID/status`.
+    fn program_status(&self) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()
     }
 
     /// Signals are this process's own again.
@@ -372,6 +373,11 @@ impl<'a> Init<'a> {
         }
         self.flags.tell(2, || "neither PID 1 nor a subreaper (-s): zombies go to another process".to_owned());
     }
+}
+
+/// A field of such a text, named with its colon.
+fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// Whether standard input is our terminal and we are in its foreground: only then is it ours to give.
