@@ -15,7 +15,7 @@ use crate::{
     editor,
     held::Held,
     session::{self, LIMIT, changes_a_variable},
-    support::Surroundings,
+    support::{Run, Surroundings},
     terminal::Terminal,
 };
 
@@ -105,15 +105,23 @@ fn a_script_is_told_in_words_and_its_failure_once() {
     assert!(good.stdout.contains("Ctrl-C pauses, `detach` lets go"), "{}", good.stdout);
     let last = good.stdout.lines().last().unwrap();
     assert!(last.contains("the target stood still") && last.contains("in all"), "{}", good.stdout);
-    let bad = surroundings.run(&["attach", &name, "-ex", "frobnicate", "-ex", "bt"]).fails(2);
-    assert_eq!(
-        bad.stderr.matches("error[").count() + bad.stdout.matches("error[").count(),
-        1,
-        "{}",
-        bad.snapshot()
+    let unknown = surroundings.run(&["attach", &name, "-ex", "frobnicate", "-ex", "bt"]).fails(2);
+    assert_eq!(told(&unknown), 1, "{}", unknown.snapshot());
+    assert!(
+        !unknown.stdout.contains("attached"),
+        "a script with an unknown word attaches: {}",
+        unknown.snapshot()
     );
-    assert!(bad.stdout.contains("the target stood still"), "{}", bad.snapshot());
+    let fails = surroundings.run(&["attach", &name, "-ex", "print no_such_name", "-ex", "bt"]);
+    assert_ne!(fails.status, Some(0), "{}", fails.snapshot());
+    assert_eq!(told(&fails), 1, "{}", fails.snapshot());
+    assert!(fails.stdout.contains("the target stood still"), "{}", fails.snapshot());
     running.assert_goes_on();
+}
+
+/// How many errors a run has told.
+fn told(run: &Run) -> usize {
+    [&run.stderr, &run.stdout].iter().map(|stream| stream.matches("error[").count()).sum()
 }
 
 #[test]
