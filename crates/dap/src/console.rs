@@ -186,14 +186,15 @@ impl Console {
     /// # Errors
     /// Why it could not; the session goes on unless [`Console::over`] says otherwise.
     pub async fn execute(&mut self, line: &str, show: Show<'_>) -> Result<Flow, Failure> {
-        let result = match parse(line) {
-            Ok(command) => self.carry_out(command, show).await,
-            Err(error) => Err(error),
-        };
+        let result = self.read_and_carry_out(line, show).await;
         if self.over {
             return Ok(Flow::Ended);
         }
         result.map_err(|error| error.failure())
+    }
+
+    async fn read_and_carry_out(&mut self, line: &str, show: Show<'_>) -> Result<Flow, DapError> {
+        self.carry_out(parse(line)?, show).await
     }
 
     /// Waits for something to happen while no line is there, and says it. Loses nothing when dropped half-way.
@@ -215,31 +216,48 @@ impl Console {
     /// at the end in any case.
     ///
     /// # Errors
-    /// Why a line could not be carried out.
+    /// Why a line could not be carried out; also when the session was over before all of them were.
     pub async fn run_script(&mut self, lines: &[String], show: Show<'_>) -> Result<(), Failure> {
-        for line in lines {
+        let mut rest = lines;
+        while let Some((line, after)) = rest.split_first() {
             show(Output::Command { line: line.clone() });
-            match self.execute(line, show).await {
-                Ok(Flow::Stay) => {}
-                Ok(Flow::Ended) => return self.ending(),
-                Err(failure) => {
-                    show(Output::Failed(Trouble::from(&failure)));
-                    // The line's own failure is the one to tell.
-                    let _ = self.detach(show).await;
-                    return Err(failure);
-                }
+            let result = self.read_and_carry_out(line, show).await;
+            if result.is_err() {
+                // Why it failed may be on its way.
+                self.drain(show).await;
             }
+            if self.over {
+                return self.ending(if result.is_ok() { after } else { rest }, show);
+            }
+            if let Err(error) = result {
+                let failure = error.failure();
+                show(Output::Failed(Trouble::from(&failure)));
+                // The line's own failure is the one to tell.
+                let _ = self.detach(show).await;
+                return Err(failure);
+            }
+            rest = after;
         }
         self.detach(show).await.map_err(|error| error.failure())?;
-        self.ending()
+        self.ending(rest, show)
     }
 
-    /// How a session that is over ended.
-    fn ending(&self) -> Result<(), Failure> {
-        match self.debuggee.closed() {
-            Some(Closed { failure: Some(failure), .. }) => Err(failure.clone()),
-            _ => Ok(()),
+    /// How a session that is over ended, when these lines of a script were still to come.
+    fn ending(&self, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
+        let closed = self.debuggee.closed();
+        if let Some(Closed { failure: Some(failure), .. }) = closed {
+            return Err(failure.clone());
         }
+        // Letting go of what is gone is done.
+        let asks = |line: &&String| !matches!(parse(line), Ok(Command::Detach | Command::Empty));
+        let lines: Vec<String> = rest.iter().filter(asks).cloned().collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let reason = closed.map_or_else(|| "its stream ended".to_owned(), |closed| closed.reason.clone());
+        let failure = DapError::NotReached { reason, lines }.failure();
+        show(Output::Failed(Trouble::from(&failure)));
+        Err(failure)
     }
 
     /// Lets the target go.
@@ -258,7 +276,13 @@ impl Console {
     async fn carry_out(&mut self, command: Command, show: Show<'_>) -> Result<Flow, DapError> {
         self.drain(show).await;
         if self.over {
-            return Ok(Flow::Ended);
+            // Whoever waits for the next stop or the end has it.
+            let reason = self.debuggee.closed().map(|closed| closed.reason.clone()).unwrap_or_default();
+            return if command == Command::Continue {
+                Ok(Flow::Ended)
+            } else {
+                Err(DapError::Over { reason })
+            };
         }
         let command = match (command, &self.last) {
             (Command::Empty, Some(last)) => last.clone(),

@@ -77,6 +77,21 @@ pub enum DapError {
         /// As the agent said.
         reason: String,
     },
+    /// The session was over before a script was.
+    #[error("the session was over ({reason}) before {}", listed(lines))]
+    NotReached {
+        /// As the agent said.
+        reason: String,
+        /// What was not carried out.
+        lines: Vec<String>,
+    },
+}
+
+/// The reason of a session whose target ended.
+const TARGET_EXITED: &str = "target exited";
+
+fn listed(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("`{line}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl DapError {
@@ -127,6 +142,12 @@ impl FailureExt for DapError {
                 Failure::new(Code::Usage, text).hint(format!("write more of it: {}", candidates.join(", ")))
             }
             DapError::Over { .. } => Failure::new(Code::NotNow, text),
+            DapError::NotReached { reason, .. } if reason == TARGET_EXITED => {
+                Failure::new(Code::ProcessGone, text)
+                    .hint("set a breakpoint that it meets before its end (`break FILE:LINE`), then `continue`")
+            }
+            DapError::NotReached { .. } => Failure::new(Code::NotNow, text)
+                .hint("`detach` comes last in a script; `pepo sessions` shows who holds the target now"),
         }
     }
 }
@@ -144,6 +165,8 @@ mod tests {
             DapError::not_offered("data breakpoints"),
             DapError::NoStop { limit: Duration::from_secs(1) },
             DapError::Running,
+            DapError::NotReached { reason: TARGET_EXITED.into(), lines: vec!["bt".into()] },
+            DapError::NotReached { reason: "detached".into(), lines: vec!["bt".into()] },
             DapError::word("`brk` is not a word", "`help` lists the words"),
             DapError::Ambiguous {
                 what: "`x` is two files".into(),

@@ -367,6 +367,27 @@ async fn a_script_ends_with_its_first_error_and_lets_go() {
 }
 
 #[tokio::test]
+async fn a_script_that_a_session_does_not_outlast_says_what_it_did_not_do() {
+    for (reason, script, left, code) in [
+        ("target exited", &["continue", "bt", "detach"][..], &["bt"][..], Some(Code::ProcessGone)),
+        ("target exited", &["continue", "detach"], &[], None),
+        ("target exited", &["threads", "locals"], &["`threads`", "`locals`"], Some(Code::ProcessGone)),
+        ("released", &["continue", "print n", "bt"], &["`print n`, `bt`"], Some(Code::NotNow)),
+    ] {
+        let fake = Fake::plain();
+        let mut said = Vec::new();
+        let mut console = console(&fake, &mut said).await;
+        fake.say(LinkEvent::Closed(Closed { reason: reason.into(), ..Closed::default() })).await;
+        let lines: Vec<String> = script.iter().map(|line| (*line).to_owned()).collect();
+        let result = console.run_script(&lines, &mut |output| said.push(output)).await;
+        assert_eq!(result.as_ref().err().map(Failure::code), code, "{script:?}: {result:?}");
+        let told = result.err().map(|failure| failure.what).unwrap_or_default();
+        assert!(left.iter().all(|line| told.contains(line)) && !told.contains("detach"), "{told}");
+        assert_eq!(said.iter().any(|one| matches!(one, Output::Failed(_))), code.is_some(), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn ctrl_c_pauses_what_is_waited_for() {
     let fake = Fake::new(json!({}), |request| match request.command() {
         Some("pause") => {
