@@ -3,6 +3,8 @@
 //! The engine stands between the client's stream and the adapter's. It is the only place that decides what a client may say
 //! to an adapter, and the place where a session ends for whatever reason: the target runs afterwards.
 
+/// How a target is after something went wrong.
+mod aftermath;
 /// What the client has armed, so that it can be cleared.
 mod armed;
 /// How long the target stood still.

@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use super::{
+    aftermath,
     armed::Armed,
     clock::StillClock,
     policy::{Decision, Rights, judge},
@@ -531,6 +532,7 @@ async fn let_go(
         // It may have ended.
         let _ = process.resume();
     }
+    failure = failure.map(|failure| aftermath::of_session(failure, process, held));
     if let Ok(status) = process.status()
         && status.tracer != 0
     {

@@ -14,6 +14,7 @@ use pepo_wire::{
 use tokio::task::JoinHandle;
 
 use super::{
+    aftermath,
     clock::{PauseBudget, StillClock},
     engine::{Engine, StoodStill},
     policy::Rights,
@@ -88,6 +89,20 @@ impl Found {
     /// # Errors
     /// The failure that a user is told; nothing was left behind.
     pub async fn attach(
+        self,
+        env: &OpenEnv,
+        session: &str,
+        folder: &Path,
+    ) -> Result<(Opened, Engine), Failure> {
+        let (pid, start_time) = (self.process.pid(), self.process.start_time());
+        let attached = self.put_in_place(env, session, folder).await;
+        attached.map_err(|failure| match Process::open_started(pid, start_time) {
+            Ok(process) => aftermath::of_attach(failure, &process),
+            Err(_) => failure,
+        })
+    }
+
+    async fn put_in_place(
         self,
         env: &OpenEnv,
         session: &str,

@@ -8,6 +8,7 @@ mod speak;
 use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use clap::Args;
+use pepo_client::Session;
 use pepo_dap::{
     AgentLink, SourceMap,
     console::{Console, ConsoleOptions, parse::parse},
@@ -21,7 +22,8 @@ use self::speak::{Lines, Speaker, Voice};
 use crate::{
     arguments::TargetArgs,
     config::Context,
-    duration, reach,
+    duration,
+    reach::{self, Reached},
     render::{Outcome, no_runtime},
     session::{self, RemoteFiles, SessionArgs},
     signals::Signals,
@@ -60,6 +62,8 @@ pub(crate) struct Attach {
     timeout: Option<Duration>,
 }
 
+/// How long putting a debugger in place may take to be undone. The agent goes on with that when nobody waits.
+const UNDOING: Duration = Duration::from_secs(10);
 /// How long a script waits for a stop when it is not told.
 const SCRIPT_WAIT: Duration = Duration::from_secs(60);
 
@@ -74,15 +78,11 @@ pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     }
     // From here on a signal does not end the command: it lets go first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
-    let attaching = async {
-        let reached = reach::reach(context, &chosen, Need::Stop).await?;
-        let session = session::open(context, &reached, &arguments.session).await?;
-        Ok::<_, Failure>((reached, session))
+    let reached = tokio::select! {
+        reached = reach::reach(context, &chosen, Need::Stop) => reached?,
+        _ = signals.next() => return Err(untouched().into()),
     };
-    let (reached, session) = tokio::select! {
-        attached = attaching => attached?,
-        _ = signals.next() => return Err(interrupted().into()),
-    };
+    let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;
     let interrupt = Arc::new(Notify::new());
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let interactive = arguments.commands.is_empty() && terminal;
@@ -113,7 +113,45 @@ pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     }
 }
 
-/// Asked to end before there was anything to say.
+/// Puts a debugger in place. Asked to end meanwhile, it waits until that is undone, and tells how the target is then.
+async fn put_in_place(
+    context: &Context,
+    reached: &Reached,
+    arguments: &SessionArgs,
+    signals: &mut Signals,
+) -> Result<Session, Failure> {
+    let opening = session::open(context, reached, arguments);
+    tokio::pin!(opening);
+    tokio::select! {
+        session = &mut opening => return session,
+        _ = signals.next() => {}
+    }
+    let undone = async {
+        match opening.await {
+            Ok(session) => session.close().await.map_or_else(|failure| failure, |_| interrupted()),
+            Err(failure) => failure,
+        }
+    };
+    let failure = tokio::select! {
+        failure = undone => failure,
+        _ = signals.next() => unfinished(&reached.name),
+        () = tokio::time::sleep(UNDOING) => unfinished(&reached.name),
+    };
+    Err(failure)
+}
+
+/// Asked to end before anything was done to the target.
+fn untouched() -> Failure {
+    Failure::new(Code::Interrupted, "interrupted; no debugger was put in place")
+}
+
+/// Asked to end while a debugger was being put in place, and not waited for.
+fn unfinished(target: &str) -> Failure {
+    Failure::new(Code::Interrupted, "interrupted; the agent lets the target go by itself")
+        .try_command("see how it is", ["pepo", "check", target, "--for", "attach"])
+}
+
+/// Asked to end while a debugger was there.
 fn interrupted() -> Failure {
     Failure::new(Code::Interrupted, "interrupted; the target was let go")
 }

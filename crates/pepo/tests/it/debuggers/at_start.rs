@@ -106,6 +106,65 @@ fn who_lets_a_held_program_go_lets_it_run() {
 }
 
 #[test]
+fn what_no_debugger_could_be_put_on_is_still_held_and_said_to_be() {
+    let surroundings = Surroundings::new();
+    let (_, fixture) = debuggers().into_iter().find(|(debugger, _)| *debugger == "gdb").unwrap();
+    let target = AtStart::new(&surroundings, &fixture, "refused.out");
+    let name = format!("pid/{}", target.pid);
+    let run = surroundings.run(&["attach", &name, "--debugger", "python", "-ex", "continue"]);
+    assert!(run.status != Some(0) && run.stderr.contains(&format!("pepo release {name}")), "{run:?}");
+    assert!(status_field(target.pid, "State").starts_with('T'), "{run:?}");
+    surroundings.run(&["release", &name]).ok();
+    target.assert_goes_on();
+}
+
+#[test]
+fn a_debugger_that_died_is_told_with_how_its_target_is() {
+    let surroundings = Surroundings::new();
+    for (debugger, fixture) in outside() {
+        let target = AtStart::new(&surroundings, &fixture, &format!("{debugger}.out"));
+        let name = format!("pid/{}", target.pid);
+        let mut session = Held::attach(&surroundings, &["attach", &name, "--debugger", debugger]);
+        for adapter in adapters(session.pid()) {
+            let _ = kill_process(Pid::from_raw(adapter.cast_signed()).unwrap(), Signal::KILL);
+        }
+        let closed = session.waits_for("closed");
+        assert_eq!(closed["failure"]["code"], "P0403", "{closed}");
+        assert!(closed["failure"]["hints"].to_string().contains("runs on now"), "{debugger}: {closed}");
+        target.assert_goes_on();
+    }
+}
+
+#[test]
+fn an_interrupted_attach_tells_how_the_program_is() {
+    let surroundings = Surroundings::new();
+    for (debugger, fixture) in debuggers() {
+        let target = AtStart::new(&surroundings, &fixture, &format!("{debugger}.out"));
+        let name = format!("pid/{}", target.pid);
+        let mut command = surroundings.command(&["attach", &name, "--debugger", debugger]);
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // The first moment at which it can be in the midst of attaching; when it is further, that must be told truly as well.
+        wait::until("it has begun", LIMIT, || {
+            let begun = fs::read_link(format!("/proc/{}/exe", child.id())).is_ok();
+            let sessions =
+                fs::read_dir(surroundings.path("pepo_run").join("sessions")).into_iter().flatten().count();
+            if begun && sessions > 0 { Ok(()) } else { Err(sessions) }
+        });
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert!(said.contains("error[P0005]"), "{debugger}: {said}");
+        if said.contains("the target was let go") {
+            target.assert_goes_on();
+        } else {
+            assert!(said.contains("no debugger was put in place"), "{debugger}: {said}");
+            assert!(status_field(target.pid, "State").starts_with('T'), "{debugger}: {said}");
+        }
+        assert_eq!(status_field(target.pid, "TracerPid"), "0", "{debugger}: {said}");
+    }
+}
+
+#[test]
 fn of_a_runtime_with_a_debugger_of_its_own_the_port_is_told() {
     let surroundings = Surroundings::new();
     for (line, client, listens) in [
@@ -134,6 +193,33 @@ fn of_a_runtime_with_a_debugger_of_its_own_the_port_is_told() {
     }
 }
 
+/// Debuggers that are processes of their own.
+fn outside() -> Vec<(&'static str, Fixture)> {
+    debuggers().into_iter().filter(|(name, _)| *name != "python").collect()
+}
+
+fn status_field(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap().trim().to_owned()
+}
+
+/// Processes below the command but for its guard and the stub, through which the guard lets go.
+fn adapters(command: u32) -> Vec<u32> {
+    let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let spared = |pid: &u32| ["pepo", "lldb-server", "gdbserver"].contains(&name(pid).trim());
+    descendants(command).into_iter().filter(|pid| !spared(pid)).collect()
+}
+
+/// All processes below one.
+fn descendants(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists: String = lists.collect();
+    let children = lists.split_whitespace().map(|child| child.parse().unwrap());
+    children.flat_map(|child| descendants(child).into_iter().chain([child])).collect()
+}
+
 /// Whoever dies before the first `continue`: the program is left as it was held, or runs; nobody traces it, and it lives.
 mod safety {
     use super::*;
@@ -151,11 +237,6 @@ mod safety {
     #[test]
     fn a_held_program_outlives_both() {
         outlives(&outside(), |session| [adapters(session), vec![session]].concat());
-    }
-
-    /// Debuggers that are processes of their own.
-    fn outside() -> Vec<(&'static str, Fixture)> {
-        debuggers().into_iter().filter(|(name, _)| *name != "python").collect()
     }
 
     fn outlives(debuggers: &[(&str, Fixture)], victims: impl Fn(u32) -> Vec<u32>) {
@@ -180,27 +261,5 @@ mod safety {
             target.assert_goes_on();
             assert_eq!(of("TracerPid"), "0", "{debugger}");
         }
-    }
-
-    fn status_field(pid: u32, name: &str) -> String {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap().trim().to_owned()
-    }
-
-    /// Processes below the command but for its guard and the stub, through which the guard lets go.
-    fn adapters(command: u32) -> Vec<u32> {
-        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let spared = |pid: &u32| ["pepo", "lldb-server", "gdbserver"].contains(&name(pid).trim());
-        descendants(command).into_iter().filter(|pid| !spared(pid)).collect()
-    }
-
-    /// All processes below one.
-    fn descendants(pid: u32) -> Vec<u32> {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        let lists: String = lists.collect();
-        let children = lists.split_whitespace().map(|child| child.parse().unwrap());
-        children.flat_map(|child| descendants(child).into_iter().chain([child])).collect()
     }
 }
