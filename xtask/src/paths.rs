@@ -9,7 +9,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// What setup fetches for development stands below this folder, outside the workspace, so that
-/// clones share it: `tools/` (the toolkit), `wheels/`, `sides/` (packages of a newer Debian), `log/`.
+/// clones share it: `tools/` (the toolkit), `wheels/`, `jars/`, `sides/` (packages of a newer Debian), `log/`.
 pub(crate) fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
     home.join(".cache/pepo")
@@ -23,6 +23,11 @@ pub(crate) fn tools() -> PathBuf {
 /// The wheels that are packed into the binary at build time.
 pub(crate) fn wheels() -> PathBuf {
     cache().join("wheels")
+}
+
+/// The jars whose libraries are packed into the binary at build time.
+pub(crate) fn jars() -> PathBuf {
+    cache().join("jars")
 }
 
 /// The log of one step of setup.

@@ -119,6 +119,8 @@ pub enum Unit {
     CpuNanos,
     /// Nanoseconds of time on the wall.
     WallNanos,
+    /// Bytes of memory.
+    Bytes,
 }
 
 /// A process.

@@ -9,6 +9,9 @@ use crate::{
     Thread, ThreadId, Unit,
 };
 
+/// The most that is believed of one sample.
+const MOST: u64 = 1 << 50;
+
 /// A look being brought home.
 #[derive(Debug, Default)]
 pub struct Collector {
@@ -34,10 +37,19 @@ impl Collector {
             "hold" => "running threads, held for each sample".to_owned(),
             "python" => "frames of Python, read from memory".to_owned(),
             "node" => "frames of JavaScript, by V8's own profiler".to_owned(),
+            "async-profiler" => "frames of Java, by async-profiler".to_owned(),
             other => other.to_owned(),
         };
         let is_wall = matches!(started.sampler.as_str(), "python" | "node");
-        let unit = if is_wall { Unit::WallNanos } else { Unit::CpuNanos };
+        let (unit, of) = match started.mode.as_str() {
+            "alloc" => (Unit::Bytes, ", of memory that is allocated"),
+            "lock" => (Unit::WallNanos, ", of time that threads wait for locks"),
+            "off-cpu" => (Unit::WallNanos, ", of time that threads wait"),
+            "wall" => (Unit::WallNanos, ", of time, whatever threads do"),
+            _ if is_wall => (Unit::WallNanos, ""),
+            _ => (Unit::CpuNanos, ""),
+        };
+        let sampler = sampler + of;
         *collector.builder.meta() =
             Meta { sampler, unit, rate: started.rate, notes: started.notes.clone(), ..meta };
         collector
@@ -76,9 +88,11 @@ impl Collector {
             let thread = self.threads.get(&sample.thread).copied();
             if let (Some(stack), Some(thread)) = (stack, thread) {
                 let stack = if self.by_thread { self.below_thread(stack, thread) } else { stack };
-                let (at_nanos, weight) = (sample.at_nanos, self.weight);
-                self.taken += 1;
-                self.builder.sample(Sample { stack, thread, at_nanos, count: 1, weight });
+                let (at_nanos, count) = (sample.at_nanos, sample.count.clamp(1, MOST));
+                let usual = self.weight.saturating_mul(count);
+                let weight = if sample.weight > 0 { sample.weight } else { usual }.min(MOST);
+                self.taken += count;
+                self.builder.sample(Sample { stack, thread, at_nanos, count, weight });
             }
         }
         self.builder.meta().lost += batch.lost;
@@ -92,7 +106,8 @@ impl Collector {
         let meta = self.builder.meta();
         meta.cpu_nanos = cpu_nanos;
         let (taken, of) = if rounds > 0 { (rounds, meta.duration_nanos) } else { (samples, cpu_nanos) };
-        if of > 0 {
+        // Samples of other things than time that threads run do not go by it.
+        if of > 0 && (rounds > 0 || meta.unit == Unit::CpuNanos) {
             meta.achieved_rate = taken as f64 * 1e9 / of as f64;
         }
     }
@@ -185,9 +200,9 @@ mod tests {
             locations: vec![at(1, 0x10, ""), at(0, 0x7f00, ""), at(0, 0, "[kernel]")],
             stacks: vec![LookStack { locations: vec![2, 0, 1, 99] }],
             samples: vec![
-                LookSample { stack: 0, thread: 1, at_nanos: 5 },
-                LookSample { stack: 9, thread: 1, at_nanos: 6 },
-                LookSample { stack: 0, thread: 9, at_nanos: 7 },
+                LookSample { stack: 0, thread: 1, at_nanos: 5, ..LookSample::default() },
+                LookSample { stack: 9, thread: 1, at_nanos: 6, ..LookSample::default() },
+                LookSample { stack: 0, thread: 9, at_nanos: 7, ..LookSample::default() },
             ],
             lost: 3,
             until_nanos: 10,
@@ -225,7 +240,7 @@ mod tests {
             }],
             locations: vec![at],
             stacks: vec![LookStack { locations: vec![0] }],
-            samples: vec![LookSample { stack: 0, thread: 1, at_nanos: 5 }; 3],
+            samples: vec![LookSample { stack: 0, thread: 1, at_nanos: 5, ..LookSample::default() }; 3],
             until_nanos: 500_000_000,
             cpu_nanos: 100,
             rounds: 49,

@@ -15,8 +15,14 @@ mod attach;
 mod dump;
 /// Options the JVM was started with, from its memory.
 mod flags;
+/// Stacks as a profiler writes them.
+mod folded;
+/// Who lends files to a JVM.
+mod lender;
 /// Names of methods as people read them.
 mod names;
+/// Samples over a time.
+mod profiler;
 
 use std::time::Duration;
 
@@ -28,6 +34,8 @@ use pepo_process::{
 pub(crate) use self::{
     attach::{Listener, Unattachable},
     dump::{Dump, JavaFrame, JavaThread},
+    folded::{Folded, FoldedFrame, parse as parse_stack, split as split_stack},
+    profiler::{Event, Profiler},
 };
 
 /// The whole of a question and its answer.
@@ -64,6 +72,13 @@ pub fn read_dump(text: &[u8]) -> (usize, usize) {
     text.split(|&byte| byte == b'\n').for_each(|line| dump.line(line));
     dump.finish();
     (dump.threads.len(), dump.threads.iter().map(|thread| thread.frames.len()).sum())
+}
+
+/// Can the frames of a JVM be sampled, or why not? Nothing is done to it. Nothing for what is no JVM.
+#[must_use]
+pub fn samples(process: &Process, facts: &RuntimeFacts) -> Option<Result<(), String>> {
+    (facts.language == Language::Jvm)
+        .then(|| profiler::foreseen(process, facts).map(drop).map_err(|no| no.to_string()))
 }
 
 /// Can a JVM be asked: which version, or why not? Nothing is sent. Nothing for what is no JVM.

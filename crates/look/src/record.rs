@@ -6,8 +6,14 @@
 
 /// What was seen in a short span, as it travels.
 mod batch;
+/// Which sampler.
+mod choose;
 /// Samples by holding threads that run, where perf is refused.
 mod held;
+/// Samples of Java's frames.
+mod java;
+/// What samples are of.
+mod mode;
 /// Samples of JavaScript's frames.
 mod node;
 /// Samples by the kernel's timer.
@@ -19,23 +25,17 @@ mod space;
 
 use std::time::{Duration, Instant};
 
-use pepo_process::{
-    Process, list,
-    runtime::{self, Language},
-};
+use pepo_process::{Process, list};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{LookBatch, LookEnded, LookEvent, LookStarted, StartLook, look_event::Kind as Event},
 };
 
 pub(crate) use self::batch::monotonic;
-pub use self::perf::{Timer, timer};
-use self::{
-    batch::Batch,
-    held::Held,
-    node::Nodes,
-    perf::Perf,
-    python::{Program, Pythons},
+use self::{batch::Batch, choose::choose};
+pub use self::{
+    mode::Mode,
+    perf::{Timer, timer},
 };
 
 /// Samples a second when nothing is asked; no multiple of the clocks that programs keep.
@@ -52,8 +52,11 @@ trait Sampler {
     /// Its name on the wire.
     fn name(&self) -> &'static str;
 
-    /// Samples a second that it takes.
+    /// Samples a second that it takes; 0 where that is not what it goes by.
     fn rate(&self) -> u32;
+
+    /// What they are of.
+    fn mode(&self) -> Mode;
 
     /// Takes samples for about this long.
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure>;
@@ -114,6 +117,7 @@ fn run(
         process: Some(described),
         sampler: sampler.name().to_owned(),
         rate: sampler.rate(),
+        mode: sampler.mode().name().to_owned(),
         notes,
     };
     if !hand_on(LookEvent { kind: Some(Event::Started(started)) }) {
@@ -172,88 +176,6 @@ fn collect(
                 return Some(LookEnded { reason: reason.to_owned(), ..LookEnded::default() });
             }
             (Ok(()), None) => {}
-        }
-    }
-}
-
-/// A sampler, and what is lost by it, in words.
-type Chosen<'a> = (Box<dyn Sampler + 'a>, Vec<String>);
-
-/// The gentlest sampler that works here, or the one that was asked for.
-fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, Failure> {
-    let rate = if request.rate == 0 { USUAL_RATE } else { request.rate };
-    if rate > HIGHEST_RATE {
-        return Err(Failure::new(
-            Code::TooLarge,
-            format!("{rate} samples a second are more than {HIGHEST_RATE}"),
-        )
-        .hint("99 is right for most; 999 shows what is short, at a cost"));
-    }
-    let sampler = request.sampler.as_str();
-    if !matches!(sampler, "" | "perf" | "hold" | "python" | "node") {
-        return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
-    }
-    if sampler == "perf" || sampler == "hold" && !request.native {
-        return native(process, rate, sampler);
-    }
-    let facts = runtime::detect(process);
-    if sampler == "node" || facts.language == Language::Node && sampler.is_empty() && !request.native {
-        return match Nodes::open(process, rate, request.idle) {
-            Ok((nodes, notes)) => Ok((Box::new(nodes), notes)),
-            Err(why) if sampler == "node" => {
-                Err(Failure::new(Code::NotOffered, "no frames of JavaScript can be sampled")
-                    .because(why.0)
-                    .hint("native frames can: `--sampler perf`"))
-            }
-            Err(why) => {
-                let (chosen, mut notes) = native(process, rate, sampler)?;
-                notes.push(format!("native frames only: {}", why.0));
-                Ok((chosen, notes))
-            }
-        };
-    }
-    let runs_python = facts.language == Language::Python;
-    if request.native {
-        if runs_python {
-            let held = Held::open(process, rate, Program::open(process, &facts).ok())?;
-            return Ok((Box::new(held), Vec::new()));
-        }
-    } else {
-        match Pythons::open(process, &facts, rate, request) {
-            Ok(python) => return Ok((Box::new(python), Vec::new())),
-            Err(why) if sampler == "python" || request.idle || request.lock_holder => {
-                return Err(Failure::new(Code::NotOffered, "no frames of Python can be sampled")
-                    .because(why.0)
-                    .hint("native frames can: without `--sampler python`, `--idle` and `--gil`"));
-            }
-            Err(why) if runs_python => {
-                let (chosen, mut notes) = native(process, rate, sampler)?;
-                notes.push(format!("native frames only: {}", why.0));
-                return Ok((chosen, notes));
-            }
-            Err(_) => {}
-        }
-    }
-    let (chosen, mut notes) = native(process, rate, sampler)?;
-    if facts.language == Language::Jvm {
-        notes.push("native frames only: Java's are not sampled yet, `pepo stack` shows them".to_owned());
-    }
-    Ok((chosen, notes))
-}
-
-/// The kernel's timer, or else threads that are held.
-fn native<'a>(process: &'a Process, rate: u32, sampler: &str) -> Result<Chosen<'a>, Failure> {
-    let hold =
-        || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate, None)?)) };
-    if sampler == "hold" {
-        return Ok((hold()?, Vec::new()));
-    }
-    match Perf::open(process, rate) {
-        Ok((perf, notes)) => Ok((Box::new(perf), notes)),
-        Err(failure) if sampler == "perf" || failure.code() == Code::ProcessGone => Err(failure),
-        Err(failure) => {
-            let note = format!("threads are held for each sample: {failure}");
-            Ok((hold()?, vec![note]))
         }
     }
 }

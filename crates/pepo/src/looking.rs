@@ -37,6 +37,43 @@ pub(crate) struct Scope {
     /// Let every stack begin with its thread
     #[arg(long)]
     threads: bool,
+    /// What samples are of.
+    #[command(flatten)]
+    mode: Mode,
+}
+
+/// What samples are of; without one of them, what is usual for the language.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(multiple = false)]
+struct Mode {
+    /// Samples of time that threads run
+    #[arg(long)]
+    cpu: bool,
+    /// Samples of time, whatever threads do: Python, JVM, Node
+    #[arg(long)]
+    wall: bool,
+    /// Samples of time that threads wait: Python
+    #[arg(long)]
+    off_cpu: bool,
+    /// Samples of memory that is allocated: JVM
+    #[arg(long)]
+    alloc: bool,
+    /// Samples of time that threads wait for locks: JVM
+    #[arg(long)]
+    lock: bool,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        let modes = [
+            (self.cpu, "cpu"),
+            (self.wall, "wall"),
+            (self.off_cpu, "off-cpu"),
+            (self.alloc, "alloc"),
+            (self.lock, "lock"),
+        ];
+        modes.into_iter().find_map(|(is_asked, name)| is_asked.then_some(name)).unwrap_or_default()
+    }
 }
 
 impl Scope {
@@ -46,6 +83,7 @@ impl Scope {
             lock_holder: self.gil,
             subprocesses: self.subprocesses,
             native: self.native,
+            mode: self.mode.name().to_owned(),
             ..request
         }
     }

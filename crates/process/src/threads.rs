@@ -145,8 +145,9 @@ impl Task<'_> {
     }
 }
 
-/// The thread's own number in its innermost PID namespace (`NSpid`; `Status` keeps the process's).
-fn innermost(status: &[u8]) -> Option<u32> {
+/// The thread's own number in its innermost PID namespace, from its `/proc/PID/task/TID/status` (`NSpid`; `Status` keeps the process's).
+#[must_use]
+pub fn innermost(status: &[u8]) -> Option<u32> {
     let text = String::from_utf8_lossy(status);
     text.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_ascii_whitespace().last()?.parse().ok())
 }

@@ -55,6 +55,7 @@ const RUN: &[Purpose] = &[Demo, Test];
 const NODE: &[Purpose] = &[Demo, Test, Cluster];
 const PODS: &[Purpose] = &[Test, Cluster];
 const TEST: &[Purpose] = &[Test];
+const PROFILED: &[Purpose] = &[Test, Dist];
 const NEWER: &[Purpose] = &[NewerCluster];
 const CROSS: &[Purpose] = &[Test, Dist];
 
@@ -118,6 +119,7 @@ const STEPS: &[Step] = &[
     package!("zip", "archives of tests", TEST, || has("zip")),
     package!("zsh", "a shell that is traced", TEST, || has("zsh")),
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
+    package!("maven", "fetches the profiler of JVMs", PROFILED, || has("mvn")),
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
     own!("rust target", "this machine's static target", BUILD, toolkit::has_own_target, toolkit::own_target),
     own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", NODE, toolkit::has_go, toolkit::go),
@@ -154,6 +156,13 @@ const STEPS: &[Step] = &[
         ALL,
         toolkit::has_wheel,
         toolkit::wheel
+    ),
+    own!(
+        "async-profiler",
+        "4.6, packed into the binary at build time → ~/.cache/pepo/jars",
+        PROFILED,
+        toolkit::has_async_profiler,
+        toolkit::async_profiler
     ),
     own!(
         "py-spy",

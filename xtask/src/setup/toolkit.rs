@@ -23,6 +23,9 @@ const CRIO_TAGS: &str = "seccomp,containers_image_openpgp,exclude_graphdriver_bt
 /// The wheel of debugpy that is packed into the binary, and its SHA-256.
 const WHEEL: &str = "debugpy-1.8.22-py2.py3-none-any.whl";
 const WHEEL_SHA256: &str = "a9e9d3550e15ca479c59333e90845029190531f0cacfedab3b815a57bd913947";
+/// The jar of async-profiler, whose library is packed into the binary, and its SHA-256.
+const JAR: &str = "async-profiler-4.6.jar";
+const JAR_SHA256: &str = "a5d3d9f4582c2033fa9db518046e73ef97219801f3e7542b82e3e09261ebe493";
 /// Versions of what links for other systems.
 const ZIG: [&str; 2] = ["ziglang==0.13.0", "cargo-zigbuild==0.24.0"];
 /// Other systems whose builds are checked: the whole for Linux, the user's side for the others.
@@ -219,6 +222,31 @@ pub(crate) fn wheel() -> Result<()> {
         .arg("debugpy==1.8.22")
         .logged(&paths::log("wheel"))?;
     wheel_is_right()
+}
+
+// The profiler of JVMs, trusted as the wheel is.
+
+fn jar_is_right() -> Result<()> {
+    let file = paths::jars().join(JAR);
+    let sum = cmd("sha256sum").arg(&file).output()?;
+    match sum.starts_with(JAR_SHA256) {
+        true => Ok(()),
+        false => bail!("{} is not the jar that was pinned: {sum}", file.display()),
+    }
+}
+
+pub(crate) fn has_async_profiler() -> bool {
+    jar_is_right().is_ok()
+}
+
+pub(crate) fn async_profiler() -> Result<()> {
+    fs::create_dir_all(paths::jars())?;
+    cmd("mvn")
+        .args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"])
+        .arg("-Dartifact=tools.profiler:async-profiler:4.6")
+        .arg(format!("-DoutputDirectory={}", paths::jars().display()))
+        .logged(&paths::log("async-profiler"))?;
+    jar_is_right()
 }
 
 /// A profiler that ours is measured by; from PyPI, a program with nothing else.

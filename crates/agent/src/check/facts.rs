@@ -38,6 +38,8 @@ pub(super) struct Facts {
     pub(super) python: Option<Result<String, String>>,
     /// The version of the JVM that can be asked, or why it cannot; `None` where there is none.
     pub(super) jvm: Option<Result<String, String>>,
+    /// Can its frames be sampled, or why not?
+    pub(super) jvm_samples: Option<Result<(), String>>,
     /// Memory left where the debugger would run.
     pub(super) headroom: Option<Headroom>,
     pub(super) read_only_root: Option<bool>,
@@ -76,6 +78,7 @@ impl Facts {
         Ok(Facts {
             python: env.roots.is_live().then(|| pepo_look::readable(process, &runtime)).flatten(),
             jvm: env.roots.is_live().then(|| pepo_look::answers(process, &runtime)).flatten(),
+            jvm_samples: env.roots.is_live().then(|| pepo_look::samples(process, &runtime)).flatten(),
             held: held::at_first_instruction(process),
             runtime,
             debugger,
@@ -103,6 +106,7 @@ impl Facts {
             timer: None,
             python: None,
             jvm: None,
+            jvm_samples: None,
             headroom: None,
             read_only_root: None,
         }

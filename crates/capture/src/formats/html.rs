@@ -64,7 +64,8 @@ fn data(capture: &Capture) -> serde_json::Value {
         "samples": samples,
         "micros": capture.meta.duration_nanos / 1000,
         "timed": capture.has_times(),
-        "nanos": capture.meta.unit != Unit::Samples,
+        "nanos": matches!(capture.meta.unit, Unit::CpuNanos | Unit::WallNanos),
+        "bytes": capture.meta.unit == Unit::Bytes,
     })
 }
 

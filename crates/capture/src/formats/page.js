@@ -6,7 +6,7 @@
   const height = 18, views = { flame: "Flame graph", icicle: "Icicle", callers: "Callers", table: "Table" };
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
   const percent = (part, whole) => (whole ? part * 100 / whole : 0).toFixed(2) + " %";
-  const told = (weight) => data.nanos ? (weight / 1e6).toFixed(1) + " ms" : weight + " samples";
+  const told = (weight) => data.nanos ? (weight / 1e6).toFixed(1) + " ms" : data.bytes ? (weight / (1 << 20)).toFixed(2) + " MiB" : weight + " samples";
   // Functions, not lines, are one frame in the pictures.
   const names = [], byName = new Map();
   const nameOf = data.frames.map(([label, module, place, kind]) => {

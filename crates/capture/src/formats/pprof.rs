@@ -59,6 +59,7 @@ impl<'a> Writer<'a> {
             Unit::Samples => ("samples", "count"),
             Unit::CpuNanos => ("cpu", "nanoseconds"),
             Unit::WallNanos => ("wall", "nanoseconds"),
+            Unit::Bytes => ("space", "bytes"),
         };
         let mut sample_type = vec![self.value_type("samples", "count")];
         let period_type = self.value_type(word, unit);
@@ -284,11 +285,15 @@ impl<'a> PprofReader<'a> {
             return meta;
         }
         let last = self.profile.sample_type.last();
-        let timed = last.is_some_and(|kind| self.string(kind.unit) == "nanoseconds");
+        let unit = match last.map(|kind| self.string(kind.unit)) {
+            Some("nanoseconds") => Unit::CpuNanos,
+            Some("bytes") => Unit::Bytes,
+            _ => Unit::Samples,
+        };
         Meta {
             started_millis: u64::try_from(self.profile.time_nanos / 1_000_000).unwrap_or(0),
             duration_nanos: u64::try_from(self.profile.duration_nanos).unwrap_or(0),
-            unit: if timed { Unit::CpuNanos } else { Unit::Samples },
+            unit,
             sampler: "pprof".to_owned(),
             ..Meta::default()
         }

@@ -42,7 +42,11 @@ fn profile(capture: &Capture, id: ThreadId) -> Option<Value> {
     let stacks: Vec<Vec<u32>> =
         samples.iter().map(|one| capture.frames_of(one.stack).map(|frame| frame.0).collect()).collect();
     let weights: Vec<u64> = samples.iter().map(|sample| sample.weight).collect();
-    let unit = if capture.meta.unit == Unit::Samples { "none" } else { "nanoseconds" };
+    let unit = match capture.meta.unit {
+        Unit::Samples => "none",
+        Unit::Bytes => "bytes",
+        Unit::CpuNanos | Unit::WallNanos => "nanoseconds",
+    };
     Some(json!({
         "type": "sampled",
         "name": format!("{} ({})", thread.name, thread.tid),

@@ -42,10 +42,12 @@ pub(super) fn shortened(text: &str, characters: usize) -> String {
     text.chars().take(characters.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A weight in words: time where it is time, else a number.
+/// A weight in words: time where it is time, memory where it is memory, else a number.
 pub(super) fn weight(weight: u64, unit: crate::Unit) -> String {
     match unit {
         crate::Unit::Samples => format!("{weight} samples"),
+        crate::Unit::Bytes if weight >= 1 << 30 => format!("{:.2} GiB", weight as f64 / f64::from(1 << 30)),
+        crate::Unit::Bytes => format!("{:.2} MiB", weight as f64 / f64::from(1 << 20)),
         _ if weight >= 1_000_000_000 => format!("{:.2} s", weight as f64 / 1e9),
         _ => format!("{:.1} ms", weight as f64 / 1e6),
     }

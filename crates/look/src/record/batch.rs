@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use pepo_process::{AgentPid, Process, status::Status};
+use pepo_process::{AgentPid, Process, threads};
 use pepo_wire::agent::{LookBatch, LookLocation, LookModule, LookSample, LookStack, LookThread};
 
 use super::Spent;
@@ -12,8 +12,9 @@ use crate::python::Spot;
 /// The most threads that are told apart by name; those beyond are told by their process's.
 const MAX_THREADS: usize = 100_000;
 
-/// Samples of one message: with stacks of a thousand frames, none of them alike, it stays within 32 MiB.
-const FULL: usize = 4000;
+/// Samples of one message, and frames of its stacks: with these it stays within 32 MiB.
+const FULL: usize = 200_000;
+const FULL_FRAMES: usize = 4_000_000;
 /// The same for the text of a message, in bytes.
 const FULL_TEXT: usize = 8 << 20;
 
@@ -35,6 +36,13 @@ pub(super) enum Place {
     Remark(&'static str),
 }
 
+/// How many samples stand for one, and what they weigh: 0 for one, and for what the rate says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    pub(super) count: u64,
+    pub(super) weight: u64,
+}
+
 /// What has been seen since it was last taken.
 pub(super) struct Batch {
     started: Instant,
@@ -48,8 +56,9 @@ pub(super) struct Batch {
     processes: HashMap<u32, (u32, String)>,
     /// What programs call their threads, by process and thread.
     given: HashMap<(u32, u32), String>,
-    /// Bytes of names in what has been seen.
+    /// Bytes of names in what has been seen, and frames of its stacks.
     text: usize,
+    frames: usize,
     samples: u64,
     lost: u64,
     notes: Vec<String>,
@@ -68,6 +77,7 @@ impl Batch {
             processes: HashMap::new(),
             given: HashMap::new(),
             text: 0,
+            frames: 0,
             samples: 0,
             lost: 0,
             notes: Vec::new(),
@@ -103,7 +113,7 @@ impl Batch {
         self.seen.until_nanos = self.elapsed();
         self.locations.clear();
         self.stacks.clear();
-        self.text = 0;
+        (self.text, self.frames) = (0, 0);
         std::mem::take(&mut self.seen)
     }
 
@@ -118,7 +128,7 @@ impl Batch {
 
     /// Is it time to hand on what was seen, so that no message grows too large?
     pub(super) fn is_full(&self) -> bool {
-        self.seen.samples.len() >= FULL || self.text >= FULL_TEXT
+        self.seen.samples.len() >= FULL || self.frames >= FULL_FRAMES || self.text >= FULL_TEXT
     }
 
     pub(super) fn lost(&mut self, count: u64) {
@@ -135,16 +145,23 @@ impl Batch {
 
     /// One sample: where the thread was, innermost first, and when by the kernel's clock.
     pub(super) fn sample(&mut self, pid: u32, tid: u32, at: u64, chain: &[Place]) {
+        self.samples(pid, tid, at, chain, Count::default());
+    }
+
+    /// Several at once.
+    pub(super) fn samples(&mut self, pid: u32, tid: u32, at: u64, chain: &[Place], of: Count) {
         let stack: Vec<u32> = chain.iter().map(|place| self.location(place)).collect();
-        let seen = &mut self.seen;
+        let (seen, frames) = (&mut self.seen, &mut self.frames);
         let stack = *self.stacks.entry(stack).or_insert_with_key(|stack| {
+            *frames += stack.len();
             seen.stacks.push(LookStack { locations: stack.clone() });
             seen.stacks.len() as u32 - 1
         });
         let thread = self.thread(pid, tid);
         let at_nanos = at.saturating_sub(self.started_nanos);
-        self.seen.samples.push(LookSample { stack, thread, at_nanos });
-        self.samples += 1;
+        let Count { count, weight } = of;
+        self.seen.samples.push(LookSample { stack, thread, at_nanos, count, weight });
+        self.samples += count.max(1);
     }
 
     fn location(&mut self, place: &Place) -> u32 {
@@ -184,12 +201,12 @@ impl Batch {
         let directory = format!("/proc/{pid}/task/{tid}");
         let given = self.given.get(&(pid, tid)).cloned();
         let name = given.or_else(|| std::fs::read_to_string(format!("{directory}/comm")).ok());
-        let status = std::fs::read(format!("{directory}/status")).ok().and_then(|text| Status::parse(&text));
+        let status = std::fs::read(format!("{directory}/status")).ok();
         self.seen.threads.push(LookThread {
             id,
             agent_tid: tid,
             // One that ended at once is told by the number that is left.
-            container_tid: status.and_then(|status| status.ns_pid.last().copied()).unwrap_or(tid),
+            container_tid: status.and_then(|text| threads::innermost(&text)).unwrap_or(tid),
             name: name.map_or_else(|| process_name.clone(), |name| name.trim_end().to_owned()),
             agent_pid: pid,
             container_pid,

@@ -16,6 +16,7 @@ use pepo_wire::{Code, Failure, FailureExt as _};
 use super::{
     Cost, Sampler, Spent,
     batch::{Batch, monotonic},
+    mode::Mode,
     python::{Program, cpu, is_running},
     space::{Copied, OfPython, Spaces},
 };
@@ -180,6 +181,10 @@ impl Sampler for Held<'_> {
 
     fn rate(&self) -> u32 {
         self.rate
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Cpu
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {

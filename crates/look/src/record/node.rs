@@ -8,6 +8,7 @@ use pepo_wire::{Code, Failure};
 use super::{
     Cost, Sampler, Spent,
     batch::{Batch, Place},
+    mode::Mode,
     python::cpu,
     space::CUT_OFF,
 };
@@ -96,6 +97,10 @@ impl Sampler for Nodes<'_> {
 
     fn rate(&self) -> u32 {
         self.rate
+    }
+
+    fn mode(&self) -> Mode {
+        if self.idle { Mode::Wall } else { Mode::Cpu }
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {

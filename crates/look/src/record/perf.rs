@@ -25,6 +25,7 @@ use self::{
 use super::{
     Cost, Sampler, Spent,
     batch::Batch,
+    mode::Mode,
     space::{Copied, KERNEL, Spaces},
 };
 
@@ -242,6 +243,10 @@ impl Sampler for Perf {
 
     fn rate(&self) -> u32 {
         self.rate
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Cpu
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ pub(super) use self::program::{Program, cpu, is_running};
 use super::{
     Cost, Sampler, Spent,
     batch::{Batch, Place, monotonic},
+    mode::Mode,
     space::CUT_OFF,
 };
 use crate::python::{Placed, Unreadable};
@@ -40,7 +41,7 @@ const LATE: u32 = 3;
 pub(super) struct Pythons<'a> {
     first: &'a Process,
     rate: u32,
-    idle: bool,
+    mode: Mode,
     lock_holder: bool,
     subprocesses: bool,
     programs: Vec<Program>,
@@ -61,6 +62,7 @@ impl Pythons<'_> {
         process: &'a Process,
         facts: &RuntimeFacts,
         rate: u32,
+        mode: Mode,
         request: &StartLook,
     ) -> Result<Pythons<'a>, Unreadable> {
         let program = Program::open(process, facts)?;
@@ -68,7 +70,7 @@ impl Pythons<'_> {
         Ok(Pythons {
             first: process,
             rate,
-            idle: request.idle,
+            mode,
             lock_holder: request.lock_holder,
             subprocesses: request.subprocesses,
             programs: vec![program],
@@ -91,9 +93,14 @@ impl Pythons<'_> {
             }
             let pid = program.process.pid().get();
             for (tid, thread) in program.threads() {
-                let runs =
-                    thread.holds_gil || !self.lock_holder && (self.idle || is_running(&program.process, tid));
-                if !runs {
+                let runs = || thread.holds_gil || is_running(&program.process, tid);
+                let is_seen = match self.mode {
+                    _ if self.lock_holder => thread.holds_gil,
+                    Mode::OffCpu => !runs(),
+                    Mode::Wall => true,
+                    _ => runs(),
+                };
+                if !is_seen {
                     continue;
                 }
                 if batch.is_full() {
@@ -186,6 +193,10 @@ impl Sampler for Pythons<'_> {
 
     fn rate(&self) -> u32 {
         self.rate
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use pepo_look::{answers, record, stack};
+use pepo_look::{answers, stack};
 use pepo_process::{AgentPid, Process, runtime};
 use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, spawn_command, wait};
-use pepo_wire::agent::{LookEvent, StackRequest, StackResponse, StartLook, Thread, look_event};
+use pepo_wire::agent::{StackRequest, StackResponse, Thread};
 use rustix::process::Signal;
 
 /// The program, run by this JVM; at work when this returns.
@@ -56,7 +56,7 @@ fn socket(target: &Running) -> PathBuf {
 }
 
 /// It goes on, says nothing that it would not say by itself, and no file of ours is there.
-fn assert_as_before(target: &Running) {
+pub(crate) fn assert_as_before(target: &Running) {
     target.assert_goes_on();
     assert!(!target.output().contains("thread dump"), "{}", target.output());
     assert!(!mark(target).exists());
@@ -229,7 +229,7 @@ fn a_jvm_that_stands_still_is_told_to_and_hears_nothing_of_it_later() {
 }
 
 /// In namespaces of its own, with its own /tmp, as another user, who may read nothing of ours.
-fn apart(java: &Java, then: &str) -> (Running, u32) {
+pub(crate) fn apart(java: &Java, then: &str) -> (Running, u32) {
     let mut shell = command("unshare");
     shell.args(["--pid", "--mount", "--net", "--fork", "--kill-child", "sh", "-ec"]);
     shell.arg(format!(
@@ -245,7 +245,7 @@ fn apart(java: &Java, then: &str) -> (Running, u32) {
 }
 
 /// A JDK that every user may read.
-fn public() -> Java {
+pub(crate) fn public() -> Java {
     javas().into_iter().find(|java| java.home.starts_with("/usr")).unwrap()
 }
 
@@ -306,23 +306,6 @@ fn native_frames_stand_within_those_of_java() {
         assert!(!own.frames.is_empty() && own.frames.iter().all(|frame| frame.language.is_empty()));
         assert_as_before(&target);
     }
-}
-
-#[test]
-fn a_profile_says_that_java_is_not_in_it() {
-    let target = hot(&javas().pop().unwrap(), &[], "steady");
-    let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
-    let request = StartLook { duration_millis: 100, ..StartLook::default() };
-    let mut notes = Vec::new();
-    let mut hand_on = |event: LookEvent| {
-        if let Some(look_event::Kind::Started(started)) = event.kind {
-            notes = started.notes;
-        }
-        true
-    };
-    record(&process, &request, &|| false, &mut hand_on).unwrap();
-    assert!(notes.iter().any(|note| note.contains("native frames only")), "{notes:?}");
-    assert_as_before(&target);
 }
 
 /// Whoever asks may be killed at any moment: the JVM goes on, and the next one who asks is answered.

@@ -5,6 +5,8 @@
 mod go;
 /// JVMs.
 mod java;
+/// Recordings of JVMs.
+mod java_profiles;
 /// JavaScript programs.
 mod node;
 /// Python programs.

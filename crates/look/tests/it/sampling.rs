@@ -22,7 +22,7 @@ const SAMPLES: u64 = 1200;
 pub(crate) struct Recorded {
     pub(crate) started: LookStarted,
     pub(crate) ended: LookEnded,
-    /// With how often each was seen.
+    /// With how often each was seen, or what it weighs.
     pub(crate) chains: HashMap<Vec<Told>, u64>,
     /// Names of threads, by number; and the processes.
     threads: HashMap<u32, String>,
@@ -46,7 +46,7 @@ pub(crate) fn record_process(
         match event.kind.unwrap() {
             Kind::Started(started) => recorded.started = started,
             Kind::Batch(batch) => {
-                seen.fetch_add(batch.samples.len() as u64, Ordering::Relaxed);
+                seen.fetch_add(batch.samples.iter().map(|one| one.count.max(1)).sum(), Ordering::Relaxed);
                 recorded.take(&batch);
             }
             Kind::Ended(ended) => recorded.ended = ended,
@@ -70,7 +70,8 @@ impl Recorded {
                 let name = if at.remark.is_empty() { &at.function } else { &at.remark };
                 Told { function: name.clone(), file: at.file.clone(), line: at.line }
             });
-            *self.chains.entry(told.collect()).or_default() += 1;
+            let weight = if sample.weight > 0 { sample.weight } else { sample.count.max(1) };
+            *self.chains.entry(told.collect()).or_default() += weight;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use pepo_capture::{By, Capture, FORMATS, Format, rows};
+use pepo_capture::{By, Capture, FORMATS, Format, Unit, rows};
 use pepo_platform::Need;
 use pepo_wire::{Code, Failure, agent::StartLook};
 
@@ -24,6 +24,7 @@ Examples:
   pepo record pid/4711 -o page.html            until Ctrl-C
   pepo record shop -d 5                        a table, here
   pepo record shop -d 10 --idle --threads -o waiting.svg
+  pepo record shop -d 10 --alloc -o memory.svg
   pepo record shop -d 5 --symbols ./debug -o before.json
 
 The format follows the ending of the file: .svg (flame graph), .html (page), .pb.gz (pprof),
@@ -54,9 +55,9 @@ pub(crate) struct Record {
     /// Folder with split debug files on this machine; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
-    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's frames from memory, or
-    /// Node's own profiler; without it, the gentlest that works
-    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "node"])]
+    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's frames from memory,
+    /// Node's own profiler, or async-profiler in a JVM; without it, the gentlest that works
+    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "node", "async-profiler"])]
     sampler: Option<String>,
     /// What is looked at.
     #[command(flatten)]
@@ -105,7 +106,10 @@ pub(crate) async fn run(arguments: &Record, context: &Context) -> Outcome {
 fn write(place: Place, capture: &Capture, context: &Context) -> Outcome {
     let printer = context.printer;
     if capture.samples.is_empty() {
-        printer.say("no samples: none of its threads ran meanwhile");
+        printer.say(match capture.meta.unit {
+            Unit::CpuNanos => "no samples: none of its threads ran meanwhile",
+            _ => "no samples: nothing of what was looked for happened meanwhile",
+        });
     }
     match place {
         Place::Stdout(format) => printer.bytes(&format.write(capture)),

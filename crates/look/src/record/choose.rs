@@ -1,0 +1,141 @@
+//! Which sampler a recording gets: the gentlest that works and shows the program's own frames, or the one that was asked for.
+
+use pepo_process::{
+    Process,
+    runtime::{self, Language, RuntimeFacts},
+};
+use pepo_wire::{Code, Failure, agent::StartLook};
+
+use super::{
+    HIGHEST_RATE, Sampler, USUAL_RATE,
+    held::Held,
+    java::Javas,
+    mode::Mode,
+    node::Nodes,
+    perf::Perf,
+    python::{Program, Pythons},
+};
+use crate::jvm::Event;
+
+/// A sampler, and what is lost by it, in words.
+pub(super) type Chosen<'a> = (Box<dyn Sampler + 'a>, Vec<String>);
+
+/// Names of samplers.
+const SAMPLERS: [&str; 6] = ["", "perf", "hold", "python", "node", "async-profiler"];
+
+/// What is asked.
+struct Asked<'a, 'b> {
+    process: &'a Process,
+    facts: RuntimeFacts,
+    request: &'b StartLook,
+    rate: u32,
+    mode: Option<Mode>,
+}
+
+/// The gentlest sampler that works here, or the one that was asked for.
+pub(super) fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Chosen<'a>, Failure> {
+    let rate = if request.rate == 0 { USUAL_RATE } else { request.rate };
+    if rate > HIGHEST_RATE {
+        return Err(Failure::new(
+            Code::TooLarge,
+            format!("{rate} samples a second are more than {HIGHEST_RATE}"),
+        )
+        .hint("99 is right for most; 999 shows what is short, at a cost"));
+    }
+    let sampler = request.sampler.as_str();
+    if !SAMPLERS.contains(&sampler) {
+        return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
+    }
+    if request.mode.is_empty() && (sampler == "perf" || sampler == "hold" && !request.native) {
+        return native(process, rate, sampler);
+    }
+    let facts = runtime::detect(process);
+    let mode = Mode::asked(&request.mode, facts.language)?;
+    let asked = Asked { process, facts, request, rate, mode };
+    match (sampler, asked.facts.language) {
+        ("node", _) | ("", Language::Node) if !request.native => asked.node(),
+        ("async-profiler", _) | ("", Language::Jvm) if !request.native => asked.java(),
+        _ => asked.python(),
+    }
+}
+
+impl<'a> Asked<'a, '_> {
+    fn node(&self) -> Result<Chosen<'a>, Failure> {
+        let idle = self.request.idle || self.mode == Some(Mode::Wall);
+        match Nodes::open(self.process, self.rate, idle) {
+            Ok((nodes, notes)) => Ok((Box::new(nodes), notes)),
+            Err(why) => self.native_instead("JavaScript", &why.0),
+        }
+    }
+
+    fn java(&self) -> Result<Chosen<'a>, Failure> {
+        let event = match self.mode {
+            Some(Mode::Wall) => Event::Wall,
+            Some(Mode::Alloc) => Event::Alloc,
+            Some(Mode::Lock) => Event::Lock,
+            _ => Event::Cpu,
+        };
+        match Javas::open(self.process, &self.facts, self.rate, event) {
+            Ok((javas, notes)) => Ok((Box::new(javas), notes)),
+            Err(why) => self.native_instead("Java", &why.to_string()),
+        }
+    }
+
+    fn python(&self) -> Result<Chosen<'a>, Failure> {
+        let runs_python = self.facts.language == Language::Python;
+        if self.request.native && runs_python {
+            let held = Held::open(self.process, self.rate, Program::open(self.process, &self.facts).ok())?;
+            return Ok((Box::new(held), Vec::new()));
+        }
+        if !self.request.native {
+            let usual = if self.request.idle { Mode::Wall } else { Mode::Cpu };
+            let mode = self.mode.unwrap_or(usual);
+            match Pythons::open(self.process, &self.facts, self.rate, mode, self.request) {
+                Ok(python) => return Ok((Box::new(python), Vec::new())),
+                Err(why) if self.request.idle || self.request.lock_holder => {
+                    return Err(Failure::new(Code::NotOffered, "no frames of Python can be sampled")
+                        .because(why.0)
+                        .hint("native frames can: without `--sampler python`, `--idle` and `--gil`"));
+                }
+                Err(why) if runs_python || self.request.sampler == "python" => {
+                    return self.native_instead("Python", &why.0);
+                }
+                Err(_) => {}
+            }
+        }
+        native(self.process, self.rate, &self.request.sampler)
+    }
+
+    /// Native frames, when nothing else was asked for.
+    fn native_instead(&self, language: &str, why: &str) -> Result<Chosen<'a>, Failure> {
+        let is_more = !matches!(self.mode, None | Some(Mode::Cpu));
+        if !self.request.sampler.is_empty() || is_more {
+            let hint = match is_more {
+                true => format!("native frames can, without `--{}`", self.request.mode),
+                false => "native frames can: `--sampler perf`".to_owned(),
+            };
+            let what = format!("no frames of {language} can be sampled");
+            return Err(Failure::new(Code::NotOffered, what).because(why).hint(hint));
+        }
+        let (chosen, mut notes) = native(self.process, self.rate, "")?;
+        notes.push(format!("native frames only: {why}"));
+        Ok((chosen, notes))
+    }
+}
+
+/// The kernel's timer, or else threads that are held.
+fn native<'a>(process: &'a Process, rate: u32, sampler: &str) -> Result<Chosen<'a>, Failure> {
+    let hold =
+        || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate, None)?)) };
+    if sampler == "hold" {
+        return Ok((hold()?, Vec::new()));
+    }
+    match Perf::open(process, rate) {
+        Ok((perf, notes)) => Ok((Box::new(perf), notes)),
+        Err(failure) if sampler == "perf" || failure.code() == Code::ProcessGone => Err(failure),
+        Err(failure) => {
+            let note = format!("threads are held for each sample: {failure}");
+            Ok((hold()?, vec![note]))
+        }
+    }
+}
