@@ -33,6 +33,8 @@ impl Collector {
         let mut collector =
             Collector { weight: 1_000_000_000 / u64::from(started.rate.max(1)), ..Collector::default() };
         let sampler = match started.sampler.as_str() {
+            "hold" if started.mode == "off-cpu" => "stacks read from memory".to_owned(),
+            "hold" if started.mode == "wall" => "stacks read, of running threads held for it".to_owned(),
             "perf" => "CPU time by the kernel's timer".to_owned(),
             "hold" => "running threads, held for each sample".to_owned(),
             "python" => "frames of Python, read from memory".to_owned(),

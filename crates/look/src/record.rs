@@ -22,6 +22,8 @@ mod perf;
 mod python;
 /// The address spaces of the process and its children: from registers and a copy of the stack to a call chain.
 mod space;
+/// Samples of threads that wait.
+mod waiting;
 
 use std::time::{Duration, Instant};
 

@@ -25,14 +25,12 @@ use crate::{
     modules::Modules,
     python::{Either, Placed, eval_loop, join},
     registers::{Registers, sample},
-    unwind::{Cache, Walked, walk},
+    unwind::{Cache, FRAME_SEARCH, Walked, frame_pointer, walk},
     waits::{self, Waits},
 };
 
 /// The most frames of one thread.
 const MAX_FRAMES: usize = 512;
-/// How far above the stack pointer a waiting thread's frame pointer is looked for, in bytes.
-const FRAME_SEARCH: u64 = 16 << 10;
 /// How often a thread is looked at before it is said that its two stacks do not belong together.
 const TRIES: usize = 5;
 
@@ -308,17 +306,9 @@ impl Reader<'_> {
         }
     }
 
-    /// The kernel does not tell the frame pointer of a waiting thread: the first pair above the stack pointer that looks like a
-    /// saved one (it points further up the stack, and a return address into code follows it). Only used by code without unwind tables,
-    /// or whose tables count from the frame pointer.
     fn find_frame_pointer(&self, stack: u64) -> Option<u64> {
         let bytes = self.memory.read_up_to(stack, FRAME_SEARCH as usize).ok()?;
-        let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-        words.windows(2).enumerate().find_map(|(index, pair)| {
-            let at = stack + index as u64 * 8;
-            let saved_above = pair[0] > at && pair[0] - at < FRAME_SEARCH && pair[0] % 8 == 0;
-            (saved_above && self.modules.is_code(pair[1])).then_some(at)
-        })
+        frame_pointer(&self.modules, stack, &bytes)
     }
 
     fn frame(&self, walked: &Walked) -> Frame {

@@ -9,6 +9,9 @@ use crate::{modules::Modules, registers::Registers};
 /// What speeds up the next stack of the same process.
 pub(crate) type Cache = CacheNative<MayAllocateDuringUnwind>;
 
+/// How far above the stack pointer a waiting thread's frame pointer is looked for, in bytes.
+pub(crate) const FRAME_SEARCH: u64 = 16 << 10;
+
 /// A frame of native code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Walked {
@@ -46,6 +49,19 @@ pub(crate) fn walk(
         }
     }
     (frames, false)
+}
+
+/// The kernel does not tell the frame pointer of a waiting thread: the first pair above the stack pointer that looks like a
+/// saved one (it points further up the stack, and a return address into code follows it). Only used by code without unwind tables,
+/// or whose tables count from the frame pointer.
+pub(crate) fn frame_pointer(modules: &Modules, stack: u64, bytes: &[u8]) -> Option<u64> {
+    let bytes = &bytes[..bytes.len().min(FRAME_SEARCH as usize)];
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    words.windows(2).enumerate().find_map(|(index, pair)| {
+        let at = stack + index as u64 * 8;
+        let saved_above = pair[0] > at && pair[0] - at < FRAME_SEARCH && pair[0] % 8 == 0;
+        (saved_above && modules.is_code(pair[1])).then_some(at)
+    })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -49,10 +49,10 @@ struct Mode {
     /// Samples of time that threads run
     #[arg(long)]
     cpu: bool,
-    /// Samples of time, whatever threads do: Python, JVM, Node
+    /// Samples of time, whatever threads do; not of Go
     #[arg(long)]
     wall: bool,
-    /// Samples of time that threads wait: Python
+    /// Samples of time that threads wait; not of Go, JVM, Node
     #[arg(long)]
     off_cpu: bool,
     /// Samples of memory that is allocated: JVM

@@ -47,7 +47,7 @@ pub(super) fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Ch
         return Err(Failure::new(Code::Usage, format!("no sampler is called `{sampler}`")));
     }
     if request.mode.is_empty() && (sampler == "perf" || sampler == "hold" && !request.native) {
-        return native(process, rate, sampler);
+        return native(process, rate, sampler, None);
     }
     let facts = runtime::detect(process);
     let mode = Mode::asked(&request.mode, facts.language)?;
@@ -83,11 +83,13 @@ impl<'a> Asked<'a, '_> {
 
     fn python(&self) -> Result<Chosen<'a>, Failure> {
         let runs_python = self.facts.language == Language::Python;
-        if self.request.native && runs_python {
-            let held = Held::open(self.process, self.rate, Program::open(self.process, &self.facts).ok())?;
+        let is_of_running = matches!(self.mode, None | Some(Mode::Cpu));
+        if self.request.native && runs_python && is_of_running {
+            let program = Program::open(self.process, &self.facts).ok();
+            let held = Held::open(self.process, self.rate, program, Mode::Cpu)?;
             return Ok((Box::new(held), Vec::new()));
         }
-        if !self.request.native {
+        if !self.request.native && matches!(self.request.sampler.as_str(), "" | "python") {
             let usual = if self.request.idle { Mode::Wall } else { Mode::Cpu };
             let mode = self.mode.unwrap_or(usual);
             match Pythons::open(self.process, &self.facts, self.rate, mode, self.request) {
@@ -103,7 +105,7 @@ impl<'a> Asked<'a, '_> {
                 Err(_) => {}
             }
         }
-        native(self.process, self.rate, &self.request.sampler)
+        native(self.process, self.rate, &self.request.sampler, self.mode)
     }
 
     /// Native frames, when nothing else was asked for.
@@ -117,16 +119,33 @@ impl<'a> Asked<'a, '_> {
             let what = format!("no frames of {language} can be sampled");
             return Err(Failure::new(Code::NotOffered, what).because(why).hint(hint));
         }
-        let (chosen, mut notes) = native(self.process, self.rate, "")?;
+        let (chosen, mut notes) = native(self.process, self.rate, "", None)?;
         notes.push(format!("native frames only: {why}"));
         Ok((chosen, notes))
     }
 }
 
-/// The kernel's timer, or else threads that are held.
-fn native<'a>(process: &'a Process, rate: u32, sampler: &str) -> Result<Chosen<'a>, Failure> {
+/// The kernel's timer, or else threads that are held; threads that wait are read.
+fn native<'a>(
+    process: &'a Process,
+    rate: u32,
+    sampler: &str,
+    mode: Option<Mode>,
+) -> Result<Chosen<'a>, Failure> {
+    let mode = mode.unwrap_or(Mode::Cpu);
     let hold =
-        || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate, None)?)) };
+        || -> Result<Box<dyn Sampler + 'a>, Failure> { Ok(Box::new(Held::open(process, rate, None, mode)?)) };
+    let is_of_time = matches!(mode, Mode::Wall | Mode::OffCpu);
+    if is_of_time && sampler != "perf" {
+        return Ok((hold()?, Vec::new()));
+    }
+    if mode != Mode::Cpu {
+        return Err(Failure::new(
+            Code::NotOffered,
+            format!("native frames are not sampled with `--{}` so", mode.name()),
+        )
+        .hint("without `--native` and `--sampler`"));
+    }
     if sampler == "hold" {
         return Ok((hold()?, Vec::new()));
     }

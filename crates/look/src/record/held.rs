@@ -19,6 +19,7 @@ use super::{
     mode::Mode,
     python::{Program, cpu, is_running},
     space::{Copied, OfPython, Spaces},
+    waiting::{Waiting, is_waiting},
 };
 use crate::{
     python::{Placed, PythonThread},
@@ -44,6 +45,9 @@ pub(super) struct Held<'a> {
     cost: Cost,
     /// Whose frames are joined with the native ones.
     python: Option<Program>,
+    mode: Mode,
+    waiting: Waiting,
+    rounds: u64,
 }
 
 /// A thread that was held, and the frames of Python that it had then.
@@ -52,7 +56,12 @@ type Hold = (AgentTid, std::io::Result<registers::Held>, Option<(Vec<Placed>, bo
 impl Held<'_> {
     /// # Errors
     /// When its memory cannot be read.
-    pub(super) fn open(process: &Process, rate: u32, python: Option<Program>) -> Result<Held<'_>, Failure> {
+    pub(super) fn open(
+        process: &Process,
+        rate: u32,
+        python: Option<Program>,
+        mode: Mode,
+    ) -> Result<Held<'_>, Failure> {
         let rate = rate.min(HIGHEST_RATE);
         Ok(Held {
             process,
@@ -64,7 +73,25 @@ impl Held<'_> {
             cpu_before: cpu(process),
             cost: Cost::default(),
             python,
+            mode,
+            waiting: Waiting::default(),
+            rounds: 0,
         })
+    }
+
+    /// Looks at each thread that the mode is about.
+    fn look(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        self.rounds += 1;
+        if self.mode != Mode::OffCpu {
+            self.round(batch)?;
+        }
+        if self.mode != Mode::Cpu {
+            self.notice_exec()?;
+            let tids: Vec<AgentTid> =
+                self.tids().into_iter().filter(|tid| is_waiting(self.process, *tid)).collect();
+            self.waiting.round(self.process, &self.memory, &tids, &mut self.spaces, batch);
+        }
+        Ok(())
     }
 
     /// Holds each running thread once. Whatever could not be let go is let go by the end of the thread that held it.
@@ -156,14 +183,16 @@ impl Held<'_> {
         Ok(())
     }
 
+    fn tids(&self) -> Vec<AgentTid> {
+        let entries = std::fs::read_dir(self.process.proc_path().join("task")).into_iter().flatten();
+        let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        tids.filter_map(AgentTid::new).collect()
+    }
+
     /// The first of the running threads, and how many there are.
     fn running(&self) -> (Vec<AgentTid>, usize) {
-        let Ok(entries) = std::fs::read_dir(self.process.proc_path().join("task")) else {
-            return (Vec::new(), 0);
-        };
-        let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let mut running: Vec<AgentTid> =
-            tids.filter_map(AgentTid::new).filter(|tid| is_running(self.process, *tid)).collect();
+        let mut running = self.tids();
+        running.retain(|tid| is_running(self.process, *tid));
         let all = running.len();
         // A different part of them each time.
         if all > MOST {
@@ -184,7 +213,7 @@ impl Sampler for Held<'_> {
     }
 
     fn mode(&self) -> Mode {
-        Mode::Cpu
+        self.mode
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {
@@ -196,7 +225,7 @@ impl Sampler for Held<'_> {
                 return Ok(());
             }
             let begun = Instant::now();
-            self.round(batch)?;
+            self.look(batch)?;
             // A round that took long, as among thousands of threads, is not made up for and is followed by a longer rest.
             self.next = (self.next + period).max(Instant::now() + begun.elapsed() * REST);
         }
@@ -205,7 +234,9 @@ impl Sampler for Held<'_> {
     }
 
     fn spent(&self) -> Spent {
-        Spent { cpu_nanos: cpu(self.process).saturating_sub(self.cpu_before), rounds: 0 }
+        // Of time on the wall there are as many samples of each thread as there were rounds.
+        let rounds = if self.mode == Mode::Cpu { 0 } else { self.rounds };
+        Spent { cpu_nanos: cpu(self.process).saturating_sub(self.cpu_before), rounds }
     }
 
     fn finish(self: Box<Self>) -> Cost {

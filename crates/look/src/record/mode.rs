@@ -40,8 +40,9 @@ impl Mode {
         match language {
             Language::Jvm => &[Mode::Cpu, Mode::Wall, Mode::Alloc, Mode::Lock],
             Language::Node => &[Mode::Cpu, Mode::Wall],
-            Language::Python => &[Mode::Cpu, Mode::Wall, Mode::OffCpu],
-            _ => &[Mode::Cpu],
+            // What waits is a goroutine, which no thread stands for.
+            Language::Go => &[Mode::Cpu],
+            _ => &[Mode::Cpu, Mode::Wall, Mode::OffCpu],
         }
     }
 

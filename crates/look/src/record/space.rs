@@ -18,7 +18,7 @@ use crate::{
     modules::Modules,
     python::{Either, Placed, join},
     registers::Registers,
-    unwind::{Cache, Walked, walk},
+    unwind::{Cache, Walked, frame_pointer, walk},
 };
 
 /// The most frames of one sample.
@@ -192,7 +192,8 @@ fn unwind(space: &mut Space, copied: &Copied<'_>) -> (Vec<Walked>, bool) {
         beyond.set(beyond.get() || bytes.is_none());
         bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes).ok_or(())
     };
-    let from = (start, start.frame.unwrap_or(0));
+    let frame = start.frame.or_else(|| frame_pointer(&space.modules, start.stack, copied.stack));
+    let from = (start, frame.unwrap_or(0));
     let (walked, _) = walk(&space.modules, &mut space.cache, from, MAX_FRAMES, &mut read);
     let whole = !beyond.get() && walked.len() < MAX_FRAMES;
     (walked, whole)

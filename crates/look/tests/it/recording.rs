@@ -30,8 +30,18 @@ fn fixture(language: Language, variant: Variant) -> Fixture {
 
 /// Records until there are so many samples; a busy machine takes longer for them.
 fn record(target: &Running, sampler: &str, samples: u64) -> Told {
-    let request =
-        StartLook { rate: 997, duration_millis: 60_000, sampler: sampler.into(), ..StartLook::default() };
+    record_of(target, sampler, "", samples)
+}
+
+/// The same, of something else than usual.
+fn record_of(target: &Running, sampler: &str, mode: &str, samples: u64) -> Told {
+    let request = StartLook {
+        rate: 997,
+        duration_millis: 60_000,
+        sampler: sampler.into(),
+        mode: mode.into(),
+        ..StartLook::default()
+    };
     let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
     let (mut told, seen) = (Told::default(), AtomicU64::new(0));
     pepo_look::record(&process, &request, &|| seen.load(Ordering::Relaxed) >= samples, &mut |event| {
@@ -224,6 +234,38 @@ fn one_working_thread_among_two_thousand_is_held_and_no_other() {
     let [idle] = shares(&chains, &["idle_for_ever"])[..] else { panic!("one share") };
     assert!(told.ended.held >= 20 && idle == 0.0, "{idle} of {:?}", told.ended);
     target.assert_goes_on();
+}
+
+#[test]
+fn threads_that_wait_are_read_without_being_touched() {
+    let fixture = fixture(Language::C, Variant::release());
+    let target = spawn(&fixture, &["threads"]);
+    target.wait_started();
+    let told = record_of(&target, "", "off-cpu", 6000);
+    assert_eq!((told.started.mode.as_str(), told.ended.held), ("off-cpu", 0), "{:?}", told.ended);
+    let [idle, work] = shares(&chains(&told, &Names::of(&fixture), "/hot"), &["idle_for_ever", "work"])[..]
+    else {
+        panic!("two shares")
+    };
+    assert!(idle > 0.99 && work == 0.0, "{idle} {work}");
+    let told = record_of(&target, "", "wall", 10_000);
+    let chains = chains(&told, &Names::of(&fixture), "/hot");
+    let [idle, work] = shares(&chains, &["idle_for_ever", "work"])[..] else { panic!("two shares") };
+    assert!(idle > 0.99 && work > 0.0 && told.ended.held > 0, "{idle} {work} {:?}", told.ended);
+    target.assert_goes_on();
+}
+
+#[test]
+fn what_there_is_not_for_a_language_is_one_clear_error() {
+    for (language, mode) in [(Language::C, "alloc"), (Language::Go, "off-cpu")] {
+        let target = spawn(&fixture(language, Variant::release()), &[]);
+        let process = Process::open(AgentPid::new(target.pid()).unwrap()).unwrap();
+        let request = StartLook { mode: mode.into(), ..StartLook::default() };
+        let refused = pepo_look::record(&process, &request, &|| true, &mut |_| true).unwrap_err();
+        assert_eq!(refused.code(), pepo_wire::Code::NotOffered, "{refused:?}");
+        assert!(refused.why.iter().any(|why| why.contains("`--cpu`")), "{refused:?}");
+        target.assert_goes_on();
+    }
 }
 
 #[test]

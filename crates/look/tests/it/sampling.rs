@@ -160,6 +160,10 @@ fn threads_that_wait_are_seen_when_they_are_wanted_and_only_the_one_with_the_loc
         assert!((all.share("idle_for_ever") - 20.0 / 23.0).abs() < 0.03, "{python:?}");
         let running = record(&target, python_at(499), |samples| samples >= 300);
         assert_eq!(running.share("idle_for_ever"), 0.0, "{python:?}");
+        let waiting = StartLook { mode: "off-cpu".to_owned(), ..python_at(99) };
+        let waiting = record(&target, waiting, |samples| samples >= 1000);
+        assert_eq!(waiting.started.mode, "off-cpu");
+        assert!(waiting.share("idle_for_ever") > 0.8, "{python:?}: {}", waiting.share("idle_for_ever"));
         let holder = StartLook { lock_holder: true, ..python_at(499) };
         let holder = record(&target, holder, |samples| samples >= 300);
         assert_eq!(holder.share("idle_for_ever"), 0.0, "{python:?}");
