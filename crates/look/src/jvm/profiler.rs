@@ -161,8 +161,8 @@ impl<'a> Profiler<'a> {
     fn command(&self, action: &str, words: &str) -> Result<(), Unattachable> {
         let file = self.lender.answer();
         let comma = if words.is_empty() { "" } else { "," };
-        // What is given a file when it starts would write it again at its end.
-        let file = if action == "resume" { String::new() } else { format!(",file={file}") };
+        // Only with what is written: to be stopped it must not depend on who lends.
+        let file = if matches!(action, "dump" | "status") { format!(",file={file}") } else { String::new() };
         self.ask(&format!("{action}{comma}{words}{file},log=stderr,loglevel=none"))
     }
 

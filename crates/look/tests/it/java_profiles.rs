@@ -1,9 +1,9 @@
 //! Recordings of JVMs by async-profiler, with every JDK of this machine: known shares, and nothing that samples on when its recorder is gone.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use pepo_process::{AgentPid, Process};
-use pepo_testkit::{Java, Life as _, Running, command, javas, spawn_command, wait};
+use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, spawn_command, wait};
 use pepo_wire::{Code, agent::StartLook};
 
 use crate::{
@@ -128,6 +128,28 @@ fn java_in_namespaces_of_its_own_with_another_user_is_sampled_without_a_file() {
     target.assert_goes_on();
 }
 
+/// Whoever lends must be no more than the JVM is: here it is root with two capabilities, and root of a user namespace alone.
+#[test]
+fn java_that_may_do_less_than_we_is_sampled() {
+    let few = "setpriv --bounding-set=-all,+chown,+kill --inh-caps=-all";
+    for (namespaces, then) in [("--pid --mount", few), ("--user --map-root-user --pid --mount", "")] {
+        let mut shell = command("sh");
+        let line = format!(
+            "exec unshare {namespaces} --mount-proc --fork --kill-child {then} \"$1\" -Xmx64m -cp \"$2\" Hot steady"
+        );
+        shell.args(["-ec", &line, "sh"]).arg(public().home.join("bin/java")).arg(hot_classes());
+        let target = spawn_command(&mut shell);
+        target.wait_started();
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", target.pid())).unwrap();
+        let pid = children.split_whitespace().next().unwrap().parse().unwrap();
+        let process = Process::open(AgentPid::new(pid).unwrap()).unwrap();
+        let recorded = record_process(&process, java_at(499), |samples| samples >= SAMPLES);
+        assert_known_shares(&recorded, &public());
+        is_idle(pid).unwrap();
+        target.assert_goes_on();
+    }
+}
+
 #[test]
 fn memory_and_locks_and_waiting_are_sampled_too() {
     for java in javas() {
@@ -220,6 +242,30 @@ fn whoever_records_may_be_killed_in_the_act() {
         is_idle(target.pid()).unwrap();
         assert_as_before(&target);
     }
+}
+
+/// Whoever lends may be killed, too: the recording ends, and so does what samples.
+#[test]
+fn whoever_lends_may_be_killed_in_the_act() {
+    let target = hot(&javas().pop().unwrap(), &[], "steady");
+    let recorded = record(&target, java_at(99), |samples| {
+        if samples > 0 {
+            let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid())).unwrap();
+            let library = maps.lines().find(|line| line.contains("async-profiler")).unwrap();
+            let inode = library.split_whitespace().nth(4).unwrap();
+            let lends = |pid: &String| {
+                fs::metadata(format!("/proc/{pid}/fd/3")).is_ok_and(|file| file.ino().to_string() == inode)
+            };
+            if let Some(lender) = lenders().into_iter().find(lends) {
+                let lender = rustix::process::Pid::from_raw(lender.parse().unwrap()).unwrap();
+                rustix::process::kill_process(lender, rustix::process::Signal::KILL).unwrap();
+            }
+        }
+        false
+    });
+    assert_eq!(recorded.ended.reason, "failed", "{:?}", recorded.ended);
+    is_idle(target.pid()).unwrap();
+    assert_as_before(&target);
 }
 
 /// A killed recorder's log may still be open in it; an event may not.
