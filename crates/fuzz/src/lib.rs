@@ -83,6 +83,11 @@ mod tests {
     }
 
     #[test]
+    fn stacks_of_a_profiler_survive_hostile_bytes() {
+        survives("stacks");
+    }
+
+    #[test]
     fn target_names_survive_hostile_bytes() {
         survives("names");
     }

@@ -28,6 +28,7 @@ pub const ALL: &[Target] = &[
     Target { name: "elf", corpus: elf_corpus, feed: elf_file },
     Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
     Target { name: "dumps", corpus: dump_corpus, feed: thread_dump },
+    Target { name: "stacks", corpus: stack_corpus, feed: stacks },
     Target { name: "names", corpus: name_corpus, feed: names },
     Target { name: "archives", corpus: archive_corpus, feed: archives },
     Target { name: "symbols", corpus: symbol_corpus, feed: symbols },
@@ -181,6 +182,20 @@ Java stack information for the threads listed above:
         .into_bytes()
     };
     vec![threads("0x4b0a"), threads("19210")]
+}
+
+fn stack_corpus() -> Vec<Vec<u8>> {
+    let lines = [
+        "[main tid=27515];Hot.main_[0];Hot$$Lambda$4.0x00007f9c50002a20.run_[0];Hot.lambda$main$6_[0];Hot.hot_[i] 9\n",
+        "[a b] tid=1];c tid=7];Hot$$Lambda.0x000000002b041000.run_[0];asm_call_[k];schedule_[k] 1\n",
+        "[tid=5];start_thread;JavaThread::run() 2\nno thread;byte[] 1024\n",
+    ];
+    lines.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn stacks(bytes: &[u8]) {
+    let (stacks, deepest) = pepo_look::read_stacks(bytes);
+    assert!(stacks <= bytes.len() && deepest <= bytes.len());
 }
 
 /// No more is told than there are lines.

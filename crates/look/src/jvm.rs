@@ -74,6 +74,15 @@ pub fn read_dump(text: &[u8]) -> (usize, usize) {
     (dump.threads.len(), dump.threads.iter().map(|thread| thread.frames.len()).sum())
 }
 
+/// Reads stacks as async-profiler writes them and says how many there are and how deep the deepest is: for tests with hostile bytes.
+#[must_use]
+pub fn read_stacks(text: &[u8]) -> (usize, usize) {
+    let text = String::from_utf8_lossy(text);
+    let stacks = text.lines().filter_map(split_stack).map(|(stack, count)| parse_stack(stack, count));
+    let depths: Vec<usize> = stacks.map(|stack| stack.frames.len()).collect();
+    (depths.len(), depths.into_iter().max().unwrap_or(0))
+}
+
 /// Can the frames of a JVM be sampled, or why not? Nothing is done to it. Nothing for what is no JVM.
 #[must_use]
 pub fn samples(process: &Process, facts: &RuntimeFacts) -> Option<Result<(), String>> {

@@ -25,7 +25,7 @@ mod unwind;
 /// What threads wait for.
 mod waits;
 
-pub use jvm::{answers, read_dump, samples};
+pub use jvm::{answers, read_dump, read_stacks, samples};
 pub use python::readable;
 pub use record::{HIGHEST_RATE, Mode, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;
