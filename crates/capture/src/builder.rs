@@ -226,6 +226,10 @@ impl Builder {
                 (taken + other.meta.achieved_rate * other.meta.cpu_nanos as f64) / cpu as f64;
         }
         meta.cpu_nanos = cpu;
+        meta.pauses = match (meta.pauses, other.meta.pauses) {
+            (Some(ours), Some(theirs)) => Some(ours.and(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
         for note in &other.meta.notes {
             if !meta.notes.contains(note) {
                 meta.notes.push(note.clone());

@@ -108,6 +108,17 @@ pub struct Pauses {
     pub total_nanos: u64,
 }
 
+impl Pauses {
+    /// Both together.
+    pub(crate) fn and(self, other: Pauses) -> Pauses {
+        Pauses {
+            count: self.count + other.count,
+            longest_nanos: self.longest_nanos.max(other.longest_nanos),
+            total_nanos: self.total_nanos + other.total_nanos,
+        }
+    }
+}
+
 /// What a sample's weight counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -270,6 +281,13 @@ impl Capture {
             name if name.starts_with('[') => name.to_owned(),
             name => format!("[{name}]"),
         }
+    }
+
+    /// The process that a thread belongs to.
+    #[must_use]
+    pub fn process_of(&self, thread: ThreadId) -> Option<&Process> {
+        let thread = self.threads.get(thread.index())?;
+        self.processes.get(thread.process.index())
     }
 
     /// The short name of a module; empty for none.

@@ -13,6 +13,8 @@ mod collector;
 mod diff;
 /// The formats: which there are, how each is recognised, written and read.
 mod formats;
+/// Captures of several targets as one.
+mod merge;
 /// Names for what was made from scripts that people wrote.
 mod source_map;
 /// Names for addresses, from the bytes of an ELF file.
@@ -30,6 +32,7 @@ pub use capture::{
 pub use collector::Collector;
 pub use diff::{Change, Diff};
 pub use formats::{FORMATS, Format, FormatError, read};
+pub use merge::merge;
 pub use source_map::{Original, SourceMap, source_map_url};
 pub use symbols::{Named, SymbolError, Symbols, debug_file_names};
 pub use table::{By, Row, rows};

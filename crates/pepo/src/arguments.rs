@@ -27,7 +27,8 @@ Examples:
 
 Targets are named as `pepo ps` prints them: docker/NAME, podman/NAME, cri/NAME, host/ID,
 pid/NUMBER; a bare NAME means this machine's engines. In a cluster they are pod/NAME[/CONTAINER],
-deploy/NAME, sts/NAME, ds/NAME, rs/NAME, job/NAME and svc/NAME, of which one pod is taken.";
+deploy/NAME, sts/NAME, ds/NAME, rs/NAME, job/NAME and svc/NAME, of which `stack`, `top` and `record`
+look at all pods that are ready, and the other verbs take one.";
 
 /// See into, and step through, any process in any container. Looking never stops the target; a debugger may, for a bounded
 /// time; nothing is left behind.
@@ -242,7 +243,7 @@ pub(crate) struct PodArgs {
     /// The container; without it, the one that kubectl would take
     #[arg(short, long, value_name = "NAME", help_heading = IN_A_POD)]
     pub(crate) container: Option<String>,
-    /// Instead of a name: one pod with these labels, as in app=shop
+    /// Instead of a name: pods with these labels, as in app=shop, taken as those of a workload are
     #[arg(id = "labels", short = 'l', long = "selector", value_name = "LABELS", help_heading = IN_A_POD)]
     #[arg(conflicts_with = "host_pid")]
     pub(crate) labels: Option<String>,

@@ -3,6 +3,7 @@
 
 use std::{
     path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -156,13 +157,17 @@ impl Looking {
         &mut self,
         context: &Context,
         signals: &mut Signals,
-        of: Option<Duration>,
+        progress: &Progress,
     ) -> Result<(), Failure> {
         let mut asked = false;
+        let mut told = 0;
         loop {
             tokio::select! {
                 more = self.next() => match more {
-                    Ok(true) => context.printer.progress(&self.progress(of)),
+                    Ok(true) => {
+                        progress.add(self.collector.samples() - told, self.begun, context);
+                        told = self.collector.samples();
+                    }
                     Ok(false) => break,
                     Err(failure) if self.collector.samples() == 0 => return Err(failure),
                     Err(failure) => {
@@ -180,19 +185,13 @@ impl Looking {
                 }
             }
         }
-        context.printer.progress("");
+        progress.ended.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Asks for the end.
     pub(crate) fn stop(&self) {
         self.look.stop();
-    }
-
-    fn progress(&self, of: Option<Duration>) -> String {
-        let whole = Duration::from_secs(self.begun.elapsed().as_secs());
-        let of = of.map(|of| format!(" of {}", spoken(of))).unwrap_or_default();
-        format!("recording: {}{of}, {} samples; Ctrl-C ends it", spoken(whole), self.collector.samples())
     }
 
     /// Names all addresses that have no name yet. What cannot be named is noted once, and stays an address.
@@ -225,6 +224,41 @@ impl Looking {
                 Ok(None) => {}
                 Err(note) => self.collector.builder().meta().notes.push(note),
             }
+        }
+    }
+}
+
+/// How far the looks of a verb have come, all together.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    targets: usize,
+    ended: AtomicUsize,
+    samples: AtomicUsize,
+    of: Option<Duration>,
+}
+
+impl Progress {
+    /// Nothing yet, of so many targets; each for so long.
+    pub(crate) fn new(targets: usize, of: Option<Duration>) -> Progress {
+        Progress { targets, ended: AtomicUsize::new(0), samples: AtomicUsize::new(0), of }
+    }
+
+    fn add(&self, samples: usize, begun: Instant, context: &Context) {
+        let samples = self.samples.fetch_add(samples, Ordering::Relaxed) + samples;
+        let far = match self.targets {
+            1 => {
+                let of = self.of.map(|of| format!(" of {}", spoken(of))).unwrap_or_default();
+                format!("{}{of}", spoken(Duration::from_secs(begun.elapsed().as_secs())))
+            }
+            targets => format!("{} of {targets} targets ended", self.ended.load(Ordering::Relaxed)),
+        };
+        context.printer.progress(&format!("recording: {far}, {samples} samples; Ctrl-C ends it"));
+    }
+
+    /// All have ended: names are looked up.
+    pub(crate) fn names(&self, context: &Context) {
+        if self.ended.load(Ordering::Relaxed) >= self.targets {
+            context.printer.progress("looking up names");
         }
     }
 }

@@ -17,6 +17,8 @@ mod local;
 mod logging;
 /// A look, brought home.
 mod looking;
+/// Several targets at once.
+mod many;
 /// Names for addresses.
 mod names;
 /// Files that appear whole or not at all.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pepo_client::Agent;
-use pepo_platform::{ClusterOptions, How, LocalAgent, Located, Need, Options, Platforms, Profile};
+use pepo_platform::{ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile};
 use pepo_wire::{
     Code, Failure,
     agent::{CheckRequest, Finding, Level, Selector, Target},
@@ -119,9 +119,32 @@ pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
 /// # Errors
 /// Why there is no such target, or no way to it.
 pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Result<Reached, Failure> {
-    let platforms = platforms_with(context, chosen.on.or_else(|| on(context)), need, &chosen.pod);
-    let found = platforms.locate(&chosen.name).await?;
+    let found = platforms_of(context, chosen, need).locate(&chosen.name).await?;
     found.located.notes.iter().for_each(|note| context.printer.say(note));
+    to(context, chosen, &found).await
+}
+
+/// All that the chosen name means: of a workload every pod that is ready.
+///
+/// # Errors
+/// Why there is no such target.
+pub(crate) async fn locate_all(
+    context: &Context,
+    chosen: &Chosen,
+    need: Need,
+) -> Result<Vec<Found>, Failure> {
+    platforms_of(context, chosen, need).locate_all(&chosen.name).await
+}
+
+fn platforms_of(context: &Context, chosen: &Chosen, need: Need) -> Platforms {
+    platforms_with(context, chosen.on.or_else(|| on(context)), need, &chosen.pod)
+}
+
+/// An agent beside a target that was found.
+///
+/// # Errors
+/// Why there is no way to it.
+pub(crate) async fn to(context: &Context, chosen: &Chosen, found: &Found) -> Result<Reached, Failure> {
     let reached = found.reach().await?;
     reached.notes.iter().for_each(|note| tracing::info!("{note}"));
     context.local.hold(reached.leave).await;
@@ -130,7 +153,7 @@ pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Res
     target.selector = selector(&agent, &target, chosen).await?;
     let name = found.located.name.to_string();
     tracing::info!(%name, how = %reached.how, "reached the target");
-    Ok(Reached { agent, target, name, located: found.located, how: reached.how })
+    Ok(Reached { agent, target, name, located: found.located.clone(), how: reached.how })
 }
 
 /// `--host-pid` beside a target is translated here: the agent says which process of the container it is.

@@ -66,6 +66,14 @@ pub trait Platform: Send + Sync {
     /// As [`Platform::list`]; and [`pepo_wire::Code::TargetNotFound`], [`pepo_wire::Code::TargetAmbiguous`], [`pepo_wire::Code::NotRunning`].
     async fn locate(&self, name: &TargetName) -> Result<Located, Failure>;
 
+    /// All running targets that a name means: of a workload, every replica that is ready.
+    ///
+    /// # Errors
+    /// As [`Platform::locate`].
+    async fn locate_all(&self, name: &TargetName) -> Result<Vec<Located>, Failure> {
+        Ok(vec![self.locate(name).await?])
+    }
+
     /// A byte stream to an agent beside the target.
     ///
     /// # Errors

@@ -230,6 +230,20 @@ impl Platforms {
         }
     }
 
+    /// All that a name means: every ready replica of a workload, else the one that [`Platforms::locate`] finds.
+    ///
+    /// # Errors
+    /// As [`Platforms::locate`].
+    pub async fn locate_all(&self, name: &TargetName) -> Result<Vec<Found>, Failure> {
+        let cluster = self.sources.iter().find(|source| source.kind == Kind::Pod);
+        let Some(cluster) = cluster.filter(|_| name.kind.is_some_and(Kind::is_in_cluster)) else {
+            return Ok(vec![self.locate(name).await?]);
+        };
+        let platform = cluster.platform.clone()?;
+        let all = within(&*platform, self.limits.locate, platform.locate_all(name)).await?;
+        Ok(all.into_iter().map(|located| Found { platform: Arc::clone(&platform), located }).collect())
+    }
+
     fn answers(&self, source: &Source, name: &TargetName) -> bool {
         match name.kind {
             Some(Kind::Pid) => source.kind == Kind::Host,

@@ -64,7 +64,10 @@ fn threads(profile: &mut Profile, capture: &Capture) -> Vec<ThreadHandle> {
     let processes: Vec<_> = capture
         .processes
         .iter()
-        .map(|process| profile.add_process(&process.name, process.pid, start))
+        .map(|process| {
+            let name = format!("{} {}", process.target, process.name);
+            profile.add_process(name.trim_start(), process.pid, start)
+        })
         .collect();
     let mut threads = Vec::new();
     for thread in &capture.threads {

@@ -1,18 +1,21 @@
 //! Stacks as lines of text, as FlameGraph and speedscope read them: `outer;inner 12`. The first line is a comment with the meta
-//! data; the usual readers pass over it.
+//! data; the usual readers pass over it. Where several targets were looked at, each stack begins with its own.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::{Builder, Capture, Diff, Frame, Process, Sample, StackId, Thread, Tree, Unit};
 
 pub(super) fn write(capture: &Capture) -> Vec<u8> {
-    let mut counts: BTreeMap<StackId, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, StackId), u64> = BTreeMap::new();
     for sample in &capture.samples {
-        *counts.entry(sample.stack).or_default() += sample.count;
+        let target = capture.process_of(sample.thread).map_or("", |process| process.target.as_str());
+        *counts.entry((target, sample.stack)).or_default() += sample.count;
     }
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
-    for (stack, count) in counts {
-        let frames: Vec<_> = capture.frames_of(stack).map(|frame| name(&capture.label(frame))).collect();
+    for ((target, stack), count) in counts {
+        let target = (!target.is_empty()).then(|| name(target));
+        let frames = capture.frames_of(stack).map(|frame| name(&capture.label(frame)));
+        let frames: Vec<_> = target.into_iter().chain(frames).collect();
         let line = if frames.is_empty() { "[unknown]".to_owned() } else { frames.join(";") };
         *lines.entry(line).or_default() += count;
     }

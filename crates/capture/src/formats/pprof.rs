@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
 
     fn samples(&mut self) -> Vec<proto::Sample> {
         let capture = self.capture;
-        let keys = ["thread", "thread_id", "process", "process_id"].map(|key| self.string(key));
+        let keys = ["thread", "thread_id", "process", "process_id", "target"].map(|key| self.string(key));
         let mut sums: HashMap<(crate::StackId, ThreadId), (u64, u64)> = HashMap::new();
         for sample in &capture.samples {
             let sum = sums.entry((sample.stack, sample.thread)).or_default();
@@ -167,12 +167,11 @@ impl<'a> Writer<'a> {
             .collect()
     }
 
-    fn labels(&mut self, thread: ThreadId, keys: [i64; 4]) -> Vec<proto::Label> {
+    fn labels(&mut self, thread: ThreadId, keys: [i64; 5]) -> Vec<proto::Label> {
         let thread = &self.capture.threads[thread.index()];
         let process = &self.capture.processes[thread.process.index()];
-        let name = format!("{} {}", process.target, process.name);
         let mut labels = Vec::new();
-        for (key, text) in [(keys[0], thread.name.as_str()), (keys[2], name.trim())] {
+        for (key, text) in [(keys[0], &thread.name), (keys[2], &process.name), (keys[4], &process.target)] {
             if !text.is_empty() {
                 labels.push(proto::Label { key, str: self.string(text), ..proto::Label::default() });
             }
@@ -312,7 +311,7 @@ impl<'a> PprofReader<'a> {
         let text = |name: &str| label(name).map_or("", |label| self.string(label.str)).to_owned();
         let number = |name: &str| label(name).and_then(|label| u32::try_from(label.num).ok()).unwrap_or(0);
         let process =
-            crate::Process { pid: number("process_id"), name: text("process"), target: String::new() };
+            crate::Process { pid: number("process_id"), name: text("process"), target: text("target") };
         let thread = (number("thread_id"), text("thread"));
         let process = self.builder.process(process);
         self.builder.thread(crate::Thread { process, tid: thread.0, name: thread.1 })

@@ -47,9 +47,10 @@ fn profile(capture: &Capture, id: ThreadId) -> Option<Value> {
         Unit::Bytes => "bytes",
         Unit::CpuNanos | Unit::WallNanos => "nanoseconds",
     };
+    let target = capture.process_of(id).map_or("", |process| process.target.as_str());
     Some(json!({
         "type": "sampled",
-        "name": format!("{} ({})", thread.name, thread.tid),
+        "name": format!("{target} {} ({})", thread.name, thread.tid).trim_start(),
         "unit": unit,
         "startValue": 0,
         "endValue": weights.iter().sum::<u64>(),

@@ -80,6 +80,17 @@ pub(crate) fn json(capture: &Capture, rows: &[Row]) -> Value {
     })
 }
 
+/// One of several targets, as data.
+pub(crate) fn of_target(capture: &Capture) -> Value {
+    json!({
+        "target": capture.meta.target,
+        "samples": capture.sample_count(),
+        "lost": capture.meta.lost,
+        "achieved_rate": capture.meta.achieved_rate,
+        "sampler": capture.meta.sampler,
+    })
+}
+
 /// The lines of a difference: those that have changed the most.
 pub(crate) fn diff_lines(diff: &Diff, most: usize, paint: Paint) -> Vec<String> {
     let mut lines = vec![

@@ -8,18 +8,17 @@ mod text;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use pepo_platform::Need;
 use pepo_wire::{
     Code, Failure,
     agent::{Frame, Process, ProcessTarget, StackRequest, StackResponse, Target, target::Kind},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::text::text;
 use crate::{
-    arguments::TargetArgs,
     config::Context,
     looking::{listen, unless_interrupted},
+    many::{One, Targets, TargetsArgs},
     names::Files,
     reach::{self, Reached},
     render::{Outcome, data},
@@ -37,15 +36,16 @@ Examples:
   pepo stack shop --locals
   pepo stack shop --all
   pepo stack shop --watch
+  pepo stack deploy/shop -n prod         all replicas, 16 at a time
   pepo stack pid/4711 --output json";
 
 /// Arguments of `pepo stack`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Stack {
-    /// The target.
+    /// The targets.
     #[command(flatten)]
-    target: TargetArgs,
+    targets: TargetsArgs,
     /// Only the thread with this number, as seen in the container
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     thread: Option<u32>,
@@ -70,30 +70,62 @@ pub(crate) struct Stack {
     symbols: Vec<PathBuf>,
 }
 
+/// The stacks of a target.
+struct Seen {
+    target: String,
+    stacks: Vec<StackResponse>,
+}
+
 /// Takes the stacks and shows them, once or until nobody wants more.
 pub(crate) async fn run(arguments: &Stack, context: &Context) -> Outcome {
-    let chosen = arguments.target.chosen()?;
     let mut signals = listen()?;
-    let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
-    let mut files = Files::new(&reached, &arguments.symbols);
+    let mut targets = arguments.targets.find(context, &mut signals).await?;
     let mut is_first = true;
     loop {
-        let looking = look(arguments, &reached, &mut files, context);
-        match unless_interrupted(&mut signals, looking).await {
-            Ok(stacks) => show(arguments, &reached.name, &stacks, context)?,
-            // What is watched ends by Ctrl-C, or by itself.
-            Err(failure) if !is_first && failure.code() == Code::Interrupted => return Ok(()),
-            Err(failure) if !is_first && is_end(&failure) => {
-                context.printer.say("the process has ended");
-                return Ok(());
+        let answers = targets.each(|one| seen(arguments, one, context)).await;
+        let mut all = Vec::new();
+        for (one, answer) in answers {
+            match answer {
+                Ok(stacks) => {
+                    all.push(Seen { target: one.name.clone(), stacks });
+                    targets.all.push(one);
+                }
+                // What is watched ends by Ctrl-C, or by itself.
+                Err(failure) if !is_first && failure.code() == Code::Interrupted => return Ok(()),
+                Err(failure) if !is_first && is_end(&failure) => {
+                    context.printer.say(&format!("{}: the process has ended", one.name));
+                }
+                Err(failure) => targets.failed.add(one.name, failure),
             }
-            Err(failure) => return Err(failure.into()),
         }
-        if !arguments.watch || !again(&mut signals).await {
-            return Ok(());
+        if !all.is_empty() {
+            show(arguments, &all, &targets, context)?;
+        }
+        if !arguments.watch || targets.all.is_empty() || !again(&mut signals).await {
+            return targets.failed.outcome();
         }
         is_first = false;
     }
+}
+
+/// The stacks of one target now. The way to it is kept for the next turn, where there may be one.
+async fn seen(
+    arguments: &Stack,
+    mut one: One,
+    context: &Context,
+) -> Result<(One, Result<Vec<StackResponse>, Failure>), Failure> {
+    let (reached, mut files) = match one.way.take() {
+        Some(way) => way,
+        None => {
+            let reached = one.reach(context).await?;
+            let files = Files::new(&reached, &arguments.symbols);
+            (reached, files)
+        }
+    };
+    let looking = look(arguments, &reached, &mut files, context);
+    let stacks = unless_interrupted(&mut one.signals, looking).await;
+    one.way = arguments.watch.then_some((reached, files));
+    Ok((one, stacks))
 }
 
 /// Waits for the next turn; false when no more is wanted.
@@ -159,23 +191,25 @@ fn of(process: &Process) -> Target {
     Target { kind: Some(Kind::Process(process)), selector: None }
 }
 
-fn show(arguments: &Stack, target: &str, stacks: &[StackResponse], context: &Context) -> Outcome {
+fn show(arguments: &Stack, seen: &[Seen], targets: &Targets, context: &Context) -> Outcome {
     let printer = context.printer;
     if printer.json_wanted() {
-        let mut all: Vec<_> = stacks.iter().map(|stack| data::stack(target, stack)).collect();
-        let value = match all.pop() {
-            Some(only) if !arguments.all => only,
+        let mut values: Vec<_> = seen.iter().map(|one| json(arguments, one)).collect();
+        let value = match values.pop() {
+            Some(only) if !targets.several => only,
             last => {
-                all.extend(last);
-                json!({ "target": target, "stacks": all })
+                values.extend(last);
+                json!({ "targets": values, "failed": targets.failed.json() })
             }
         };
         return if arguments.watch { printer.json_line(&value) } else { printer.json(&value) };
     }
     let mut lines = Vec::new();
-    for stack in stacks {
-        lines.extend(text(target, stack, arguments.native, printer.paint));
-        lines.extend((arguments.all || arguments.watch).then(String::new));
+    for Seen { target, stacks } in seen {
+        for stack in stacks {
+            lines.extend(text(target, stack, arguments.native, printer.paint));
+            lines.extend((arguments.all || arguments.watch || targets.several).then(String::new));
+        }
     }
     let Some(height) = printer.height().filter(|_| arguments.watch) else {
         let text = lines.join("\n");
@@ -187,6 +221,18 @@ fn show(arguments: &Stack, target: &str, stacks: &[StackResponse], context: &Con
         lines.push(format!("… {hidden} lines more: in a pipe all are shown"));
     }
     printer.screen(&lines)
+}
+
+/// The stacks of one target as data.
+fn json(arguments: &Stack, Seen { target, stacks }: &Seen) -> Value {
+    let mut all: Vec<_> = stacks.iter().map(|stack| data::stack(target, stack)).collect();
+    match all.pop() {
+        Some(only) if !arguments.all => only,
+        last => {
+            all.extend(last);
+            json!({ "target": target, "stacks": all })
+        }
+    }
 }
 
 /// Names all frames that are native code, with file and line.

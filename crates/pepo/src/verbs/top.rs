@@ -6,16 +6,16 @@ use std::{
 };
 
 use clap::Args;
-use pepo_capture::{By, rows};
-use pepo_platform::Need;
-use pepo_wire::agent::StartLook;
+use futures::future::select_all;
+use pepo_capture::{By, merge, rows};
+use pepo_wire::{Failure, agent::StartLook};
 
 use crate::{
-    arguments::{Rows, TargetArgs},
+    arguments::Rows,
     config::Context,
     duration,
     looking::{Looking, Scope, listen, unless_interrupted},
-    reach,
+    many::{Failed, One, TargetsArgs},
     render::{Outcome, capture},
 };
 
@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   pepo top docker/shop
   pepo top shop --by line
+  pepo top deploy/shop --by process     all replicas
   pepo top shop --once --output json
 
 It shows the last ten seconds and draws anew each second, until Ctrl-C.";
@@ -36,9 +37,9 @@ const ROWS: usize = 20;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Top {
-    /// The target.
+    /// The targets.
     #[command(flatten)]
-    target: TargetArgs,
+    targets: TargetsArgs,
     /// What rows stand for
     #[arg(long, value_enum, default_value_t = Rows::Function, value_name = "WHAT")]
     by: Rows,
@@ -59,48 +60,95 @@ pub(crate) struct Top {
     scope: Scope,
 }
 
-/// Looks and draws until nobody wants more, or the process ends.
+/// A target that is looked at.
+struct Watched {
+    name: String,
+    looking: Looking,
+}
+
+/// Looks and draws until nobody wants more, or all targets have ended.
 pub(crate) async fn run(arguments: &Top, context: &Context) -> Outcome {
-    let chosen = arguments.target.chosen()?;
     let mut signals = listen()?;
-    let reached = unless_interrupted(&mut signals, reach::reach(context, &chosen, Need::Look)).await?;
-    let request = StartLook { rate: arguments.rate, ..StartLook::default() };
-    let beginning = Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "top");
-    let mut looking = unless_interrupted(&mut signals, beginning).await?;
+    let mut targets = arguments.targets.find(context, &mut signals).await?;
+    targets.all_at_once("what is shown is of the same time")?;
+    let mut watched = targets.each(|one| begin(arguments, one, context)).await;
+    let several = targets.several;
+    let mut failed = targets.failed;
     let interval = arguments.interval.max(Duration::from_millis(100));
     let mut next = Instant::now() + interval;
-    loop {
-        let more = tokio::select! {
-            more = looking.next() => more?,
-            _ = signals.next() => return Ok(()),
-        };
-        if more && Instant::now() < next {
+    // Those that have ended are shown once more.
+    let mut ended = Vec::new();
+    while !watched.is_empty() {
+        tokio::select! {
+            end = any(&mut watched) => ended.extend(end.map(|(index, failure)| {
+                let one = watched.swap_remove(index);
+                if let Some(failure) = failure {
+                    failed.add(one.name.clone(), failure);
+                }
+                one
+            })),
+            _ = signals.next() => return failed.outcome(),
+        }
+        if Instant::now() < next && !watched.is_empty() {
             continue;
         }
         next = Instant::now() + interval;
-        draw(&mut looking, arguments, context).await?;
-        if arguments.once || !more {
-            looking.stop();
-            return Ok(());
+        draw(watched.iter_mut().chain(&mut ended), (several, &failed), arguments, context).await?;
+        if arguments.once {
+            break;
         }
+    }
+    watched.iter().for_each(|one| one.looking.stop());
+    failed.outcome()
+}
+
+async fn begin(arguments: &Top, mut one: One, context: &Context) -> Result<Watched, Failure> {
+    let reached = one.reach(context).await?;
+    let request = StartLook { rate: arguments.rate, ..StartLook::default() };
+    let beginning = Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "top");
+    let looking = unless_interrupted(&mut one.signals, beginning).await?;
+    Ok(Watched { name: one.name, looking })
+}
+
+/// Takes in what comes next of any; which has ended, and why when not by itself.
+async fn any(watched: &mut [Watched]) -> Option<(usize, Option<Failure>)> {
+    let all = watched.iter_mut().map(|one| Box::pin(one.looking.next()));
+    match select_all(all).await {
+        (Ok(true), ..) => None,
+        (Ok(false), index, _) => Some((index, None)),
+        (Err(failure), index, _) => Some((index, Some(failure))),
     }
 }
 
-async fn draw(looking: &mut Looking, arguments: &Top, context: &Context) -> Outcome {
-    looking.name().await;
-    let until = looking.collector.builder().so_far().meta.duration_nanos;
+async fn draw(
+    watched: impl Iterator<Item = &mut Watched>,
+    (several, failed): (bool, &Failed),
+    arguments: &Top,
+    context: &Context,
+) -> Outcome {
     let window = u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX);
-    looking.collector.builder().forget_before(until.saturating_sub(window));
+    let mut captures = Vec::new();
+    for Watched { looking, .. } in watched {
+        looking.name().await;
+        let builder = looking.collector.builder();
+        let until = builder.so_far().meta.duration_nanos;
+        builder.forget_before(until.saturating_sub(window));
+        captures.push(builder.so_far());
+    }
+    let capture = merge(captures.iter().copied());
     let printer = context.printer;
-    let capture = looking.collector.builder().so_far();
-    let rows = rows(capture, By::from(arguments.by));
+    let rows = rows(&capture, By::from(arguments.by));
     if printer.json_wanted() {
-        let data = capture::json(capture, &rows);
+        let mut data = capture::json(&capture, &rows);
+        if several {
+            data["targets"] = captures.into_iter().map(capture::of_target).collect();
+            data["failed"] = failed.json();
+        }
         return if arguments.once { printer.json(&data) } else { printer.json_line(&data) };
     }
     let height = printer.height().filter(|_| !arguments.once);
     let most = height.map_or(ROWS, |height| height.saturating_sub(4).max(3));
-    let lines = capture::lines(capture, &rows, most, printer.paint);
+    let lines = capture::lines(&capture, &rows, most, printer.paint);
     if height.is_some() { printer.screen(&lines) } else { printer.data(&lines.join("\n")) }
 }
 

@@ -5,7 +5,7 @@ mod refused;
 /// Whoever dies, the target lives.
 mod safety;
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use pepo_platform::HELPER_IMAGE;
 use pepo_testkit::{
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engines,
+    profiles::folded,
     session::{LIMIT, changes_a_variable},
     support::{PEPO, Run, Surroundings},
 };
@@ -154,37 +155,82 @@ fn a_distroless_pod_of_a_restricted_namespace_is_looked_at_and_debugged_with_one
     here.assert_quiet("shop");
 }
 
-#[test]
-fn workloads_services_and_labels_mean_one_pod_which_is_named() {
+/// A Deployment of three pods that are ready, with a Service before them.
+fn three_replicas() -> Here<'static> {
     let here = Here::new("privileged");
     let image = native();
     let template = json!({
-        "metadata": {"labels": {"app": "two"}},
+        "metadata": {"labels": {"app": "web"}},
         "spec": pod("x", &[("app", &image, json!({})), ("side", &python(), json!({}))])["spec"],
     });
     let meta = |name: &str| json!({"name": name});
-    let selector = json!({"matchLabels": {"app": "two"}});
+    let selector = json!({"matchLabels": {"app": "web"}});
     here.namespace
-        .apply(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("two"),
-            "spec": {"replicas": 2, "selector": selector, "template": template}}))
+        .apply(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("web"),
+            "spec": {"replicas": 3, "selector": selector, "template": template}}))
         .unwrap();
     here.namespace
         .apply(json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("front"),
-            "spec": {"selector": {"app": "two"}, "ports": [{"port": 80}]}}))
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}))
         .unwrap();
-    here.namespace.kubectl(&["rollout", "status", "deployment/two", "--timeout=60s"]).unwrap();
+    here.namespace.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).unwrap();
+    here
+}
+
+/// Lines of that many replicas, each once.
+#[track_caller]
+fn assert_replicas<'t>(names: impl Iterator<Item = &'t str>, count: usize, container: &str) {
+    let names: HashSet<&str> = names.collect();
+    let is_one = |name: &&str| name.starts_with("pod/web-") && name.ends_with(container);
+    assert!(names.len() == count && names.iter().all(is_one), "{names:?}");
+}
+
+#[test]
+fn workloads_services_and_labels_mean_all_their_ready_pods_or_one_which_is_named() {
+    let here = three_replicas();
     for words in
-        [&["deploy/two"][..], &["svc/front"], &["deployment.apps/two", "-c", "side"], &["-l", "app=two"]]
+        [&["deploy/web"][..], &["svc/front"], &["deployment.apps/web", "-c", "side"], &["-l", "app=web"]]
     {
-        let run = here.run(&[&["stack"], words].concat()).ok();
-        assert!(run.stdout.starts_with("pod/two-"), "{}", run.stdout);
-        assert!(run.stderr.contains("has 2 pods; this is two-"), "{}", run.stderr);
-        let side = words.contains(&"side");
-        assert_eq!(run.stdout.contains("/side · python"), side, "{}", run.stdout);
+        let run = here.run(&[&["stack", "--at-once", "2"], words].concat()).ok();
+        let container = if words.contains(&"side") { "/side" } else { "/app" };
+        let heads = run.stdout.lines().filter_map(|line| line.split_once(" · ")).map(|(name, _)| name);
+        assert_replicas(heads, 3, container);
     }
+    let one = here.run(&["check", "deploy/web", "--for", "stack"]).ok();
+    assert!(one.stderr.contains("has 3 pods; this is web-"), "{}", one.stderr);
     let rows =
-        here.run(&["ps", "--on", "kubernetes", "--selector", "app=two", "--output", "json"]).ok().json();
-    assert_eq!(rows["targets"].as_array().unwrap().len(), 4, "{rows}");
+        here.run(&["ps", "--on", "kubernetes", "--selector", "app=web", "--output", "json"]).ok().json();
+    assert_eq!(rows["targets"].as_array().unwrap().len(), 6, "{rows}");
+}
+
+#[test]
+fn all_replicas_are_recorded_at_once_merged_and_apart_and_one_that_is_not_ready_is_left_out() {
+    let here = three_replicas();
+    let record = ["record", "deploy/web", "-c", "side", "-d", "2", "--format", "folded"];
+    let run = here.run(&record).ok();
+    let (stacks, _) = folded(&run.stdout);
+    let ticks = stacks.iter().filter(|(stack, _)| stack.iter().any(|one| one == "tick_for_ever"));
+    assert_replicas(ticks.map(|(stack, _)| stack[0].as_str()), 3, "/side");
+    let top = here.run(&["top", "deploy/web", "-c", "side", "--once", "--output", "json"]).ok().json();
+    let told = top["targets"].as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap());
+    assert_replicas(told, 3, "/side");
+    // Its image is nowhere.
+    let mut new = pod("web-broken", &[("app", &native(), json!({})), ("side", &python(), json!({}))]);
+    new["metadata"]["labels"]["app"] = "web".into();
+    new["spec"]["containers"][1]["image"] = "nowhere.invalid/none:1".into();
+    new["spec"]["containers"][1]["imagePullPolicy"] = "Never".into();
+    here.namespace.apply(new).unwrap();
+    let run = here.run(&[&record[..], &["-l", "app=web"], &["--apart", "-o", "a.folded"]].concat());
+    assert_eq!(run.status, Some(2), "{}", run.snapshot());
+    let record = ["record", "-l", "app=web", "-c", "side", "-d", "1", "--apart", "-o", "{target}.folded"];
+    let run = here.run(&record).ok();
+    assert!(run.stderr.contains("4 pods, of which 3 are ready: without web-broken"), "{}", run.stderr);
+    let files = std::fs::read_dir(here.surroundings.folder()).unwrap();
+    let files = files.map(|one| one.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        files.filter(|name| name.starts_with("pod-web-") && name.ends_with("-side.folded")).count(),
+        3
+    );
 }
 
 #[test]

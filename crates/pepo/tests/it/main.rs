@@ -31,6 +31,9 @@ mod kubernetes;
 mod looking;
 /// Manifests of Kubernetes with the entry in them.
 mod manifests;
+/// Several targets at once.
+#[cfg(target_os = "linux")]
+mod many;
 /// Shapes, colours, closed pipes.
 mod output;
 /// Profiles of processes of this machine.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::support::{Run, Surroundings};
 
 /// How long a command may take until it has done what a test waits for, on a machine that is busy with others.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The program of known shares; at work when this returns.
 pub(crate) fn hot(language: Language, symbols: Symbols, mode: &str) -> (Fixture, Running) {
@@ -27,13 +27,13 @@ pub(crate) fn hot(language: Language, symbols: Symbols, mode: &str) -> (Fixture,
     (fixture, target)
 }
 
-fn steady() -> Running {
+pub(crate) fn steady() -> Running {
     let (_, target) = hot(Language::C, Symbols::Inside, "steady");
     target.wait_started();
     target
 }
 
-fn name(target: &Running) -> String {
+pub(crate) fn name(target: &Running) -> String {
     format!("pid/{}", target.pid())
 }
 
@@ -200,31 +200,34 @@ fn a_stripped_program_is_named_by_the_users_debug_files_and_else_by_its_module()
 }
 
 /// A recording that is under way: its samples come.
-struct Recording(Child);
+pub(crate) struct Recording(Child);
 
 impl Recording {
-    fn begin(surroundings: &Surroundings, arguments: &[&str]) -> Recording {
+    pub(crate) fn begin(surroundings: &Surroundings, arguments: &[&str]) -> Recording {
         let mut command = surroundings.command(&[&["record"], arguments].concat());
         Recording(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// Waits until the kernel takes samples for it.
-    fn wait_for_samples(&self) {
+    pub(crate) fn wait_for_samples(&self) {
         wait::until("perf events of the recording", LIMIT, || {
-            let descriptors =
-                fs::read_dir(format!("/proc/{}/fd", self.0.id())).map_err(|error| error.to_string())?;
-            let mut links = descriptors.filter_map(|one| fs::read_link(one.ok()?.path()).ok());
-            let found = links.any(|link| link.to_string_lossy().contains("[perf_event]"));
-            if found { Ok(()) } else { Err("none yet".to_owned()) }
+            if self.perf_events() > 0 { Ok(()) } else { Err("none yet") }
         });
     }
 
-    fn signal(&self, signal: Signal) {
+    /// How many of the kernel's timers it has.
+    pub(crate) fn perf_events(&self) -> usize {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.0.id())) else { return 0 };
+        let links = descriptors.filter_map(|one| fs::read_link(one.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("[perf_event]")).count()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    fn end(self) -> Run {
+    pub(crate) fn end(self) -> Run {
         Run::of(self.0.wait_with_output().unwrap())
     }
 }

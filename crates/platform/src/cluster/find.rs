@@ -37,30 +37,57 @@ pub(super) struct Wanted<'a> {
 
 /// The container that is meant.
 pub(super) async fn find(joined: &Joined, wanted: &Wanted<'_>) -> Result<Chosen, PlatformError> {
-    let (name, container) = wanted.name.parts();
-    let kind = wanted.name.kind.unwrap_or(Kind::Pod);
+    let mut all = all_pods(joined, wanted).await?;
     let mut notes = Vec::new();
-    let pod = match (wanted.labels, kind) {
-        (None, Kind::Pod) => pod(joined, name, wanted.name).await?,
-        (labels, kind) => {
-            let labels = match labels {
-                Some(labels) => labels.to_owned(),
-                None => labels_of(joined, kind, name).await?,
-            };
-            let pods = pods(joined, Some(&labels)).await?;
-            let count = pods.len();
-            let first = first(pods).ok_or_else(|| PlatformError::NoPod {
-                name: wanted.name.clone(),
-                namespace: joined.namespace.clone(),
-                labels,
-            })?;
-            if count > 1 {
-                notes.push(format!("{} has {count} pods; this is {}", wanted.name, name_of(&first)));
-            }
-            first
-        }
+    if let [first, _, ..] = &all[..] {
+        notes.push(format!("{} has {} pods; this is {}", wanted.name, all.len(), name_of(first)));
+    }
+    container_of(all.swap_remove(0), wanted, notes, joined)
+}
+
+/// The containers of all pods that are ready; where none is, of the one that comes closest.
+pub(super) async fn find_all(joined: &Joined, wanted: &Wanted<'_>) -> Result<Vec<Chosen>, PlatformError> {
+    let all = all_pods(joined, wanted).await?;
+    let (pods, notes) = replicas(all, wanted.name);
+    let mut notes = Some(notes);
+    pods.into_iter().map(|pod| container_of(pod, wanted, notes.take().unwrap_or_default(), joined)).collect()
+}
+
+/// Those that are ready, and whom this leaves out; where none is, the first of all.
+fn replicas(mut all: Vec<Pod>, name: &TargetName) -> (Vec<Pod>, Vec<String>) {
+    let count = all.len();
+    let ready = all.iter().filter(|pod| is_ready(pod)).count();
+    let others: Vec<&str> = all.iter().skip(ready.max(1)).map(name_of).collect();
+    let note = (!others.is_empty()).then(|| {
+        format!("{name} has {count} pods, of which {ready} are ready: without {}", others.join(", "))
+    });
+    all.truncate(ready.max(1));
+    (all, note.into_iter().collect())
+}
+
+/// The pods that a name means, at least one, the best first.
+async fn all_pods(joined: &Joined, wanted: &Wanted<'_>) -> Result<Vec<Pod>, PlatformError> {
+    let name = wanted.name.parts().0;
+    let labels = match (wanted.labels, wanted.name.kind.unwrap_or(Kind::Pod)) {
+        (None, Kind::Pod) => return Ok(vec![pod(joined, name, wanted.name).await?]),
+        (Some(labels), _) => labels.to_owned(),
+        (None, kind) => labels_of(joined, kind, name).await?,
     };
-    let container = choose(&pod, container.or(wanted.container), &mut notes)?;
+    let all = in_order(pods(joined, Some(&labels)).await?);
+    if all.is_empty() {
+        let (name, namespace) = (wanted.name.clone(), joined.namespace.clone());
+        return Err(PlatformError::NoPod { name, namespace, labels });
+    }
+    Ok(all)
+}
+
+fn container_of(
+    pod: Pod,
+    wanted: &Wanted<'_>,
+    mut notes: Vec<String>,
+    joined: &Joined,
+) -> Result<Chosen, PlatformError> {
+    let container = choose(&pod, wanted.name.parts().1.or(wanted.container), &mut notes)?;
     let id = running(&pod, &container, &joined.namespace)?;
     Ok(Chosen { pod, container, id, notes })
 }
@@ -165,16 +192,21 @@ pub(super) fn name_of(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// One that runs before one that does not, one that is ready before one that is not, one that stays before one that goes; then by name.
-fn first(pods: Vec<Pod>) -> Option<Pod> {
-    pods.into_iter().min_by_key(|pod| {
-        let status = pod.status.as_ref();
-        let runs = status.and_then(|status| status.phase.as_deref()) == Some("Running");
-        let ready = status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
-            conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True")
-        });
-        (pod.metadata.deletion_timestamp.is_some(), !runs, !ready, name_of(pod).to_owned())
-    })
+/// One that is ready before one that runs, that before one that does not, one that stays before one that goes; then by name.
+fn in_order(mut pods: Vec<Pod>) -> Vec<Pod> {
+    pods.sort_by_key(|pod| {
+        let goes = pod.metadata.deletion_timestamp.is_some();
+        (!is_ready(pod), goes, phase(pod) != "Running", name_of(pod).to_owned())
+    });
+    pods
+}
+
+/// Does it serve, and stay?
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let says =
+        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
+    says && phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// The container's name: as typed, as the pod's makers say, else the first.
@@ -354,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_pods_a_ready_one_is_taken() {
+    fn of_many_pods_the_ready_ones_are_taken_and_the_others_named() {
         let one = |name: &str, phase: &str, ready: &str| {
             pod(json!({"metadata": {"name": name}, "status": {"phase": phase,
                 "conditions": [{"type": "Ready", "status": ready}]}}))
@@ -365,8 +397,15 @@ mod tests {
             one("d", "Running", "True"),
             one("c", "Running", "True"),
         ];
-        assert_eq!(name_of(&first(pods).unwrap()), "c");
-        assert!(first(Vec::new()).is_none());
+        let ordered = in_order(pods);
+        let names = |pods: &[Pod]| pods.iter().map(|pod| name_of(pod).to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&ordered), ["c", "d", "b", "a"]);
+        let name: TargetName = "deploy/x".parse().unwrap();
+        let (ready, notes) = replicas(ordered.clone(), &name);
+        assert_eq!(names(&ready), ["c", "d"]);
+        assert_eq!(notes, ["deploy/x has 4 pods, of which 2 are ready: without b, a"]);
+        let (closest, notes) = replicas(ordered[2..].to_vec(), &name);
+        assert_eq!((names(&closest), notes.len()), (vec!["b".to_owned()], 1));
     }
 
     #[test]

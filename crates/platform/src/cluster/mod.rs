@@ -24,7 +24,10 @@ use pepo_wire::{
     name::{Kind, TargetName},
 };
 
-use self::{client::Cluster, find::Wanted};
+use self::{
+    client::Cluster,
+    find::{Chosen, Wanted},
+};
 use crate::{
     Environment, HealthCheck, Listed, Located, Need, Platform, PlatformError, Reached, State, engine::Facts,
 };
@@ -85,6 +88,11 @@ impl Kubernetes {
     pub(crate) fn new(options: ClusterOptions, need: Need, environment: &Environment) -> Kubernetes {
         Kubernetes { cluster: Cluster::new(&options, environment), options, need }
     }
+
+    fn wanted<'a>(&'a self, name: &'a TargetName) -> Wanted<'a> {
+        let (container, labels) = (self.options.container.as_deref(), self.options.labels.as_deref());
+        Wanted { name, container, labels }
+    }
 }
 
 #[async_trait]
@@ -109,26 +117,13 @@ impl Platform for Kubernetes {
 
     async fn locate(&self, name: &TargetName) -> Result<Located, Failure> {
         let joined = self.cluster.join().await?;
-        let wanted = Wanted {
-            name,
-            container: self.options.container.as_deref(),
-            labels: self.options.labels.as_deref(),
-        };
-        let chosen = find::find(joined, &wanted).await?;
-        let spec = find::spec_of(&chosen.pod, &chosen.container);
-        Ok(Located {
-            name: full_name(&chosen.pod, &chosen.container),
-            image: spec.and_then(|spec| spec.image.clone()).unwrap_or_default(),
-            state: State::Running,
-            health: spec.and_then(health),
-            container_id: chosen.id,
-            pid: None,
-            labels: chosen.pod.metadata.labels.clone().unwrap_or_default(),
-            start_time: 0,
-            facts: Facts::default(),
-            notes: chosen.notes,
-            in_pod: Some(Arc::new(InPod { pod: chosen.pod, container: chosen.container })),
-        })
+        Ok(located(find::find(joined, &self.wanted(name)).await?))
+    }
+
+    async fn locate_all(&self, name: &TargetName) -> Result<Vec<Located>, Failure> {
+        let joined = self.cluster.join().await?;
+        let all = find::find_all(joined, &self.wanted(name)).await?;
+        Ok(all.into_iter().map(located).collect())
     }
 
     async fn reach(&self, located: &Located) -> Result<Reached, Failure> {
@@ -138,6 +133,23 @@ impl Platform for Kubernetes {
             why: "it was found elsewhere".to_owned(),
         })?;
         helper::reach(joined, &self.options, self.need, located, in_pod).await
+    }
+}
+
+fn located(chosen: Chosen) -> Located {
+    let spec = find::spec_of(&chosen.pod, &chosen.container);
+    Located {
+        name: full_name(&chosen.pod, &chosen.container),
+        image: spec.and_then(|spec| spec.image.clone()).unwrap_or_default(),
+        state: State::Running,
+        health: spec.and_then(health),
+        container_id: chosen.id,
+        pid: None,
+        labels: chosen.pod.metadata.labels.clone().unwrap_or_default(),
+        start_time: 0,
+        facts: Facts::default(),
+        notes: chosen.notes,
+        in_pod: Some(Arc::new(InPod { pod: chosen.pod, container: chosen.container })),
     }
 }
 

@@ -8,7 +8,8 @@ use pepo_testkit::{
 };
 
 use crate::{
-    profiles::{assert_known_shares, folded},
+    many::of_target,
+    profiles::{assert_known_shares, folded, name, steady},
     support::Surroundings,
 };
 
@@ -56,4 +57,28 @@ fn docker_containers_are_recorded_by_a_helper_which_holds_running_threads() {
         let told = one_profile(Kind::Docker, language, true);
         assert!(told.contains("threads held") && told.contains("note: threads are held"), "{told}");
     }
+}
+
+#[test]
+fn two_docker_containers_and_a_process_are_recorded_together() {
+    let engine = Engine::shared(Kind::Docker);
+    let fixture = fixtures::build(Language::C, "hot", Variant::release().symbols(Symbols::Inside));
+    let image = Image::of(&fixture);
+    engine.load(&image);
+    let names = ["a", "b"].map(|which| format!("it-many-{which}-{}", std::process::id()));
+    let containers = names.each_ref().map(|name| engine.run(&image, &RunOptions::restricted(name)));
+    let process = steady();
+    for container in &containers {
+        container.wait_started();
+    }
+    let targets = [format!("docker/{}", names[0]), format!("docker/{}", names[1]), name(&process)];
+    let surroundings = Surroundings::new().at(&engine);
+    let words: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let record = ["-d", "3", "-r", "499", "--format", "folded"];
+    let run = surroundings.run(&[&["record"], &words[..], &record[..]].concat()).ok();
+    for target in &targets {
+        let (stacks, samples) = of_target(&run.stdout, target);
+        assert_known_shares(&stacks, samples);
+    }
+    containers.iter().for_each(|one| one.assert_goes_on());
 }
