@@ -11,7 +11,10 @@ use std::{
     path::Path,
 };
 
-use gimli::{DwarfSections, EndianSlice, LineProgramHeader, LittleEndian, Unit};
+use gimli::{
+    AttributeValue, DebugLine, DebugLineOffset, DebugLineStr, DebugStr, DwarfSections, EndianSlice,
+    LineProgramHeader, LittleEndian, SectionId,
+};
 use object::{Object as _, ObjectSection as _, ReadCache};
 use pepo_process::{
     Process,
@@ -30,6 +33,9 @@ const DEPTH: usize = 6;
 
 /// How a folder is opened to be listed.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// In bytes; what is read here has no addresses.
+const ADDRESS_SIZE: u8 = 8;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -64,38 +70,88 @@ fn compiled(file: File) -> io::Result<BTreeSet<String>> {
     if size > MAX_DEBUG_INFO {
         return Ok(BTreeSet::new());
     }
-    let load = |id: gimli::SectionId| -> Result<Cow<'_, [u8]>, io::Error> {
-        let section = elf.section_by_name(id.name());
-        Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
+    // Compressed sections cost processor time while the debugger starts: the units are read only where tables need them.
+    match of_tables(&elf) {
+        Some(names) => Ok(names),
+        None => of_units(&elf),
+    }
+}
+
+type Elf<'a> = object::File<'a, &'a ReadCache<File>>;
+
+/// A section's bytes; none when it is missing or cannot be read.
+fn section<'a>(elf: &Elf<'a>, id: SectionId) -> Cow<'a, [u8]> {
+    elf.section_by_name(id.name()).and_then(|one| one.uncompressed_data().ok()).unwrap_or_default()
+}
+
+/// From the line programs alone, which since version 5 of DWARF (6.2.4) name the folder of their unit too; `None` when one is
+/// older.
+fn of_tables(elf: &Elf<'_>) -> Option<BTreeSet<String>> {
+    let ids = [SectionId::DebugLine, SectionId::DebugLineStr, SectionId::DebugStr];
+    let [lines, line_texts, texts] = ids.map(|id| section(elf, id));
+    let line_texts = DebugLineStr::from(EndianSlice::new(&line_texts, LittleEndian));
+    let texts = DebugStr::from(EndianSlice::new(&texts, LittleEndian));
+    let text = |value| match value {
+        AttributeValue::String(text) => Some(text),
+        AttributeValue::DebugLineStrRef(at) => line_texts.get_str(at).ok(),
+        AttributeValue::DebugStrRef(at) => texts.get_str(at).ok(),
+        _ => None,
+    };
+    let programs = DebugLine::new(&lines, LittleEndian);
+    let (mut names, mut at) = (BTreeSet::new(), 0);
+    while at < lines.len() && names.len() < MOST {
+        let program = programs.program(DebugLineOffset(at), ADDRESS_SIZE, None, None).ok()?;
+        let header = program.header();
+        if header.version() < 5 {
+            return None;
+        }
+        let base = header.include_directories().first().copied().and_then(text)?;
+        add_files(header, &base, text, &mut names);
+        at = at.checked_add(header.unit_length() + usize::from(header.format().initial_length_size()))?;
+    }
+    Some(names)
+}
+
+/// From the units, each of which names its folder.
+fn of_units(elf: &Elf<'_>) -> io::Result<BTreeSet<String>> {
+    let naming = [
+        SectionId::DebugAbbrev,
+        SectionId::DebugInfo,
+        SectionId::DebugLine,
+        SectionId::DebugLineStr,
+        SectionId::DebugStr,
+        SectionId::DebugStrOffsets,
+    ];
+    let load = |id| -> io::Result<Cow<'_, [u8]>> {
+        Ok(if naming.contains(&id) { section(elf, id) } else { Cow::default() })
     };
     let sections = DwarfSections::load(load)?;
     let dwarf = sections.borrow(|section| EndianSlice::new(section, LittleEndian));
-    let mut names = BTreeSet::new();
-    let mut units = dwarf.units();
+    let (mut names, mut units) = (BTreeSet::new(), dwarf.units());
     while let Ok(Some(header)) = units.next()
         && names.len() < MOST
     {
         if let Ok(unit) = dwarf.unit(header)
-            && let Some(program) = unit.line_program.clone()
+            && let Some(program) = &unit.line_program
         {
-            add_files(&dwarf, &unit, program.header(), &mut names);
+            let text = |value| dwarf.attr_string(&unit, value).ok();
+            add_files(program.header(), &unit.comp_dir.unwrap_or_default(), text, &mut names);
         }
     }
     Ok(names)
 }
 
-fn add_files(
-    dwarf: &gimli::Dwarf<Slice<'_>>,
-    unit: &Unit<Slice<'_>>,
-    header: &LineProgramHeader<Slice<'_>>,
+fn add_files<'a>(
+    header: &LineProgramHeader<Slice<'a>>,
+    base: &Slice<'a>,
+    text: impl Fn(AttributeValue<Slice<'a>>) -> Option<Slice<'a>>,
     names: &mut BTreeSet<String>,
 ) {
-    let text = |value| dwarf.attr_string(unit, value).ok().map(|text| text.to_string_lossy().into_owned());
-    let base = unit.comp_dir.map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    let base = base.to_string_lossy();
     for file in header.file_names() {
         let Some(name) = text(file.path_name()) else { continue };
-        let folder = file.directory(header).and_then(text).unwrap_or_default();
-        let path = Path::new(&base).join(folder).join(name);
+        let folder = file.directory(header).and_then(&text).unwrap_or_default();
+        let path = Path::new(&*base).join(&*folder.to_string_lossy()).join(&*name.to_string_lossy());
         if path.is_absolute()
             && let Some(path) = path.to_str()
             && names.len() < MOST
