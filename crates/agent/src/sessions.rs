@@ -95,7 +95,7 @@ impl Sessions {
         let id = new_id()?;
         let held = self.journal.begin(&id).map_err(|error| error.failure())?;
         let described = request.clone();
-        let mut found = find(request, &held.folder).await?;
+        let mut found = find(request, &self.env, &held.folder).await?;
         found.symbols = symbols::bring(found.symbols, &mut incoming, events).await?;
         let (opened, engine) = found.attach(&self.env, &id, &held.folder).await?;
         held.write(&entry(&described, &opened)).map_err(|error| error.failure())?;

@@ -15,10 +15,7 @@ pub mod gdb;
 pub mod lldb;
 
 use std::{
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::{fs::PermissionsExt as _, net::UnixStream as StdStream},
-    },
+    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +29,7 @@ use crate::{
     guard::{
         control::{Needs, Order, Program, Protect, Stub, StubKind},
         files,
-        handle::{self, Handle},
+        handle::{self, Handle, Waiting},
     },
     sight::{self, Sight},
     tools::{Tool, Tools, entry},
@@ -67,11 +64,11 @@ struct Launch {
 /// Starts guard and adapter.
 async fn launch(
     request: &AttachRequest<'_>,
+    waiting: Option<Waiting>,
     launch: Launch,
 ) -> Result<(Box<dyn AdapterIo>, Handle), Failure> {
     let internal =
         |error: std::io::Error| Failure::new(Code::Internal, "no socket for the adapter").because_of(&error);
-    let (ours, theirs) = StdStream::pair().map_err(internal)?;
     let log = request.run_dir.join("adapter.log");
     let home = home(request.run_dir);
     std::fs::create_dir_all(&home).map_err(internal)?;
@@ -92,10 +89,14 @@ async fn launch(
         },
         lease_millis: u64::try_from(AGENT_LEASE.as_millis()).unwrap_or(u64::MAX),
     };
-    let guard_log = request.run_dir.join("guard.log");
-    let handle = handle::start(request.self_exe, &order, OwnedFd::from(theirs), &guard_log).await?;
-    let handle = handle
-        .removes([vec![log.clone(), guard_log, stub_log(request.run_dir), home], launch.files].concat());
+    let waiting = match waiting {
+        Some(waiting) => waiting,
+        None => Waiting::start(request.self_exe, guard_log(request.run_dir)).map_err(|error| {
+            Failure::new(Code::Internal, "the guard could not be started").because_of(&error)
+        })?,
+    };
+    let (handle, ours) = waiting.take(&order).await?;
+    let handle = handle.removes([vec![log.clone(), stub_log(request.run_dir), home], launch.files].concat());
     let io = match launch.dap {
         Dap::Stdio => {
             handle.entrust(ours.as_fd()).map_err(internal)?;
@@ -147,6 +148,11 @@ fn home(run_dir: &Path) -> PathBuf {
 fn debug_folders(request: &AttachRequest<'_>, root: &str) -> Vec<String> {
     let brought = request.symbol_folders.iter().map(|folder| folder.display().to_string());
     brought.chain([format!("{root}/usr/lib/debug")]).collect()
+}
+
+/// Where a guard of this session writes what it has to say.
+pub(crate) fn guard_log(run_dir: &Path) -> PathBuf {
+    run_dir.join("guard.log")
 }
 
 fn stub_log(run_dir: &Path) -> PathBuf {

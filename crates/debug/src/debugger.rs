@@ -17,7 +17,7 @@ use pepo_wire::{Code, Failure};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::tools::Tools;
+use crate::{guard::handle::Waiting, tools::Tools};
 
 /// The bytes of an adapter: DAP with headers, both ways.
 pub trait AdapterIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -32,11 +32,12 @@ pub trait Debugger: Send + Sync {
     /// Would it work on such a process? Answered before anything is touched.
     fn fits(&self, runtime: &RuntimeFacts, tools: &Tools) -> Fit;
 
-    /// Puts the debugger in place up to the point where its adapter waits for `initialize`.
+    /// Puts the debugger in place up to the point where its adapter waits for `initialize`; `guard` may have been started
+    /// before for one that needs it.
     ///
     /// # Errors
     /// Whatever it had begun is undone before an error is returned.
-    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure>;
+    async fn attach(&self, request: &AttachRequest<'_>, guard: Option<Waiting>) -> Result<Attached, Failure>;
 }
 
 /// What a debugger is.

@@ -63,6 +63,7 @@ use crate::{
         AdapterIo, AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, GuardKind, Hold,
         Stands,
     },
+    guard::handle::Waiting,
     tools::Tools,
 };
 
@@ -110,7 +111,11 @@ impl Debugger for PythonDebugger {
         }
     }
 
-    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+    async fn attach(
+        &self,
+        request: &AttachRequest<'_>,
+        _guard: Option<Waiting>,
+    ) -> Result<Attached, Failure> {
         // Its warnings were told by `fits`; here it is only the judgement that counts.
         judge(request.runtime)?;
         let warnings = lacks_cplusplus(request.process, request.runtime).into_iter().collect();

@@ -19,6 +19,7 @@ use crate::{
     guard::{
         control::{Needs, Protect, StubKind},
         door,
+        handle::Waiting,
     },
     tools::{Tool, Tools},
 };
@@ -62,7 +63,11 @@ impl Debugger for Delve {
         }
     }
 
-    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+    async fn attach(
+        &self,
+        request: &AttachRequest<'_>,
+        waiting: Option<Waiting>,
+    ) -> Result<Attached, Failure> {
         let tool = program("dlv", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let dap = request.run_dir.join("dap.sock");
@@ -100,7 +105,7 @@ impl Debugger for Delve {
         ];
         let dap = Dap::Dials(listen(&dap)?);
         let started = Launch { tool, args, env, dap, ends_on_sigterm: true, needs, protect, files };
-        let (io, handle) = launch(request, started).await?;
+        let (io, handle) = launch(request, waiting, started).await?;
         Ok(Attached {
             io,
             attach_arguments: json!({

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use super::{Dap, Launch, debug_folders, fits_native, launch, program, protection, relay, target_files};
 use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, Stands},
-    guard::control::{Needs, Protect, StubKind},
+    guard::{
+        control::{Needs, Protect, StubKind},
+        handle::Waiting,
+    },
     tools::Tools,
 };
 
@@ -44,7 +47,11 @@ impl Debugger for Gdb {
         fits_native("gdb", runtime, tools)
     }
 
-    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+    async fn attach(
+        &self,
+        request: &AttachRequest<'_>,
+        waiting: Option<Waiting>,
+    ) -> Result<Attached, Failure> {
         let tool = program("gdb", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "gdbserver", request.tools)?;
         let pid = request.process.pid().get();
@@ -72,7 +79,7 @@ impl Debugger for Gdb {
             protect,
             files,
         };
-        let (io, handle) = launch(request, started).await?;
+        let (io, handle) = launch(request, waiting, started).await?;
         Ok(Attached {
             io,
             attach_arguments: attach,

@@ -16,6 +16,7 @@ use crate::{
     debugger::{AttachRequest, Attached, Debugger, DebuggerFacts, Fit, GuardChoice, Stands},
     guard::{
         control::{Needs, Protect, StubKind},
+        handle::Waiting,
         request::SETTLED,
     },
     tools::{Tool, Tools},
@@ -54,7 +55,11 @@ impl Debugger for Lldb {
         fits_native("lldb-dap", runtime, tools)
     }
 
-    async fn attach(&self, request: &AttachRequest<'_>) -> Result<Attached, Failure> {
+    async fn attach(
+        &self,
+        request: &AttachRequest<'_>,
+        waiting: Option<Waiting>,
+    ) -> Result<Attached, Failure> {
         let tool = program("lldb-dap", request.tools)?;
         let (guard, stub, warnings) = protection(request.guard, FACTS.guard, "lldb-server", request.tools)?;
         let (exe, root) = target_files(request, stub.is_some());
@@ -101,7 +106,7 @@ impl Debugger for Lldb {
             protect,
             files,
         };
-        let (io, handle) = launch(request, started).await?;
+        let (io, handle) = launch(request, waiting, started).await?;
         Ok(Attached {
             io,
             attach_arguments: attach,

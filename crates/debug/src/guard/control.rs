@@ -179,16 +179,16 @@ impl Control {
         &self.socket
     }
 
-    /// Waits for the first line.
-    pub(super) fn order(&mut self) -> io::Result<Order> {
+    /// Waits for the first line; none comes when the agent has no work for the guard, or has gone.
+    pub(super) fn order(&mut self) -> io::Result<Option<Order>> {
         loop {
             if let Some(order) = self.next()? {
-                return Ok(order);
+                return Ok(Some(order));
+            }
+            if self.closed {
+                return Ok(None);
             }
             self.read()?;
-            if self.closed {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
         }
     }
 

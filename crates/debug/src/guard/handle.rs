@@ -1,14 +1,15 @@
-//! The agent's side of a guard: starts it, gives signs of life, hears how it ended.
+//! The agent's side of a guard: starts it, gives it its order and signs of life, hears how it ended.
 //!
 //! One task for each guard: it waits on a timer (heartbeat), on orders from the [`Handle`], and on the guard's reports. It ends
 //! with the control stream. Dropping the handle closes that stream, and the guard lets go by itself.
 
 use std::{
+    io,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::net::UnixStream as StdStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -42,40 +43,67 @@ pub struct Handle {
     /// The control stream once more, where the adapter owns the target and its stream is entrusted to the guard.
     watched: Option<StdStream>,
     /// Files that go when the guard has ended.
-    files: Vec<std::path::PathBuf>,
+    files: Vec<PathBuf>,
 }
 
-/// Starts a guard and waits until its adapter runs. `dap` becomes the adapter's standard input and output.
-///
-/// # Errors
-/// [`Code::ToolDied`] when guard or adapter cannot be started.
-pub async fn start(self_exe: &Path, order: &Order, dap: OwnedFd, log: &Path) -> Result<Handle, Failure> {
-    let failed = |why: &str| {
-        let words = last_words(&order.adapter.log).or_else(|| last_words(log));
-        let failure =
-            Failure::new(Code::ToolDied, format!("{} could not be started", order.adapter.program.display()));
-        words.into_iter().fold(failure.because(why), Failure::because)
-    };
-    let (ours, theirs) = StdStream::pair().map_err(|error| failed(&error.to_string()))?;
-    ours.set_nonblocking(true).map_err(|error| failed(&error.to_string()))?;
-    let watched = matches!(order.protect, Protect::Text).then(|| ours.try_clone()).transpose();
-    let watched = watched.map_err(|error| failed(&error.to_string()))?;
-    let stderr = std::fs::File::create(log).map_or_else(|_| Stdio::null(), Stdio::from);
-    let mut command = Command::from(super::command(self_exe));
-    command.arg("guard").stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(dap)).stderr(stderr);
-    let child = command.spawn().map_err(|error| failed(&error.to_string()))?;
-    drop(command);
-    let control = UnixStream::from_std(ours).map_err(|error| failed(&error.to_string()))?;
-    let mut first = serde_json::to_vec(order).map_err(|error| failed(&error.to_string()))?;
-    first.push(b'\n');
-    let (tell, orders) = mpsc::channel(4);
-    let (report, last) = watch::channel(None);
-    let (started, has_started) = oneshot::channel();
-    tokio::spawn(talk(control, first, orders, report, started));
-    match tokio::time::timeout(STARTS, has_started).await {
-        Ok(Ok(adapter)) => Ok(Handle { tell, last, child, adapter, watched, files: Vec::new() }),
-        Ok(Err(_)) => Err(failed("the guard ended")),
-        Err(_) => Err(failed("nothing was heard in time")),
+/// A guard that runs and waits for its order, so that its start takes no time of the attach. Dropped, it ends.
+#[derive(Debug)]
+pub struct Waiting {
+    control: StdStream,
+    dap: StdStream,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Waiting {
+    /// Starts a guard; what it has to say goes into `log`.
+    ///
+    /// # Errors
+    /// What starting it said.
+    pub fn start(self_exe: &Path, log: PathBuf) -> io::Result<Waiting> {
+        let (control, orders) = StdStream::pair()?;
+        let (dap, adapter) = StdStream::pair()?;
+        control.set_nonblocking(true)?;
+        let stderr = std::fs::File::create(&log).map_or_else(|_| Stdio::null(), Stdio::from);
+        let mut command = Command::from(super::command(self_exe));
+        command.arg("guard").stdin(OwnedFd::from(orders)).stdout(OwnedFd::from(adapter)).stderr(stderr);
+        let child = command.spawn()?;
+        Ok(Waiting { control, dap, child, log })
+    }
+
+    /// Gives the order and waits until the adapter runs. The stream's other end is the adapter's standard input and output.
+    ///
+    /// # Errors
+    /// [`Code::ToolDied`] when the adapter cannot be started.
+    pub async fn take(self, order: &Order) -> Result<(Handle, StdStream), Failure> {
+        let Waiting { control, dap, child, log } = self;
+        let failed = |why: &str| {
+            let words = last_words(&order.adapter.log).or_else(|| last_words(&log));
+            let program = order.adapter.program.display();
+            let failure = Failure::new(Code::ToolDied, format!("{program} could not be started"));
+            words.into_iter().fold(failure.because(why), Failure::because)
+        };
+        let watched = matches!(order.protect, Protect::Text).then(|| control.try_clone()).transpose();
+        let watched = watched.map_err(|error| failed(&error.to_string()))?;
+        let control = UnixStream::from_std(control).map_err(|error| failed(&error.to_string()))?;
+        let mut first = serde_json::to_vec(order).map_err(|error| failed(&error.to_string()))?;
+        first.push(b'\n');
+        let (tell, orders) = mpsc::channel(4);
+        let (report, last) = watch::channel(None);
+        let (started, has_started) = oneshot::channel();
+        tokio::spawn(talk(control, first, orders, report, started));
+        let adapter = match tokio::time::timeout(STARTS, has_started).await {
+            Ok(Ok(adapter)) => adapter,
+            Ok(Err(_)) => return Err(failed("the guard ended")),
+            Err(_) => return Err(failed("nothing was heard in time")),
+        };
+        Ok((Handle { tell, last, child, adapter, watched, files: vec![log] }, dap))
+    }
+
+    /// The guard's number.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 }
 
@@ -164,8 +192,8 @@ impl Handle {
 
     /// These are removed when the guard has ended.
     #[must_use]
-    pub fn removes(mut self, files: Vec<std::path::PathBuf>) -> Handle {
-        self.files = files;
+    pub fn removes(mut self, files: Vec<PathBuf>) -> Handle {
+        self.files.extend(files);
         self
     }
 

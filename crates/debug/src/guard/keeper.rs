@@ -116,7 +116,7 @@ pub(super) fn run() -> io::Result<()> {
     let control = UnixStream::from(child::standard(0)?);
     let dap = child::standard(1)?;
     let mut control = Control::new(control);
-    let order: Order = control.order()?;
+    let Some(order) = control.order()? else { return Ok(()) };
     control.socket().set_nonblocking(true)?;
     let pid = AgentPid::new(order.pid).ok_or(io::ErrorKind::InvalidInput)?;
     let process = Process::open_started(pid, order.start_time).map_err(io::Error::other)?;

@@ -22,7 +22,9 @@ use super::{
     symbols::{self, Symbols},
 };
 use crate::{
+    adapters::guard_log,
     debugger::{AttachRequest, Attached, Debugger, GuardChoice, Stands, choose, reads_debug_info},
+    guard::handle::Waiting,
     sources,
     tools::Tools,
 };
@@ -50,6 +52,7 @@ pub struct Found {
     rights: Rights,
     process: Process,
     facts: RuntimeFacts,
+    guard: Option<Waiting>,
     /// What to ask the client for before [`Found::attach`]; nothing, unless it offered to bring debug files.
     pub symbols: Symbols,
 }
@@ -58,7 +61,7 @@ pub struct Found {
 ///
 /// # Errors
 /// The failure that a user is told.
-pub async fn find(request: OpenSession, folder: &Path) -> Result<Found, Failure> {
+pub async fn find(request: OpenSession, env: &OpenEnv, folder: &Path) -> Result<Found, Failure> {
     let rights = Rights::of(&request.grant.clone().unwrap_or_default().rights);
     if !rights.stop {
         return Err(Failure::new(Code::NotGranted, "a debugger needs the right `stop`"));
@@ -66,7 +69,7 @@ pub async fn find(request: OpenSession, folder: &Path) -> Result<Found, Failure>
     let target =
         request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
     let (asked, offered) = (request.debugger.clone(), request.offers_symbols);
-    let (process, facts, wanted) = examining(move || {
+    let examined = examining(move || {
         let process = find::resolve(&target)?;
         if let Some(denial) = permits::judge_stop(&process).denial() {
             return Err(denial.failure());
@@ -75,10 +78,12 @@ pub async fn find(request: OpenSession, folder: &Path) -> Result<Found, Failure>
         let asks = offered && reads_debug_info(&asked, &facts);
         let wanted = if asks { symbols::wanted(&process, &facts) } else { SymbolsWanted::default() };
         Ok((process, facts, wanted))
-    })
-    .await?;
+    });
+    // A guard starts meanwhile. A debugger that needs none drops it; one that finds none starts one.
+    let guard = Waiting::start(&env.self_exe, guard_log(folder)).ok();
+    let (process, facts, wanted) = examined.await?;
     let symbols = Symbols::new(folder, process.pid(), wanted);
-    Ok(Found { request, rights, process, facts, symbols })
+    Ok(Found { request, rights, process, facts, guard, symbols })
 }
 
 impl Found {
@@ -108,7 +113,7 @@ impl Found {
         session: &str,
         folder: &Path,
     ) -> Result<(Opened, Engine), Failure> {
-        let Found { request, rights, process, mut facts, symbols } = self;
+        let Found { request, rights, process, mut facts, guard: waiting, symbols } = self;
         let grant = request.grant.clone().unwrap_or_default();
         let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
         let (debugger, mut warnings) =
@@ -119,16 +124,19 @@ impl Found {
         let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();
         let held = held::at_first_instruction(&process);
         let mut attached = debugger
-            .attach(&AttachRequest {
-                process: &process,
-                runtime: &facts,
-                tools: &env.tools,
-                guard: guard(request.guard()),
-                raw: rights.raw,
-                symbol_folders: &folders,
-                run_dir: folder,
-                self_exe: &env.self_exe,
-            })
+            .attach(
+                &AttachRequest {
+                    process: &process,
+                    runtime: &facts,
+                    tools: &env.tools,
+                    guard: guard(request.guard()),
+                    raw: rights.raw,
+                    symbol_folders: &folders,
+                    run_dir: folder,
+                    self_exe: &env.self_exe,
+                },
+                waiting,
+            )
             .await?;
         warnings.extend_from_slice(&attached.warnings);
         attached.quirks.extend(held.then_some(HELD));
@@ -159,13 +167,16 @@ impl Found {
     }
 }
 
-/// Reads `/proc` and files away from the threads that carry messages.
-async fn examining<T: Send + 'static>(
+/// Reads `/proc` and files away from the threads that carry messages, from now on.
+fn examining<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Failure::new(Code::Internal, "the process could not be examined").because_of(&error)
-    })?
+) -> impl Future<Output = Result<T, Failure>> {
+    let working = tokio::task::spawn_blocking(work);
+    async {
+        working.await.map_err(|error| {
+            Failure::new(Code::Internal, "the process could not be examined").because_of(&error)
+        })?
+    }
 }
 
 /// The debugger, judged with the debug files that came.

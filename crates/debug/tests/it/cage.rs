@@ -23,7 +23,7 @@ mod debuggers {
         debugger::{GuardChoice, Hold as _},
         guard::{
             control::{Needs, Order, Program, Protect, Stub, StubKind},
-            handle::{self, Handle},
+            handle::{Handle, Waiting},
         },
     };
     use pepo_testkit::{Life as _, Python, Running, Variant, fixtures, wait};
@@ -182,10 +182,9 @@ for name, do in tries.items():
                 },
                 lease_millis: 20_000,
             };
-            let (stream, theirs) = UnixStream::pair().unwrap();
+            let waiting = Waiting::start(&guard_program(), folder.path().join("guard.log")).unwrap();
+            let (handle, stream) = waiting.take(&order).await.unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let log = folder.path().join("guard.log");
-            let handle = handle::start(&guard_program(), &order, OwnedFd::from(theirs), &log).await.unwrap();
             Inmate { target, handle: Some(handle), stream, _folder: folder }
         }
 

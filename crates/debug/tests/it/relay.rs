@@ -12,7 +12,7 @@ mod debuggers {
         debugger::{Hold as _, LetGo},
         guard::{
             control::{Needs, Order, Program, Protect, Report, Stub, StubKind},
-            handle::{self, Handle},
+            handle::{Handle, Waiting},
             packet::{Decoder, Item, encode},
         },
     };
@@ -69,9 +69,8 @@ mod debuggers {
             let folder = tempfile::tempdir().unwrap();
             let snapshot = Snapshot::take(target.pid());
             let order = order(target.pid(), folder.path(), kind, 20_000);
-            let (_ours, theirs) = UnixStream::pair().unwrap();
-            let log = folder.path().join("guard.log");
-            let handle = handle::start(&guard_program(), &order, OwnedFd::from(theirs), &log).await.unwrap();
+            let waiting = Waiting::start(&guard_program(), folder.path().join("guard.log")).unwrap();
+            let (handle, _stream) = waiting.take(&order).await.unwrap();
             let stream = UnixStream::connect(folder.path().join("gdb.sock")).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             let mut spoken = Spoken {
@@ -142,6 +141,20 @@ mod debuggers {
             self.target.assert_goes_on();
             self.snapshot.assert_same();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guard_that_is_not_needed_ends_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("guard.log");
+        let waiting = Waiting::start(&guard_program(), log.clone()).unwrap();
+        let guard = process(waiting.id().unwrap());
+        assert!(guard.alive());
+        drop(waiting);
+        wait::until("the guard's end", Duration::from_secs(10), || {
+            (!guard.alive()).then_some(()).ok_or("it runs")
+        });
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "");
     }
 
     #[tokio::test(flavor = "multi_thread")]

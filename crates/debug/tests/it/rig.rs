@@ -125,16 +125,19 @@ impl Rig {
         let began = Instant::now();
         let attached = which
             .debugger()
-            .attach(&AttachRequest {
-                process: &process,
-                runtime: &facts,
-                tools,
-                guard,
-                raw,
-                symbol_folders,
-                run_dir: run_dir.path(),
-                self_exe: &guard_program(),
-            })
+            .attach(
+                &AttachRequest {
+                    process: &process,
+                    runtime: &facts,
+                    tools,
+                    guard,
+                    raw,
+                    symbol_folders,
+                    run_dir: run_dir.path(),
+                    self_exe: &guard_program(),
+                },
+                None,
+            )
             .await
             .unwrap_or_else(|failure| panic!("{which:?}: {failure:?}"));
         Rig {
