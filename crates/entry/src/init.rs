@@ -72,6 +72,8 @@ pub(crate) struct Init<'a> {
     asked: bool,
     /// Whether the program went on after a stop.
     went_on: bool,
+    /// Why the last start was refused, if it was.
+    refusal: Option<Fault>,
 }
 
 impl<'a> Init<'a> {
@@ -101,6 +103,7 @@ impl<'a> Init<'a> {
             child: None,
             asked: false,
             went_on: false,
+            refusal: None,
         })
     }
 
@@ -144,6 +147,11 @@ impl<'a> Init<'a> {
             _ => {}
         }
         Ok(Some(ended.status()).filter(|status| *status != 0))
+    }
+
+    /// Why the program that was started last could not be, if it could not.
+    pub(crate) fn refusal(&mut self) -> Option<Fault> {
+        self.refusal.take()
     }
 
     /// Whether somebody asked us to end.
@@ -209,7 +217,9 @@ impl<'a> Init<'a> {
             Some(Refused::Prepare(error)) => Err(internal("cannot prepare the program's process", &error)
                 .next("if ptrace is forbidden here, leave the word wait out")),
             Some(Refused::Exec(error)) => {
-                tell::fault(&not_run(program, &error));
+                let fault = not_run(program, &error);
+                tell::fault(&fault);
+                self.refusal = Some(fault);
                 Ok(Some(Ended::Exited(refused_status(&error))))
             }
         }

@@ -319,7 +319,10 @@ impl Hold<'_, '_> {
             Some(pid) => {
                 caller.answer(&format!("runs as PID {pid}; its output goes to the container's log\n"))
             }
-            None => caller.refuse("it could not be started; the container's log says why"),
+            None => caller.refuse(&match self.init.refusal() {
+                Some(fault) => fault.to_string(),
+                None => "it could not be started; the container's log says why".to_owned(),
+            }),
         }
         Ok(status)
     }

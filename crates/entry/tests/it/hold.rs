@@ -112,8 +112,13 @@ fn a_held_container_answers() {
         let outcome = ask(&started, &["status"]);
         assert_eq!(outcome.stdout, "sh failed with status 5; the container is kept\n", "{outcome:?}");
     }
-    let outcome = ask(&started, &["rerun", "--", "no-such-program"]);
-    assert!(outcome.code() == 1 && outcome.stderr.contains("could not be started"), "{outcome:?}");
+    for (program, why) in [
+        ("no-such-program", &["cannot run no-such-program: No such file", "looked for /"][..]),
+        ("/etc/passwd", &["cannot run /etc/passwd: Permission denied", "chmod +x"]),
+    ] {
+        let outcome = ask(&started, &["rerun", "--", program]);
+        assert!(outcome.code() == 1 && why.iter().all(|why| outcome.stderr.contains(why)), "{outcome:?}");
+    }
     assert_eq!(ask(&started, &["rerun", "--", "sleep", "60"]).code(), 0);
     assert!(ask(&started, &["status"]).stdout.ends_with(" in place of sh\n"));
     signal(only_child(started.init()), Signal::KILL);
