@@ -99,6 +99,11 @@ impl Terminal {
         }
     }
 
+    /// The command's status, if it has ended.
+    pub(crate) fn has_ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Waits for the command's end and gives its status.
     #[track_caller]
     pub(crate) fn status(&mut self) -> Option<i32> {

@@ -31,6 +31,10 @@ const WORDS: usize = 256;
 /// How long a completion may take.
 const COMPLETING: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether the input has ended while no line is being edited.
+#[cfg(unix)]
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// What the person did.
 #[derive(Debug)]
 pub(super) enum Typed {
@@ -113,6 +117,31 @@ impl Prompt {
             self.typed().await;
         }
     }
+}
+
+/// Waits for Ctrl-D while no line is being edited: the terminal then keeps it as an end of input with nothing before it
+/// (termios(3), VEOF), which is taken from it, lest it end the shell behind us.
+#[cfg(unix)]
+pub(super) async fn end_of_input() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let input = std::io::stdin();
+    let mut ticks = tokio::time::interval(GLANCE);
+    loop {
+        ticks.tick().await;
+        let mut wanted = [PollFd::new(&input, PollFlags::IN)];
+        let ready = poll(&mut wanted, Some(&Timespec::default())).is_ok_and(|count| count > 0);
+        // Lines that were typed ahead are left to the editor.
+        if ready && rustix::io::ioctl_fionread(&input).is_ok_and(|bytes| bytes == 0) {
+            let _ = rustix::io::read(&input, &mut [0_u8; 1]);
+            return;
+        }
+    }
+}
+
+/// Elsewhere only the line editor reads keys.
+#[cfg(not(unix))]
+pub(super) async fn end_of_input() {
+    std::future::pending().await
 }
 
 /// `$XDG_STATE_HOME/pepo/history`, else `~/.local/state/pepo/history`.

@@ -14,7 +14,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::prompt::{Above, Prompt, Typed};
+use super::prompt::{Above, Prompt, Typed, end_of_input};
 use crate::{
     config::Context,
     render::{End, Outcome, Printer},
@@ -227,7 +227,9 @@ impl Speaker {
         }
         let way = loop {
             let way = match self.next(&mut lines).await {
-                Next::Typed(Typed::Line(line)) => self.execute(&line).await,
+                Next::Typed(Typed::Line(line)) => {
+                    self.execute(&line, matches!(lines, Lines::Prompt(_))).await
+                }
                 Next::Typed(Typed::Interrupt) => self.pause().await,
                 Next::Typed(Typed::Complete(line, answer)) => {
                     // The editor may have given up waiting.
@@ -267,8 +269,8 @@ impl Speaker {
         }
     }
 
-    /// Carries out a line; Ctrl-C meanwhile pauses the target.
-    async fn execute(&mut self, line: &str) -> Way {
+    /// Carries out a line; Ctrl-C meanwhile pauses the target, and at a `prompt` Ctrl-D lets it go.
+    async fn execute(&mut self, line: &str, prompt: bool) -> Way {
         let result = {
             let voice = &mut self.voice;
             let mut show = |saying: Output| voice.say(&saying);
@@ -281,6 +283,7 @@ impl Speaker {
                         Signal::Interrupt => self.interrupt.notify_one(),
                         Signal::Terminate => return Way::Terminated,
                     },
+                    () = end_of_input(), if prompt => return Way::Out,
                 }
             }
         };
@@ -295,7 +298,7 @@ impl Speaker {
     }
 
     async fn pause(&mut self) -> Way {
-        self.execute("pause").await
+        self.execute("pause", false).await
     }
 
     /// A line that could not be carried out, beside the data.
