@@ -96,6 +96,7 @@ pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Resul
         for one in &found {
             released.push(release_one(journal, one).await);
         }
+        released.extend(unseen(journal, "everything", "--all").await);
         return Ok(released);
     };
     let name = name_of_target(&target);
@@ -106,9 +107,28 @@ pub(crate) async fn release(journal: &Journal, request: ReleaseRequest) -> Resul
         released.push(release_one(journal, one).await);
     }
     if released.is_empty() {
-        released.extend(release_foreign(&process, name).await);
+        let foreign = release_foreign(&process, name.clone()).await;
+        // A tracer that is not known may be a debugger of theirs.
+        let told = match foreign {
+            Some(Released { failure: None, .. }) => foreign,
+            other => unseen(journal, &name, &name).await.or(other),
+        };
+        released.extend(told);
     }
     Ok(released)
+}
+
+/// Where another user's Pepo keeps its sessions to itself, nobody can say that `what` is not held.
+async fn unseen(journal: &Journal, what: &str, named: &str) -> Option<Released> {
+    let journal = journal.clone();
+    let hidden = tokio::task::spawn_blocking(move || journal.hidden()).await.ok()??;
+    let failure = Failure::new(Code::OtherUser, format!("whether {what} was let go cannot be told"))
+        .because(format!(
+            "Pepo runs as process {} of uid {}, and what it holds is not to be seen by this user",
+            hidden.pid, hidden.owner
+        ))
+        .try_command("let go as root", ["sudo", "pepo", "release", named]);
+    Some(failed(what.to_owned(), failure))
 }
 
 /// As the user called it.

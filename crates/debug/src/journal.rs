@@ -106,6 +106,15 @@ pub struct Found {
     socket: Option<OwnedFd>,
 }
 
+/// An agent of another user's, which keeps to itself what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Its process.
+    pub pid: u32,
+    /// Whose it is.
+    pub owner: u32,
+}
+
 impl Found {
     /// Where its owner can be asked to let go.
     #[must_use]
@@ -173,6 +182,12 @@ impl Journal {
             }
         }
         all
+    }
+
+    /// An agent of this machine whose sessions [`Journal::list_all`] cannot know, if there is one.
+    #[must_use]
+    pub fn hidden(&self) -> Option<Hidden> {
+        others::hidden()
     }
 
     /// Removes what a dead owner left: the folder and what is in it.

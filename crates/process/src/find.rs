@@ -77,7 +77,9 @@ fn resolve_process(target: &agent::ProcessTarget, selector: &agent::Selector) ->
         return Ok(member.process);
     }
     Err(Failure::new(Code::ProcessNotFound, format!("process {pid} does not fit the selector"))
-        .because(member.line(None)))
+        .because(member.line(None))
+        .hint(format!("`pid/{pid}` names the process already: leave `--process` and `--pid` out"))
+        .try_command("or look for another", ["pepo", "ps", "--all"]))
 }
 
 fn resolve_container(

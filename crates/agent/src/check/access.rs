@@ -60,9 +60,16 @@ pub(super) fn user(facts: &Facts) -> Vec<Said> {
 pub(super) fn capabilities(facts: &Facts) -> Vec<Said> {
     let missing =
         |denial: &Denial| matches!(denial, Denial::NeedsCapability { .. } | Denial::NeedsFiles { .. });
-    step(facts, missing, || {
-        let has = facts.judge.own.has_in(SYS_PTRACE, &facts.theirs.user_namespace, true);
-        vec![Said::ok(ALL, if has { "CAP_SYS_PTRACE is there" } else { "no capability is needed" })]
+    // Where another step says no that the capability would pass, it is needed.
+    let would_pass = |verdict: &pepo_process::permits::Verdict| {
+        verdict.denial().is_some_and(|denial| {
+            matches!(denial, Denial::OtherUser { .. } | Denial::NotDumpable { .. } | Denial::Yama { .. })
+        })
+    };
+    step(facts, missing, || match facts.judge.own.has_in(SYS_PTRACE, &facts.theirs.user_namespace, true) {
+        true => vec![Said::ok(ALL, "CAP_SYS_PTRACE is there")],
+        false if would_pass(&facts.look) || would_pass(&facts.stop) => Vec::new(),
+        false => vec![Said::ok(ALL, "no capability is needed")],
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::fs::FileTypeExt as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -17,10 +17,12 @@ use std::{
 use pepo_process::{AgentPid, Process, list};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::{CONTROL, Entry, FILE, Found, read};
+use super::{CONTROL, Entry, FILE, Found, Hidden, read};
 
 /// What the names of Pepo's programs begin with.
 const PROGRAM: &str = "pepo";
+/// The verbs that open sessions.
+const HOLDING: [&str; 3] = ["attach", "dap", "agent"];
 /// Most sessions that are told.
 const MOST: usize = 1_000;
 
@@ -28,6 +30,25 @@ const MOST: usize = 1_000;
 pub(super) fn all() -> Vec<Found> {
     let others = list::pids().unwrap_or_default().into_iter().filter(|pid| pid.get() != std::process::id());
     others.filter(|pid| is_pepo(*pid)).flat_map(of_process).take(MOST).collect()
+}
+
+/// An agent whose sessions cannot be seen, if there is one: it is another user's.
+pub(super) fn hidden() -> Option<Hidden> {
+    let others = list::pids().unwrap_or_default().into_iter().filter(|pid| pid.get() != std::process::id());
+    let denied = |pid: &AgentPid| {
+        let files = fs::read_dir(format!("/proc/{}/fd", pid.get()));
+        files.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let pid = others.filter(|pid| is_pepo(*pid) && may_hold(*pid)).find(denied)?;
+    let owner = fs::metadata(format!("/proc/{}", pid.get())).ok()?.uid();
+    Some(Hidden { pid: pid.get(), owner })
+}
+
+/// Does it do what opens sessions?
+fn may_hold(pid: AgentPid) -> bool {
+    let Ok(process) = Process::open(pid) else { return false };
+    let line = process.command_line().unwrap_or_default();
+    line.iter().skip(1).any(|word| HOLDING.contains(&word.as_str()))
 }
 
 fn is_pepo(pid: AgentPid) -> bool {

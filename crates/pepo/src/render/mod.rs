@@ -125,14 +125,12 @@ impl Printer {
 
     /// Lines of the terminal that stdout is; nothing where it is none.
     pub(crate) fn height(&self) -> Option<usize> {
-        #[cfg(unix)]
-        {
-            let stdout = io::stdout();
-            let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
-            (size.ws_row > 0).then_some(usize::from(size.ws_row))
-        }
-        #[cfg(not(unix))]
-        io::stdout().is_terminal().then_some(24)
+        terminal().map(|(rows, _)| rows)
+    }
+
+    /// Columns of the terminal that stdout is; nothing where it is none.
+    pub(crate) fn width(&self) -> Option<usize> {
+        terminal().map(|(_, columns)| columns)
     }
 
     /// Words for the person; never part of the data.
@@ -167,6 +165,20 @@ impl Printer {
         let mut err = io::stderr().lock();
         let _ = writeln!(err, "{text}");
     }
+}
+
+/// Rows and columns of the terminal that stdout is; nothing where it is none, or does not say.
+#[cfg(unix)]
+fn terminal() -> Option<(usize, usize)> {
+    let stdout = io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row.into(), size.ws_col.into()))
+}
+
+/// The usual size.
+#[cfg(not(unix))]
+fn terminal() -> Option<(usize, usize)> {
+    io::stdout().is_terminal().then_some((24, 80))
 }
 
 /// What a failed write to stdout means.

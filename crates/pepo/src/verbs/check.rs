@@ -128,12 +128,13 @@ fn show(name: Option<&str>, answer: &CheckResponse, context: &Context) -> Outcom
         };
         context.printer.data(&printable(&what))?;
     }
-    context.printer.data(&lines(&answer.findings, context.printer.paint).join("\n"))
+    let lines = lines(&answer.findings, context.printer.width(), context.printer.paint);
+    context.printer.data(&lines.join("\n"))
 }
 
 /// One line a finding: level, verbs, what; for a no its code, and the smallest change after an arrow.
-pub(crate) fn lines(findings: &[Finding], paint: Paint) -> Vec<String> {
-    let mut table = Table::new(&[("", Lean::Left), ("", Lean::Left), ("", Lean::Left)]);
+pub(crate) fn lines(findings: &[Finding], room: Option<usize>, paint: Paint) -> Vec<String> {
+    let mut table = Table::new(&[("", Lean::Left), ("", Lean::Flow), ("", Lean::Flow)]).within(room);
     for finding in findings {
         let style = match finding.level() {
             Level::Ok => Style::Good,
@@ -186,6 +187,7 @@ mod tests {
                 finding(Level::No, &["attach"], "", Some(no)),
                 finding(Level::Lost, &[], "kernel frames", None),
             ],
+            None,
             Paint::NEVER,
         );
         assert_eq!(

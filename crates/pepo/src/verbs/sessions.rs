@@ -42,23 +42,30 @@ pub(crate) async fn run(_arguments: &Sessions, context: &Context) -> Outcome {
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    printer.data(&lines(&sessions, now, printer.output == Output::Wide, printer.paint).join("\n"))
+    let wide = printer.output == Output::Wide;
+    printer.data(&lines(&sessions, now, wide, printer.width(), printer.paint).join("\n"))
 }
 
-fn lines(sessions: &[SessionInfo], now: Duration, wide: bool, paint: Paint) -> Vec<String> {
+fn lines(
+    sessions: &[SessionInfo],
+    now: Duration,
+    wide: bool,
+    room: Option<usize>,
+    paint: Paint,
+) -> Vec<String> {
     let mut columns = vec![
         ("TARGET", Lean::Left),
-        ("DEBUGGER", Lean::Left),
+        ("DEBUGGER", Lean::Cut),
         ("PID", Lean::Right),
-        ("WHO", Lean::Left),
-        ("SINCE", Lean::Left),
-        ("STOOD STILL", Lean::Left),
+        ("WHO", Lean::Cut),
+        ("SINCE", Lean::Cut),
+        ("STOOD STILL", Lean::Cut),
         ("STATE", Lean::Left),
     ];
     if wide {
-        columns.extend([("SESSION", Lean::Left), ("COMMAND", Lean::Left)]);
+        columns.extend([("SESSION", Lean::Left), ("COMMAND", Lean::Flow)]);
     }
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).within(room);
     for session in sessions {
         let process = session.process.clone().unwrap_or_default();
         let since = match session.since {
@@ -109,7 +116,7 @@ mod tests {
             stood_still_millis: 31,
         };
         assert_eq!(
-            lines(&[session], Duration::from_secs(1_065), false, Paint::NEVER),
+            lines(&[session], Duration::from_secs(1_065), false, None, Paint::NEVER),
             [
                 "TARGET       DEBUGGER   PID  WHO             SINCE          STOOD STILL  STATE",
                 "docker/shop  delve     4711  uid 1000 (ada)  1 min 5 s ago  31 ms        live",

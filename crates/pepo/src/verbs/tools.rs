@@ -114,7 +114,7 @@ mod here {
         if context.printer.json_wanted() {
             return context.printer.json(&json!({ "tools": rows.iter().map(data).collect::<Vec<_>>() }));
         }
-        context.printer.data(&lines(&rows, context.printer.paint).join("\n"))
+        context.printer.data(&lines(&rows, context.printer.width(), context.printer.paint).join("\n"))
     }
 
     fn data(row: &Row) -> Value {
@@ -131,9 +131,16 @@ mod here {
         })
     }
 
-    fn lines(rows: &[Row], paint: Paint) -> Vec<String> {
-        let columns = ["DEBUGGER", "FOR", "STATE", "VERSION", "AT LEAST", "WHERE"];
-        let mut table = Table::new(&columns.map(|name| (name, Lean::Left)));
+    fn lines(rows: &[Row], room: Option<usize>, paint: Paint) -> Vec<String> {
+        let mut table = Table::new(&[
+            ("DEBUGGER", Lean::Left),
+            ("FOR", Lean::Cut),
+            ("STATE", Lean::Left),
+            ("VERSION", Lean::Cut),
+            ("AT LEAST", Lean::Cut),
+            ("WHERE", Lean::Flow),
+        ])
+        .within(room);
         for row in rows {
             let state = row.state();
             let style = if matches!(state, "ready" | "built in") { Style::Good } else { Style::Warning };

@@ -200,6 +200,26 @@ fn release_from_another_process_lets_go_at_once() {
 }
 
 #[test]
+fn who_cannot_see_the_sessions_of_others_is_told_so() {
+    let fixture = session::fixtures().into_iter().find(|one| session::language(one) == "python").unwrap();
+    let (running, name) = target(&fixture);
+    let (root, nobody) = (Surroundings::new(), Surroundings::new().of_nobody());
+    let mut held = Held::open(&root, &["attach", &name], &fixture);
+    for asked in [name.as_str(), "--all"] {
+        let run = nobody.run(&["release", asked]).fails(4);
+        assert!(run.stderr.contains(&format!("sudo pepo release {asked}")), "{run:?}");
+        assert!(!run.stderr.contains("nobody held it"), "{run:?}");
+    }
+    let checked = nobody.run(&["check", &name, "--for", "attach"]).fails(1);
+    assert!(!checked.stdout.contains("no capability is needed"), "{checked:?}");
+    held.types("detach\n");
+    held.waits_for("closed");
+    running.assert_goes_on();
+    let run = root.run(&["attach", &name, "--process", "zzz", "-ex", "bt"]).fails(3);
+    assert!(run.stderr.contains("leave `--process` and `--pid` out"), "{run:?}");
+}
+
+#[test]
 fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
     let fixture = fixtures::c(Variant::debug());
     let (running, name) = target(&fixture);
@@ -221,6 +241,26 @@ fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
     before.assert_same();
     let history = std::fs::read_to_string(surroundings.path("xdg_state_home/pepo/history")).unwrap();
     assert!(history.contains("bt"), "{history:?}");
+}
+
+#[test]
+fn the_end_of_input_lets_go_of_what_runs() {
+    let fixture = fixtures::c(Variant::debug());
+    let (running, name) = target(&fixture);
+    let before = Snapshot::take(running.pid());
+    let surroundings = Surroundings::new().with("TERM", "xterm");
+    let mut terminal = Terminal::run(&surroundings, &["attach", &name]);
+    terminal.waits_for("(pepo)", 1);
+    terminal.types("continue\r");
+    // A key that comes while the editor still has the terminal is its own, and no end of input.
+    let ended = wait::try_until(LIMIT, || {
+        terminal.types("\x04");
+        terminal.has_ended().ok_or(())
+    });
+    assert_eq!(ended.unwrap_or_else(|()| panic!("it goes on: {}", terminal.said())), Some(0));
+    terminal.waits_for("the target stood still", 1);
+    running.assert_goes_on();
+    before.assert_same();
 }
 
 /// One by one: `--all` reaches whatever is held on this machine.

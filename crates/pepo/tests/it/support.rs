@@ -86,6 +86,16 @@ impl Surroundings {
         Surroundings { before, ..self }
     }
 
+    /// As a user who is nobody, with a place of his own to note sessions.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_nobody(self) -> Surroundings {
+        let before =
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).into();
+        let run = self.path("nobody").display().to_string();
+        std::os::unix::fs::chown(self.folder(), Some(65534), Some(65534)).unwrap();
+        Surroundings { before, ..self.with("PEPO_RUN", run) }
+    }
+
     /// The command, not yet started; nothing on stdin.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.other(PEPO, arguments)

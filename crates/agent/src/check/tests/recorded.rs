@@ -32,13 +32,18 @@ fn lay_out(machine: &str) -> TempDir {
 
 /// What the rules say of a process in a recording, besides OK.
 fn check(machine: &str, pid: u32) -> Vec<String> {
+    troubles(&all(machine, pid))
+}
+
+/// Whatever the rules say of it.
+fn all(machine: &str, pid: u32) -> Vec<Finding> {
     let folder = lay_out(machine);
     let roots = permits::recorded(folder.path());
     let process = roots.proc.join(pid.to_string());
     let status = Status::parse(&fs::read(process.join("status")).unwrap()).unwrap();
     let judge = Judge::new(&roots);
     let theirs = judge.credentials(&process, &status);
-    troubles(&ask(RULES, &Facts::judged(judge, theirs, status), &[]))
+    ask(RULES, &Facts::judged(judge, theirs, status), &[])
 }
 
 fn check_machine(machine: &str) -> Vec<String> {
@@ -73,6 +78,17 @@ fn yama_lets_parents_and_the_capability_through_as_its_scope_says() {
     );
     assert_eq!(check_machine("yama-1-root"), NOTHING);
     assert_eq!(check_machine("yama-3-root"), ["No yama [stack top record attach dap] Yama"]);
+}
+
+#[test]
+fn no_capability_is_said_to_be_needed_where_one_would_help() {
+    recorded("yama");
+    let told = |machine, pid| all(machine, pid).iter().any(|said| said.rule == "capabilities");
+    for (machine, pid, expected) in
+        [("yama-0", 4711, true), ("yama-1", 1, false), ("yama-1", 4711, false), ("yama-1-root", 4711, true)]
+    {
+        assert_eq!(told(machine, pid), expected, "{machine} {pid}");
+    }
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub(super) fn show(rows: &[Row], summary: &Summary, context: &Context) -> Outcom
     if rows.is_empty() {
         printer.say("nothing to debug was found; `pepo ps --all` also shows this machine's own processes");
     } else {
-        printer.data(&lines(rows, printer.output == Output::Wide, printer.paint).join("\n"))?;
+        printer
+            .data(&lines(rows, printer.output == Output::Wide, printer.width(), printer.paint).join("\n"))?;
     }
     printer.say(&summary.text());
     Ok(())
@@ -118,13 +119,13 @@ fn superscript(number: usize) -> String {
     number.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect()
 }
 
-fn lines(rows: &[Row], wide: bool, paint: Paint) -> Vec<String> {
+fn lines(rows: &[Row], wide: bool, room: Option<usize>, paint: Paint) -> Vec<String> {
     let mut columns = vec![
         ("TARGET", Lean::Left),
-        ("IMAGE", Lean::Left),
-        ("RUNTIME", Lean::Left),
+        ("IMAGE", Lean::Cut),
+        ("RUNTIME", Lean::Cut),
         ("PID", Lean::Right),
-        ("USER", Lean::Left),
+        ("USER", Lean::Cut),
         ("LOOK", Lean::Left),
         ("STOP", Lean::Left),
         ("STATE", Lean::Left),
@@ -135,12 +136,12 @@ fn lines(rows: &[Row], wide: bool, paint: Paint) -> Vec<String> {
             ("HOST PID", Lean::Right),
             ("PROCS", Lean::Right),
             ("MEMORY", Lean::Right),
-            ("UP", Lean::Left),
-            ("DEBUGGER", Lean::Left),
-            ("COMMAND", Lean::Left),
+            ("UP", Lean::Cut),
+            ("DEBUGGER", Lean::Cut),
+            ("COMMAND", Lean::Flow),
         ]);
     }
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).within(room);
     let mut notes = Notes::default();
     for row in rows {
         let mut cells = narrow(row, wide, &mut notes);
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn the_table_has_footnotes_for_each_reason_once() {
         assert_eq!(
-            lines(&some_rows(), false, Paint::NEVER),
+            lines(&some_rows(), false, None, Paint::NEVER),
             [
                 "TARGET       IMAGE     RUNTIME      PID  USER   LOOK  STOP  STATE",
                 "docker/far   shop:1.4  ?              ?  ?      ?     ?     running",
@@ -256,8 +257,18 @@ mod tests {
     }
 
     #[test]
+    fn forty_columns_are_enough_for_what_is_typed_again() {
+        let lines = lines(&some_rows(), false, Some(40), Paint::NEVER);
+        assert_eq!(
+            lines[..2],
+            ["TARGET       PID  LOOK  STOP  STATE", "docker/far     ?  ?     ?     running"]
+        );
+        assert!(lines.contains(&"no room for: IMAGE, RUNTIME, USER".to_owned()), "{lines:?}");
+    }
+
+    #[test]
     fn the_wide_table_has_more_columns() {
-        let lines = lines(&some_rows(), true, Paint::NEVER);
+        let lines = lines(&some_rows(), true, None, Paint::NEVER);
         assert!(
             lines[0].ends_with("CONTAINER     HOST PID  PROCS  MEMORY  UP         DEBUGGER  COMMAND"),
             "{}",
