@@ -216,6 +216,9 @@ impl Platforms {
             Ok(Found { platform, located })
         }))
         .await;
+        if let Some(failure) = no_engine_answers(&asked, &answers) {
+            return Err(failure);
+        }
         let searched = asked.iter().map(|source| source.name()).collect();
         match choose(name, searched, answers) {
             // A cluster has its own near names.
@@ -372,6 +375,17 @@ fn choose(
         1 => found.pop().ok_or_else(|| Failure::new(Code::Internal, "a target was lost")),
         _ => Err(PlatformError::Ambiguous { name: name.clone(), candidates: full_names(&found) }.into()),
     }
+}
+
+/// The first engine's own failure, where none of those asked could be, and the machine itself has no such container.
+fn no_engine_answers(asked: &[&Source], answers: &[Result<Found, Failure>]) -> Option<Failure> {
+    let away = |(answer, source): (&Result<Found, Failure>, &&Source)| match answer {
+        Err(failure) if source.kind == Kind::Host => failure.code() == Code::TargetNotFound,
+        Err(failure) => matches!(failure.code(), Code::EngineUnreachable | Code::SocketDenied),
+        Ok(_) => false,
+    };
+    let first = answers.iter().zip(asked).find(|(_, source)| source.kind != Kind::Host)?.0.as_ref().err()?;
+    answers.iter().zip(asked).all(away).then(|| first.clone())
 }
 
 /// Names that mean one each: by id where two engines of one kind know the same name.

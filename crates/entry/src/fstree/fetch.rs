@@ -283,6 +283,9 @@ fn ask(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Result<Answer, F
 fn broken(url: &Url, trouble: &Trouble) -> Failed {
     let what = format!("cannot fetch {url}: {trouble}");
     let next = match trouble {
+        Trouble::Plain(_) => {
+            Some("if it speaks plain HTTP, write http:// (and #sha256=SUM to know what came)")
+        }
         Trouble::Untrusted(_) => Some("SSL_CERT_FILE=/path/to/roots.pem names roots of your own"),
         Trouble::Proxy(_) => Some("no_proxy=HOST reaches a host without the proxy"),
         Trouble::Lost(_) => Some("is it there for this container? localhost is the container itself"),

@@ -27,6 +27,8 @@ pub(crate) enum Trouble {
     Lost(String),
     /// The server is not who it should be.
     Untrusted(String),
+    /// The server has no TLS, by its first bytes.
+    Plain(String),
     /// What was said is no HTTP.
     Nonsense(String),
     /// The proxy does not let us through.
@@ -40,6 +42,7 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Lost(text)
             | Trouble::Untrusted(text)
+            | Trouble::Plain(text)
             | Trouble::Nonsense(text)
             | Trouble::Proxy(text)
             | Trouble::Setting(text) => to.write_str(text),
@@ -182,6 +185,9 @@ fn stream_trouble(url: &Url, error: &io::Error) -> Trouble {
         return match tls {
             rustls::Error::InvalidCertificate(reason) => {
                 Trouble::Untrusted(format!("the certificate of {} is not trusted: {reason:?}", url.host))
+            }
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                Trouble::Plain(format!("{} does not speak TLS", url.authority()))
             }
             other => Trouble::Untrusted(format!("no TLS with {}: {other}", url.authority())),
         };

@@ -389,6 +389,17 @@ fn only_a_trusted_server_is_believed() {
     let plain = server(tar(&[Member::file("etc/y", "y")]));
     let mut command = root.command(&format!("fstree=http://127.0.0.1:{}/ok", plain.port), "echo started");
     assert_eq!(run(command.env("SSL_CERT_FILE", "/none.pem")).code(), 0);
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let spoken = format!("fstree=https://{}/x", refusing.local_addr().unwrap());
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        // As servers of plain HTTP answer to what is no request.
+        let (mut to, _) = refusing.accept().unwrap();
+        let _ = to.read(&mut [0; 2048]);
+        to.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
+        let _ = to.read(&mut [0; 2048]);
+    });
+    refuses(&root, &spoken, 5, "→ if it speaks plain HTTP, write http://");
     // The image's own bundle counts, too.
     fs::create_dir_all(root.at("/etc/ssl/certs")).unwrap();
     fs::copy(root.at("/ca.pem"), root.at("/etc/ssl/certs/ca-certificates.crt")).unwrap();

@@ -120,7 +120,13 @@ pub(crate) fn become_command(engine: &str, mut command: Command) -> Outcome {
 
 /// An engine's command is in PATH and does not start.
 pub(crate) fn not_started(engine: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Code::ToolMissing, format!("`{engine}` cannot be started")).because(error)
+    let failure = Failure::new(Code::ToolMissing, format!("`{engine}` cannot be started")).because(error);
+    match error.kind() == std::io::ErrorKind::NotFound {
+        true => {
+            failure.hint(format!("its command must be in PATH beside its socket: install {engine}'s client"))
+        }
+        false => failure,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the only place where engines' own commands are started")]

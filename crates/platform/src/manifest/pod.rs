@@ -48,7 +48,8 @@ pub(super) fn inject_all(
     if pods.is_empty() {
         let kinds: Vec<_> = KINDS.iter().map(|(kind, _)| *kind).collect();
         return Err(Failure::new(Code::Usage, "the manifest has no pod")
-            .because(format!("pods are in these kinds, and in lists of them: {}", kinds.join(", "))));
+            .because(format!("pods are in these kinds, and in lists of them: {}", kinds.join(", ")))
+            .hint("give what runs them: kubectl get deploy NAME -o yaml | pepo inject -f - …"));
     }
     let mut work = Work { tree, injection, edits, notes, programs, seen: Vec::new(), wrapped: 0 };
     for pod in &pods {
@@ -59,6 +60,14 @@ pub(super) fn inject_all(
             .because(format!("it has: {}", work.seen.join(", "))));
     }
     Ok(())
+}
+
+/// What a list of that name looks like.
+fn example(key: &str) -> &'static str {
+    match key {
+        "command" | "args" => r#"["/app", "--flag"]"#,
+        _ => "[{name: …}]",
+    }
 }
 
 /// The pods of a document.
@@ -101,7 +110,8 @@ impl Work<'_, '_, '_> {
         let style = edits.indent(key, containers);
         if tree.at(pod.spec, &["os", "name"])?.and_then(Node::text) == Some("windows") {
             return Err(Failure::new(Code::Usage, format!("{} is a pod of Windows'", pod.name))
-                .because("the entry is a program for Linux"));
+                .because("the entry is a program for Linux")
+                .hint("leave it out of the manifest: only pods of Linux can be injected"));
         }
         self.wrapped = 0;
         for list in ["initContainers", "containers"] {
@@ -121,7 +131,8 @@ impl Work<'_, '_, '_> {
         match self.tree.get(map, key)? {
             Some((_, Node { kind: Kind::List { items, .. }, .. })) => Ok(items),
             Some((_, other)) if !other.is_null() => {
-                Err(Failure::new(Code::Usage, format!("`{key}` is no list")))
+                Err(Failure::new(Code::Usage, format!("`{key}` is no list"))
+                    .hint(format!("Kubernetes takes a list here, as in {key}: {}", example(key))))
             }
             _ => Ok(&[]),
         }

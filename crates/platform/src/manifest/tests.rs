@@ -16,6 +16,18 @@ fn put(text: &str) -> String {
     inject(text, &injection("stayalive"), &mut none).unwrap().text
 }
 
+#[test]
+fn what_is_refused_says_what_would_be_right() {
+    for (text, next) in [
+        ("kind: Service\nspec: {}", "kubectl get deploy NAME -o yaml"),
+        ("kind: Pod\nspec: {containers: [{name: a, command: x}]}", r#"command: ["/app", "--flag"]"#),
+        ("kind: Pod\nspec: {os: {name: windows}, containers: [{name: a, command: [a]}]}", "leave it out"),
+    ] {
+        let failure = inject(text, &injection("stayalive"), &mut none).unwrap_err();
+        assert!(failure.hints.iter().any(|hint| hint.text.contains(next)), "{text}: {failure:?}");
+    }
+}
+
 #[track_caller]
 fn refused(text: &str, said: &str) {
     let failure = inject(text, &injection("stayalive"), &mut none).unwrap_err();
