@@ -410,7 +410,7 @@ fn waits_hint(reason: &str, image: &str) -> String {
         "CreateContainerConfigError" => {
             "the pod asks for runAsNonRoot and does not say as whom: let it say runAsUser".to_owned()
         }
-        _ => format!("does {image} hold a static /pepo for the node's architecture?"),
+        _ => format!("does {image} hold a static /pepo for the node's architecture, or a sh, by which it can be given one?"),
     }
 }
 

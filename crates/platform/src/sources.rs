@@ -145,8 +145,7 @@ impl Platforms {
             platforms.add_cri(options, &local);
         }
         if wants(Kind::Pod) {
-            let cluster = Kubernetes::new(options.cluster.clone(), options.need, &options.environment);
-            platforms.add(Kind::Pod, Arc::new(cluster));
+            platforms.add(Kind::Pod, Arc::new(Kubernetes::new(options)));
         }
         if wants(Kind::Host) && local.exists() {
             platforms.add(Kind::Host, Arc::new(Host::new(local)));

@@ -140,7 +140,10 @@ impl Image {
 
     /// `/bin/sh` and friends from busybox-static.
     pub fn with_shell(self) -> Image {
-        let names = ["sh", "cat", "echo", "env", "head", "id", "kill", "ls", "ps", "sleep", "wget"];
+        let names = [
+            "sh", "cat", "chmod", "echo", "env", "head", "id", "kill", "ls", "mkdir", "mv", "ps", "sleep",
+            "uname", "wc", "wget",
+        ];
         let image = self.file(Path::new("/bin/busybox"), "/bin/busybox");
         names.iter().fold(image, |image, name| image.link(&format!("/bin/{name}"), "busybox"))
     }

@@ -1,5 +1,7 @@
 //! Verbs on pods of a real cluster, which have no shell, by an ephemeral container of Pepo's own image.
 
+/// Helpers of images that are not ours.
+mod borrowed;
 /// What keeps a verb from a pod, each made and told.
 mod refused;
 /// Whoever dies, the target lives.

@@ -3,6 +3,9 @@
 //! Steps: choose a shape by asking admission (a dry run) → append the container → wait until it runs → exec. Kubernetes removes no
 //! ephemeral container, so one that runs and would be made the same is used again; it ends by itself when nobody has used it for a
 //! while. One that does not start is told with the kubelet's own words.
+//!
+//! An image of ours holds the binary; any other one that has a shell is given it ([`super::borrowed`]). Which of the two it is its
+//! name tells, mostly: where that is wrong, the kubelet says so within a second, and the other way is taken.
 
 use std::{
     collections::hash_map::RandomState,
@@ -16,20 +19,20 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use pepo_wire::{
-    Failure,
+    Failure, FailureExt as _,
     agent::{ContainerTarget, Target, target},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    ClusterOptions, HELPER_IMAGE, InPod,
+    ClusterOptions, HELPER_IMAGE, IDLE, InPod, borrowed,
     client::Joined,
     find, is_running,
     shape::{Shape, shapes},
     stream,
 };
-use crate::{How, Io, Located, Need, PlatformError, Reached, helper::Leave};
+use crate::{AgentBinary, How, Io, Located, Need, PlatformError, Reached, helper::Leave};
 
 /// Names of helpers begin so.
 const PREFIX: &str = "pepo-";
@@ -37,8 +40,6 @@ const PREFIX: &str = "pepo-";
 const MARK: &str = "PEPO_HELPER";
 /// The binary in its image.
 const BINARY: &str = "/pepo";
-/// So long a helper waits for somebody to use it.
-const IDLE: Duration = Duration::from_secs(900);
 /// So many may run at once in a pod: each takes of its memory.
 const MOST: usize = 4;
 /// So long a helper may take to start: its image may have to be pulled.
@@ -63,33 +64,71 @@ const HOPELESS: [&str; 10] = [
     "CrashLoopBackOff",
 ];
 
+/// How an image comes by the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It holds it at [`BINARY`].
+    Holds,
+    /// It has a shell, and is given it.
+    IsGiven,
+}
+
+impl Way {
+    /// Both, the one that the image's name tells first: images of ours are called `pepo` or `pepo-…`.
+    fn of(image: &str) -> [Way; 2] {
+        let name = image.rsplit('/').next().unwrap_or_default();
+        let name = name.split([':', '@']).next().unwrap_or_default();
+        match name == "pepo" || name.starts_with("pepo-") {
+            true => [Way::Holds, Way::IsGiven],
+            false => [Way::IsGiven, Way::Holds],
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Way::Holds => BINARY,
+            Way::IsGiven => "sh",
+        }
+    }
+}
+
+/// What is wanted of a helper.
+pub(super) struct Wanted<'a> {
+    pub(super) options: &'a ClusterOptions,
+    pub(super) need: Need,
+    pub(super) binary: &'a AgentBinary,
+}
+
 /// An agent beside the target, in a helper that is there or is made.
 pub(super) async fn reach(
     joined: &Joined,
-    options: &ClusterOptions,
-    need: Need,
+    wanted: &Wanted<'_>,
     located: &Located,
     in_pod: &InPod,
 ) -> Result<Reached, Failure> {
-    let work = Work {
+    let options = wanted.options;
+    let image = options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned());
+    let [first, second] = Way::of(&image);
+    let mut work = Work {
         joined,
-        image: options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned()),
+        image,
+        way: first,
         pull_policy: options.pull_policy.clone(),
+        binary: wanted.binary,
         located,
         in_pod,
     };
-    let shapes = shapes(&in_pod.pod, &in_pod.container, need, options.profile);
-    let helper = work.helper(&shapes, None).await?;
-    let (helper, opened) = match work.open(&helper).await {
-        // It was there a moment ago, or the kubelet has not told yet that it ended.
-        Err(PlatformError::Ephemeral { step: HEAR, .. }) if !helper.is_new => {
-            let other = work.helper(&shapes, Some(&helper.name)).await?;
-            let opened = work.open(&other).await?;
-            (other, opened)
+    let shapes = shapes(&in_pod.pod, &in_pod.container, wanted.need, options.profile);
+    let tried = if work.has_failed() { None } else { Some(work.reach(&shapes).await) };
+    let (helper, (io, exec)) = match tried {
+        Some(Ok(reached)) => reached,
+        Some(Err(error)) if lacking(&error).is_none() => return Err(error.into()),
+        tried => {
+            work.way = second;
+            let before = tried.and_then(Result::err);
+            work.reach(&shapes).await.map_err(|error| both(&error, before.as_ref()))?
         }
-        opened => (helper, opened?),
     };
-    let (io, exec) = opened;
     Ok(Reached {
         io,
         target: work.target(),
@@ -100,6 +139,29 @@ pub(super) async fn reach(
     })
 }
 
+/// The kubelet's words for a helper whose image has not what it was to run.
+fn lacking(error: &PlatformError) -> Option<&str> {
+    let PlatformError::Ephemeral { source, .. } = error else { return None };
+    match &**source {
+        PlatformError::HelperWaits { words, .. } if is_lacking(words) => Some(words),
+        _ => None,
+    }
+}
+
+/// In the words of runc and crun.
+fn is_lacking(words: &str) -> bool {
+    words.contains("executable file") || words.contains("no such file or directory")
+}
+
+/// Where neither way works, both are told.
+fn both(error: &PlatformError, before: Option<&PlatformError>) -> Failure {
+    let failure = error.failure();
+    match before.and_then(lacking) {
+        Some(words) if lacking(error).is_some() => failure.because(words),
+        _ => failure,
+    }
+}
+
 /// A helper that is there, or was made just now.
 struct Helper {
     name: String,
@@ -107,11 +169,16 @@ struct Helper {
     is_new: bool,
 }
 
+/// The stream to an agent, and the exec that carries it.
+type Opened = (Box<dyn Io>, stream::Exec);
+
 /// What is done for one reach.
 struct Work<'a> {
     joined: &'a Joined,
     image: String,
+    way: Way,
     pull_policy: Option<String>,
+    binary: &'a AgentBinary,
     located: &'a Located,
     in_pod: &'a InPod,
 }
@@ -125,11 +192,47 @@ impl Work<'_> {
         PlatformError::Ephemeral { name: self.located.name.clone(), step, source: Box::new(source) }
     }
 
+    /// Has a helper of this image been unable to start this way?
+    fn has_failed(&self) -> bool {
+        let of_this = |one: &&EphemeralContainer| self.is_alike(one);
+        let mut alike = find::spec(&self.in_pod.pod).ephemeral_containers.iter().flatten().filter(of_this);
+        alike.any(|one| {
+            let status = ephemeral_status(&self.in_pod.pod, &one.name);
+            let ended = status.and_then(|status| status.state.as_ref()?.terminated.as_ref());
+            ended.and_then(|ended| ended.message.as_deref()).is_some_and(is_lacking)
+        })
+    }
+
+    /// A helper of this image that came by its binary the same way.
+    fn is_alike(&self, one: &EphemeralContainer) -> bool {
+        let program = one.command.as_ref().and_then(|command| command.first());
+        one.name.starts_with(PREFIX)
+            && one.image.as_deref() == Some(&self.image)
+            && program.is_some_and(|program| program == self.way.program())
+    }
+
+    /// A helper, and the stream to its agent.
+    async fn reach(&self, shapes: &[Shape]) -> Result<(Helper, Opened), PlatformError> {
+        let helper = self.helper(shapes, None).await?;
+        match self.open(&helper).await {
+            // It was there a moment ago, or the kubelet has not told yet that it ended.
+            Err(PlatformError::Ephemeral { step: HEAR, .. }) if !helper.is_new => {
+                let other = self.helper(shapes, Some(&helper.name)).await?;
+                let opened = self.open(&other).await?;
+                Ok((other, opened))
+            }
+            opened => Ok((helper, opened?)),
+        }
+    }
+
     /// The stream, once the helper runs.
-    async fn open(&self, helper: &Helper) -> Result<(Box<dyn Io>, stream::Exec), PlatformError> {
+    async fn open(&self, helper: &Helper) -> Result<Opened, PlatformError> {
         self.wait(&helper.name).await?;
-        let command = [BINARY, "agent", "--join"].map(str::to_owned);
-        let opened = stream::open(self.joined, self.pod(), &helper.name, &command).await;
+        let (command, given) = match self.way {
+            Way::Holds => ([BINARY, "agent", "--join"].map(str::to_owned).into(), None),
+            Way::IsGiven => (borrowed::join(&helper.name), Some(self.binary)),
+        };
+        let opened = stream::open(self.joined, self.pod(), &helper.name, &command, given).await;
         opened.map_err(|error| match error {
             denied @ PlatformError::ClusterDenied { .. } => denied,
             error => self.failed(HEAR, error),
@@ -166,10 +269,9 @@ impl Work<'_> {
         let pod = &self.in_pod.pod;
         let is_same = |one: &&EphemeralContainer| {
             let status = ephemeral_status(pod, &one.name).and_then(|status| status.state.as_ref());
-            one.name.starts_with(PREFIX)
+            self.is_alike(one)
                 && except != Some(one.name.as_str())
                 && one.target_container_name.as_deref() == Some(&self.in_pod.container)
-                && one.image.as_deref() == Some(&self.image)
                 && mark_of(one) == Some(mark(shape).as_str())
                 && status.is_none_or(|state| state.terminated.is_none())
         };
@@ -200,13 +302,18 @@ impl Work<'_> {
     }
 
     fn container(&self, name: &str, shape: &Shape) -> EphemeralContainer {
-        let idle = IDLE.as_secs().to_string();
+        let command = match self.way {
+            Way::Holds => {
+                let idle = IDLE.as_secs().to_string();
+                [BINARY, "agent", "--wait", &idle].map(str::to_owned).into()
+            }
+            Way::IsGiven => borrowed::main(name),
+        };
         EphemeralContainer {
             name: name.to_owned(),
             image: Some(self.image.clone()),
             image_pull_policy: self.pull_policy.clone(),
-            command: Some(vec![BINARY.to_owned()]),
-            args: Some(["agent", "--wait", &idle].map(str::to_owned).into()),
+            command: Some(command),
             env: Some(vec![EnvVar { name: MARK.to_owned(), value: Some(mark(shape)), value_from: None }]),
             target_container_name: Some(self.in_pod.container.clone()),
             security_context: Some(shape.context.clone()),
@@ -293,4 +400,22 @@ fn ephemeral_statuses(pod: &Pod) -> &[ContainerStatus] {
 
 fn ephemeral_status<'p>(pod: &'p Pod, name: &str) -> Option<&'p ContainerStatus> {
     ephemeral_statuses(pod).iter().find(|status| status.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_name_tells_whether_it_is_ours() {
+        for (image, first) in [
+            (HELPER_IMAGE, Way::Holds),
+            ("mirror.test:5000/tools/pepo@sha256:00", Way::Holds),
+            ("mirror.test/pepo-debuggers:1", Way::Holds),
+            ("busybox", Way::IsGiven),
+            ("mirror.test/pepo/busybox:1", Way::IsGiven),
+        ] {
+            assert_eq!(Way::of(image)[0], first, "{image}");
+        }
+    }
 }

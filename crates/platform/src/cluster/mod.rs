@@ -4,6 +4,8 @@
 //! An agent stands beside a pod's process in an ephemeral container, which only waits; the byte stream is an exec into it,
 //! so that nothing of it is in the container's log.
 
+/// A helper of an image that is not ours.
+mod borrowed;
 /// The API server.
 mod client;
 /// From a name to a container.
@@ -29,10 +31,14 @@ use self::{
     find::{Chosen, Wanted},
 };
 use crate::{
-    Environment, HealthCheck, Listed, Located, Need, Platform, PlatformError, Reached, State, engine::Facts,
+    AgentBinary, HealthCheck, Listed, Located, Need, Options, Platform, PlatformError, Reached, State,
+    engine::Facts,
 };
 
 pub(crate) use self::stream::Exec;
+
+/// So long a helper waits for somebody to use it.
+const IDLE: Duration = Duration::from_secs(900);
 
 /// The image of helpers, unless another is chosen.
 pub const HELPER_IMAGE: &str = concat!("pepo.dev/pepo:", env!("CARGO_PKG_VERSION"));
@@ -81,12 +87,18 @@ pub(crate) struct Kubernetes {
     cluster: Cluster,
     options: ClusterOptions,
     need: Need,
+    binary: AgentBinary,
 }
 
 impl Kubernetes {
     /// Asks nothing yet.
-    pub(crate) fn new(options: ClusterOptions, need: Need, environment: &Environment) -> Kubernetes {
-        Kubernetes { cluster: Cluster::new(&options, environment), options, need }
+    pub(crate) fn new(options: &Options) -> Kubernetes {
+        Kubernetes {
+            cluster: Cluster::new(&options.cluster, &options.environment),
+            options: options.cluster.clone(),
+            need: options.need,
+            binary: options.binary.clone(),
+        }
     }
 
     fn wanted<'a>(&'a self, name: &'a TargetName) -> Wanted<'a> {
@@ -132,7 +144,8 @@ impl Platform for Kubernetes {
             name: located.name.clone(),
             why: "it was found elsewhere".to_owned(),
         })?;
-        helper::reach(joined, &self.options, self.need, located, in_pod).await
+        let wanted = helper::Wanted { options: &self.options, need: self.need, binary: &self.binary };
+        helper::reach(joined, &wanted, located, in_pod).await
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::client::Joined;
-use crate::{Io, PlatformError};
+use super::{borrowed, client::Joined};
+use crate::{AgentBinary, Io, PlatformError};
 
 /// Bytes under way in each direction.
 const BUFFER: usize = 256 << 10;
@@ -45,12 +45,14 @@ impl Exec {
     }
 }
 
-/// Runs the command in the container and hears the first bytes of the agent behind it.
+/// Runs the command in the container and hears the first bytes of the agent behind it. Where the container is to be `given` the
+/// binary first, the command is that of [`borrowed::join`].
 pub(super) async fn open(
     joined: &Joined,
     pod: &str,
     container: &str,
     command: &[String],
+    given: Option<&AgentBinary>,
 ) -> Result<(Box<dyn Io>, Exec), PlatformError> {
     let api: Api<Pod> = Api::namespaced(joined.client.clone(), &joined.namespace);
     let how = AttachParams::default()
@@ -62,12 +64,17 @@ pub(super) async fn open(
         .max_stdout_buf_size(BUFFER);
     let executed = api.exec(pod, command, &how).await;
     let mut process = executed.map_err(|error| joined.told("exec in the helper", error))?;
-    let (Some(stdin), Some(stdout), Some(stderr)) = (process.stdin(), process.stdout(), process.stderr())
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (process.stdin(), process.stdout(), process.stderr())
     else {
         return Err(PlatformError::Silent { words: "its streams are missing".to_owned() });
     };
     let words = tokio::spawn(last_words(stderr));
     let mut stdout = BufReader::with_capacity(BUFFER, stdout);
+    if let Some(binary) = given
+        && borrowed::bring(binary, &mut stdout, &mut stdin).await?.is_none()
+    {
+        return Err(PlatformError::Silent { words: why(process, words).await });
+    }
     match tokio::time::timeout(FIRST_WORD, stdout.fill_buf()).await {
         Ok(Ok(bytes)) if !bytes.is_empty() => {
             Ok((Box::new(tokio::io::join(stdout, stdin)), Exec { process }))

@@ -49,6 +49,12 @@ impl AgentBinary {
                 "the target's image is for {image_arch}, which the engine emulates on {arch}; emulated processes cannot be debugged"
             )));
         }
+        Ok(Chosen { path: self.for_machine(arch)?, arch: arch.to_owned() })
+    }
+
+    /// The binary for a machine that calls itself so (`x86_64`), as uname(2) and Rust have it.
+    pub(crate) fn for_machine(&self, arch: &str) -> Result<PathBuf, PlatformError> {
+        let missing = |why: String| PlatformError::NoBinary { arch: arch.to_owned(), why };
         for path in self.candidates(arch) {
             match elf(&path) {
                 Ok(elf) if elf.arch != arch => {
@@ -60,7 +66,7 @@ impl AgentBinary {
                         path.display()
                     )));
                 }
-                Ok(_) => return Ok(Chosen { path, arch: arch.to_owned() }),
+                Ok(_) => return Ok(path),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && *self == AgentBinary::Own => {}
                 Err(error) => return Err(missing(format!("{}: {error}", path.display()))),
             }
