@@ -247,7 +247,7 @@ pub(crate) struct PodArgs {
     #[arg(id = "labels", short = 'l', long = "selector", value_name = "LABELS", help_heading = IN_A_POD)]
     #[arg(conflicts_with = "host_pid")]
     pub(crate) labels: Option<String>,
-    /// Image of the helper that is put beside the target, with a static pepo at /pepo; without it, $PEPO_IMAGE, else Pepo's own
+    /// Image of the helper beside the target: with a static pepo at /pepo, or any that has sh; without it, $PEPO_IMAGE, else Pepo's own
     #[arg(long, value_name = "IMAGE", help_heading = IN_A_POD)]
     pub(crate) image: Option<String>,
     /// When the node pulls that image

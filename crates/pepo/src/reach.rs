@@ -1,6 +1,10 @@
 //! The way to an agent beside a target: which platforms there are, which of them knows the name, and the byte stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{BufRead as _, IsTerminal as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use pepo_client::Agent;
 use pepo_platform::{ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile};
@@ -119,9 +123,47 @@ pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
 /// # Errors
 /// Why there is no such target, or no way to it.
 pub(crate) async fn reach(context: &Context, chosen: &Chosen, need: Need) -> Result<Reached, Failure> {
+    to(context, chosen, &locate(context, chosen, need).await?).await
+}
+
+/// The one target that the chosen name means.
+///
+/// # Errors
+/// Why there is no such target.
+pub(crate) async fn locate(context: &Context, chosen: &Chosen, need: Need) -> Result<Found, Failure> {
     let found = platforms_of(context, chosen, need).locate(&chosen.name).await?;
     found.located.notes.iter().for_each(|note| context.printer.say(note));
+    Ok(found)
+}
+
+/// As [`reach`], for a verb that stops, which asks first where a name says that this is production.
+///
+/// # Errors
+/// As [`reach`]; and [`Code::Interrupted`] without a yes.
+pub(crate) async fn reach_to_stop(
+    context: &Context,
+    chosen: &Chosen,
+    asks: bool,
+) -> Result<Reached, Failure> {
+    let found = locate(context, chosen, Need::Stop).await?;
+    let agrees = |why: &str| asks && std::io::stdin().is_terminal() && agreed(context, why);
+    if let Some(why) = found.located.production.as_deref().filter(|_| !context.global.yes)
+        && !agrees(why)
+    {
+        let name = found.located.name.to_string();
+        return Err(Failure::new(Code::Interrupted, format!("{name} was not stopped"))
+            .because(format!("{why} says that this is production, where a debugger needs a yes"))
+            .try_command("stop it nevertheless", ["pepo", "attach", &name, "--yes"]));
+    }
     to(context, chosen, &found).await
+}
+
+/// Only a `y` means yes.
+fn agreed(context: &Context, why: &str) -> bool {
+    context.printer.say(&format!("{why} says that this is production: stop it nevertheless? [y/N]"));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// All that the chosen name means: of a workload every pod that is ready.

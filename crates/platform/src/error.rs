@@ -374,7 +374,7 @@ impl PlatformError {
             }
             PlatformError::ClusterDenied { verb, resource, namespace, words, .. } => failure.because(words).hint(format!(
                 "an administrator grants it: kubectl create role pepo -n {namespace} --verb={verb} --resource={resource}, \
-                 and kubectl create rolebinding pepo -n {namespace} --role=pepo --user=YOU; all that Pepo needs is in SECURITY.md"
+                 and kubectl create rolebinding pepo -n {namespace} --role=pepo --user=YOU; all that Pepo needs is in deploy/, and in docs/kubernetes.md"
             )),
             PlatformError::NoPod { namespace, labels, .. } => {
                 failure.because(format!("no pod in namespace {namespace} has the labels {labels}"))
@@ -410,7 +410,9 @@ fn waits_hint(reason: &str, image: &str) -> String {
         "CreateContainerConfigError" => {
             "the pod asks for runAsNonRoot and does not say as whom: let it say runAsUser".to_owned()
         }
-        _ => format!("does {image} hold a static /pepo for the node's architecture, or a sh, by which it can be given one?"),
+        _ => format!(
+            "does {image} hold a static /pepo for the node's architecture, or a sh, by which it can be given one?"
+        ),
     }
 }
 

@@ -149,6 +149,7 @@ fn located(name: TargetName, main: &Process, container_id: String) -> Located {
         start_time: main.start_time,
         facts: Default::default(),
         in_pod: None,
+        production: None,
         notes: Vec::new(),
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use pepo_wire::{
     Failure,
-    agent::Target,
+    agent::{Finding, Target},
     name::{Kind, TargetName},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -72,6 +72,11 @@ pub trait Platform: Send + Sync {
     /// As [`Platform::locate`].
     async fn locate_all(&self, name: &TargetName) -> Result<Vec<Located>, Failure> {
         Ok(vec![self.locate(name).await?])
+    }
+
+    /// What can be told of the way to the target before it is taken, as rows of `pepo check`.
+    async fn foresee(&self, _located: &Located) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// A byte stream to an agent beside the target.
@@ -204,6 +209,8 @@ pub struct Located {
     pub(crate) facts: Facts,
     /// The pod it is in.
     pub(crate) in_pod: Option<Arc<InPod>>,
+    /// What says that this is production, where a stop needs a yes: "the context prod-eu".
+    pub production: Option<String>,
     /// What was decided for the user on the way, for people.
     pub notes: Vec<String>,
 }

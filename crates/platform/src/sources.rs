@@ -10,6 +10,7 @@ use std::{
 use futures::future::join_all;
 use pepo_wire::{
     Code, Failure, Hint,
+    agent::Finding,
     name::{Kind, TargetName},
 };
 
@@ -110,6 +111,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// As [`Platform::foresee`].
+    pub async fn foresee(&self) -> Vec<Finding> {
+        self.platform.foresee(&self.located).await
+    }
+
     /// A byte stream to an agent beside it.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub(crate) fn located(name: &str, id: &str) -> Located {
         start_time: 0,
         facts: Default::default(),
         in_pod: None,
+        production: None,
         notes: Vec::new(),
     }
 }

@@ -345,6 +345,11 @@ impl Cluster {
         self.place.containerd(node)
     }
 
+    /// Where a node's kubelet finds the manifests of static pods.
+    pub fn static_pods(&self, node: u8) -> PathBuf {
+        self.place.static_pods(node)
+    }
+
     /// Who did what: one JSON object a line.
     pub fn audit_log(&self) -> PathBuf {
         self.place.at("log/audit.log")

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use pepo_platform::{How, Need};
+use pepo_platform::{Found, How, Need};
 use pepo_wire::{
     Failure,
-    agent::{CheckRequest, CheckResponse, Finding, Level},
+    agent::{CheckRequest, CheckResponse, Finding, Level, Target},
     failure::Exit,
+    name::Kind,
 };
 
 use crate::{
@@ -69,24 +70,71 @@ pub(crate) async fn run(arguments: &Check, context: &Context) -> Outcome {
         (None, local.check(request(None)).await?)
     } else {
         let chosen = choose(arguments.target.as_deref(), &arguments.process)?;
-        let reached = judge(arguments, context, &chosen).await?;
-        let answer = reached.agent.check(request(Some(reached.target.clone()))).await?;
-        (Some(reached.name.clone()), told_here(answer, &reached))
+        judge(arguments, context, &chosen, request).await?
     };
     show(name.as_deref(), &answer, context)?;
     let no = answer.findings.iter().any(|finding| finding.level() == Level::No);
     if no { Err(End::Told(Exit::No)) } else { Ok(()) }
 }
 
-/// The agent that would do the work: for verbs that stop, the way with the right to stop, when there is one.
-async fn judge(arguments: &Check, context: &Context, chosen: &Chosen) -> Result<Reached, Failure> {
+/// What the platform foresees, then what the agent finds that would do the work.
+async fn judge(
+    arguments: &Check,
+    context: &Context,
+    chosen: &Chosen,
+    request: impl Fn(Option<Target>) -> CheckRequest,
+) -> Result<(Option<String>, CheckResponse), Failure> {
     let stops =
         arguments.verbs.is_empty() || arguments.verbs.iter().any(|verb| STOPPING.contains(&verb.as_str()));
-    let stopping = if stops { reach::reach(context, chosen, Need::Stop).await.ok() } else { None };
-    match stopping {
-        Some(reached) => Ok(reached),
-        None => reach::reach(context, chosen, Need::Look).await,
+    let need = if stops { Need::Stop } else { Need::Look };
+    let found = reach::locate(context, chosen, need).await?;
+    let name = found.located.name.to_string();
+    let mut rows = found.foresee().await;
+    let is_no = |row: &Finding| row.level() == Level::No;
+    let mut answer = CheckResponse::default();
+    if !rows.iter().any(is_no) {
+        match reach(context, chosen, found, stops).await {
+            Ok(reached) => {
+                answer =
+                    told_here(reached.agent.check(request(Some(reached.target.clone()))).await?, &reached);
+            }
+            Err(failure) if rows.is_empty() => return Err(failure),
+            Err(failure) => rows.push(no_way(failure)),
+        }
     }
+    for row in &mut rows {
+        row.verbs = asked(&arguments.verbs);
+    }
+    answer.findings.splice(0..0, rows);
+    Ok((Some(name), answer))
+}
+
+/// For verbs that stop, the way with the right to stop, when there is one.
+async fn reach(context: &Context, chosen: &Chosen, found: Found, stops: bool) -> Result<Reached, Failure> {
+    let in_pod = found.located.name.kind == Some(Kind::Pod);
+    match reach::to(context, chosen, &found).await {
+        // In a pod what stops takes any shape of a helper that what looks would take.
+        Err(_) if stops && !in_pod => reach::reach(context, chosen, Need::Look).await,
+        reached => reached,
+    }
+}
+
+/// A helper that does not start, in the words of whoever did not start it.
+fn no_way(failure: Failure) -> Finding {
+    let why = failure.why.join("; ");
+    let what = if why.is_empty() { failure.what.clone() } else { format!("{}: {why}", failure.what) };
+    Finding {
+        level: Level::No.into(),
+        rule: "reach".to_owned(),
+        what,
+        failure: Some(failure),
+        ..Finding::default()
+    }
+}
+
+/// All verbs, when none was asked for.
+fn asked(verbs: &[String]) -> Vec<String> {
+    if verbs.is_empty() { VERBS.map(str::to_owned).into() } else { verbs.to_vec() }
 }
 
 /// With the way to the agent, where it is not this process, and the target named as it is named here.

@@ -8,7 +8,6 @@ use pepo_dap::{
     AgentLink,
     server::{self, AttachArguments, GuardWish, OpenedTarget, Opener, Server},
 };
-use pepo_platform::Need;
 use pepo_wire::{Code, Failure};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +95,7 @@ struct Way {
 impl Opener for Way {
     async fn open(&self, arguments: &AttachArguments) -> Result<OpenedTarget, Failure> {
         let chosen = chosen(arguments)?;
-        let reached = reach::reach(&self.context, &chosen, Need::Stop).await?;
+        let reached = reach::reach_to_stop(&self.context, &chosen, false).await?;
         let session = session::open(&self.context, &reached, &session_arguments(arguments)).await?;
         let opened = session.opened.clone();
         Ok(OpenedTarget {

@@ -2,6 +2,8 @@
 
 /// Helpers of images that are not ours.
 mod borrowed;
+/// What `pepo check` foresees.
+mod foreseen;
 /// What keeps a verb from a pod, each made and told.
 mod refused;
 /// Whoever dies, the target lives.

@@ -99,7 +99,8 @@ async fn send(binary: &std::path::Path, to: &mut (impl AsyncWrite + Unpin)) -> s
     to.flush().await
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::process::Stdio;
 

@@ -29,6 +29,8 @@ pub(super) struct Joined {
     pub(super) namespace: String,
     /// `https://10.0.0.1:6443`.
     server: String,
+    /// The context's name, where there is a kubeconfig.
+    context: Option<String>,
 }
 
 impl Cluster {
@@ -57,16 +59,16 @@ impl Cluster {
     }
 
     async fn connect(&self) -> Result<Joined, PlatformError> {
-        let mut config = self.config().await?;
+        let (mut config, context) = self.config().await?;
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| no_cluster(&error))?;
-        Ok(Joined { client, namespace, server })
+        Ok(Joined { client, namespace, server, context })
     }
 
     /// As kubectl: the files that are named, else the service account of the pod that this runs in.
-    async fn config(&self) -> Result<Config, PlatformError> {
+    async fn config(&self) -> Result<(Config, Option<String>), PlatformError> {
         let mut all: Option<Kubeconfig> = None;
         for file in self.files.iter().filter(|file| file.exists()) {
             let one = Kubeconfig::read_from(file).map_err(|error| no_cluster(&error))?;
@@ -75,7 +77,7 @@ impl Cluster {
                 None => one,
             });
         }
-        let Some(all) = all else { return self.in_cluster() };
+        let Some(all) = all else { return Ok((self.in_cluster()?, None)) };
         if let Some(missing) =
             self.context.as_ref().filter(|name| !all.contexts.iter().any(|one| one.name == **name))
         {
@@ -84,7 +86,10 @@ impl Cluster {
             return Err(PlatformError::NoCluster { why });
         }
         let chosen = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Config::from_custom_kubeconfig(all, &chosen).await.map_err(|error| no_cluster(&error))
+        let context = self.context.clone().or_else(|| all.current_context.clone());
+        let config =
+            Config::from_custom_kubeconfig(all, &chosen).await.map_err(|error| no_cluster(&error))?;
+        Ok((config, context))
     }
 
     fn in_cluster(&self) -> Result<Config, PlatformError> {
@@ -101,6 +106,15 @@ impl Cluster {
 }
 
 impl Joined {
+    /// What says that this is production, if a name does.
+    pub(super) fn production(&self) -> Option<String> {
+        let context = self.context.as_deref().filter(|name| says_production(name));
+        let namespace = || Some(self.namespace.as_str()).filter(|name| says_production(name));
+        context
+            .map(|name| format!("the context {name}"))
+            .or_else(|| namespace().map(|name| format!("the namespace {name}")))
+    }
+
     /// Reads an object or a list by its path.
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
@@ -145,6 +159,17 @@ impl Joined {
             },
         }
     }
+}
+
+/// Is a word of this name one for production, and not what comes before it?
+fn says_production(name: &str) -> bool {
+    let words: Vec<String> =
+        name.split(|letter: char| !letter.is_alphanumeric()).map(str::to_lowercase).collect();
+    let is = |word: &str, known: &[&str]| known.contains(&word);
+    words.iter().enumerate().any(|(at, word)| {
+        let before = at.checked_sub(1).and_then(|at| words.get(at));
+        is(word, &["prod", "prd", "production"]) && !before.is_some_and(|before| is(before, &["non", "pre"]))
+    })
 }
 
 fn refused(act: &'static str, status: kube::core::Status) -> PlatformError {
@@ -216,6 +241,20 @@ mod tests {
         let group = r#"deployments.apps "a" is forbidden: User "u" cannot get resource "deployments" in API group "apps" in the namespace "n""#;
         assert_eq!(missing_right(group), Some(("get".into(), "deployments.apps".into())));
         assert_eq!(missing_right(r#"pods "a" is forbidden: violates PodSecurity "restricted:latest""#), None);
+    }
+
+    #[test]
+    fn production_is_a_word_of_a_name() {
+        for (name, expected) in [
+            ("prod", true),
+            ("eu-Prod-1", true),
+            ("arn:aws:eks:eu:1:cluster/production", true),
+            ("product", false),
+            ("non-production", false),
+            ("reproduce", false),
+        ] {
+            assert_eq!(says_production(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use kube::{
 };
 use pepo_wire::{
     Failure, FailureExt as _,
-    agent::{ContainerTarget, Target, target},
+    agent::{ContainerTarget, Finding, Level, Target, target},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     ClusterOptions, HELPER_IMAGE, IDLE, InPod, borrowed,
     client::Joined,
-    find, is_running,
-    shape::{Shape, shapes},
+    find, foresee, is_running,
+    shape::{self, Shape, shapes},
     stream,
 };
 use crate::{AgentBinary, How, Io, Located, Need, PlatformError, Reached, helper::Leave};
@@ -106,19 +106,8 @@ pub(super) async fn reach(
     located: &Located,
     in_pod: &InPod,
 ) -> Result<Reached, Failure> {
-    let options = wanted.options;
-    let image = options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned());
-    let [first, second] = Way::of(&image);
-    let mut work = Work {
-        joined,
-        image,
-        way: first,
-        pull_policy: options.pull_policy.clone(),
-        binary: wanted.binary,
-        located,
-        in_pod,
-    };
-    let shapes = shapes(&in_pod.pod, &in_pod.container, wanted.need, options.profile);
+    let (mut work, second) = Work::new(joined, wanted, located, in_pod);
+    let shapes = shapes(&in_pod.pod, &in_pod.container, wanted.need, wanted.options.profile);
     let tried = if work.has_failed() { None } else { Some(work.reach(&shapes).await) };
     let (helper, (io, exec)) = match tried {
         Some(Ok(reached)) => reached,
@@ -137,6 +126,23 @@ pub(super) async fn reach(
         leave: Leave::exec(exec),
         notes: helper.shape.lost.map(str::to_owned).into_iter().collect(),
     })
+}
+
+/// What can be told of a helper before it is made.
+pub(super) async fn foresee(
+    joined: &Joined,
+    wanted: &Wanted<'_>,
+    located: &Located,
+    in_pod: &InPod,
+) -> Vec<Finding> {
+    let (work, _) = Work::new(joined, wanted, located, in_pod);
+    let InPod { pod, container } = in_pod;
+    let mut rows: Vec<Finding> = foresee::rights(joined).await.into_iter().collect();
+    let shapes = shapes(pod, container, wanted.need, wanted.options.profile);
+    rows.extend(work.foresee(&shapes).await);
+    rows.push(foresee::image(pod, &work.image, wanted.options.pull_policy.as_deref()));
+    rows.extend(foresee::of_pod(pod, container, shape::uid(pod, container).is_some()));
+    rows
 }
 
 /// The kubelet's words for a helper whose image has not what it was to run.
@@ -183,7 +189,70 @@ struct Work<'a> {
     in_pod: &'a InPod,
 }
 
+impl<'a> Work<'a> {
+    /// With the way that is taken first, and the other one.
+    fn new(
+        joined: &'a Joined,
+        wanted: &Wanted<'a>,
+        located: &'a Located,
+        in_pod: &'a InPod,
+    ) -> (Work<'a>, Way) {
+        let options = wanted.options;
+        let image = options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned());
+        let [way, second] = Way::of(&image);
+        let pull_policy = options.pull_policy.clone();
+        (Work { joined, image, way, pull_policy, binary: wanted.binary, located, in_pod }, second)
+    }
+}
+
 impl Work<'_> {
+    /// The helper that would be used, or the shape in which one would be admitted.
+    async fn foresee(&self, shapes: &[Shape]) -> Vec<Finding> {
+        let mut rows: Vec<Finding> = self.others().into_iter().collect();
+        let mut refusals = Vec::new();
+        for shape in shapes {
+            if let Some(there) = self.there(shape, None) {
+                rows.push(foresee::ok("admission", format!("the helper {there} is there and is used again")));
+                return rows;
+            }
+            match self.append(&new_name(self.pod()), shape, true).await {
+                Ok(()) => {
+                    rows.extend(self.bounded().err().map(|error| {
+                        let failure = error.failure();
+                        foresee::row(Level::No, "helpers", failure.what.clone(), Some(failure))
+                    }));
+                    rows.push(admitted(shape, &refusals));
+                    return rows;
+                }
+                Err(PlatformError::Refused { status: 403 | 422, words, .. }) => {
+                    refusals.push(format!("as {}: {words}", shape.name));
+                }
+                // A right that is missing has its own row.
+                Err(_) => return rows,
+            }
+        }
+        let failure = PlatformError::NotAdmitted { name: self.located.name.clone(), refusals }.failure();
+        let what = format!("{}: {}", failure.what, failure.why.join("; "));
+        rows.push(foresee::row(Level::No, "admission", what, Some(failure)));
+        rows
+    }
+
+    /// Helpers of ours that are listed in the pod.
+    fn others(&self) -> Option<Finding> {
+        let statuses = ephemeral_statuses(&self.in_pod.pod);
+        let ours = statuses.iter().filter(|status| status.name.starts_with(PREFIX));
+        let (running, ended): (Vec<_>, Vec<_>) = ours.partition(|status| is_running(status));
+        if running.is_empty() && ended.is_empty() {
+            return None;
+        }
+        let what = format!(
+            "of Pepo's helpers in this pod {} run, at most {MOST} may, and {} have ended and stay listed",
+            running.len(),
+            ended.len()
+        );
+        Some(foresee::ok("helpers", what))
+    }
+
     fn pod(&self) -> &str {
         find::name_of(&self.in_pod.pod)
     }
@@ -353,6 +422,22 @@ impl Work<'_> {
             pid_hint: u32::from(!shared),
         };
         Target { kind: Some(target::Kind::Container(container)), selector: None }
+    }
+}
+
+fn admitted(shape: &Shape, refusals: &[String]) -> Finding {
+    const RULE: &str = "admission";
+    match (refusals, shape.lost) {
+        ([], None) => {
+            foresee::ok(RULE, format!("the cluster admits a helper, in the shape `{}`", shape.name))
+        }
+        (refusals, lost) => {
+            let mut what = format!("the cluster admits a helper in the shape `{}`", shape.name);
+            for words in lost.into_iter().chain(refusals.iter().map(String::as_str)) {
+                what += &format!("; {words}");
+            }
+            foresee::row(Level::Lost, RULE, what, None)
+        }
     }
 }
 

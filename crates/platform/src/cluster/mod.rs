@@ -10,6 +10,8 @@ mod borrowed;
 mod client;
 /// From a name to a container.
 mod find;
+/// What can be told beforehand.
+mod foresee;
 /// The ephemeral container.
 mod helper;
 /// What a helper may be allowed.
@@ -23,11 +25,12 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 use pepo_wire::{
     Failure,
+    agent::Finding,
     name::{Kind, TargetName},
 };
 
 use self::{
-    client::Cluster,
+    client::{Cluster, Joined},
     find::{Chosen, Wanted},
 };
 use crate::{
@@ -105,6 +108,10 @@ impl Kubernetes {
         let (container, labels) = (self.options.container.as_deref(), self.options.labels.as_deref());
         Wanted { name, container, labels }
     }
+
+    fn helper(&self) -> helper::Wanted<'_> {
+        helper::Wanted { options: &self.options, need: self.need, binary: &self.binary }
+    }
 }
 
 #[async_trait]
@@ -129,13 +136,20 @@ impl Platform for Kubernetes {
 
     async fn locate(&self, name: &TargetName) -> Result<Located, Failure> {
         let joined = self.cluster.join().await?;
-        Ok(located(find::find(joined, &self.wanted(name)).await?))
+        Ok(located(joined, find::find(joined, &self.wanted(name)).await?))
     }
 
     async fn locate_all(&self, name: &TargetName) -> Result<Vec<Located>, Failure> {
         let joined = self.cluster.join().await?;
         let all = find::find_all(joined, &self.wanted(name)).await?;
-        Ok(all.into_iter().map(located).collect())
+        Ok(all.into_iter().map(|one| located(joined, one)).collect())
+    }
+
+    async fn foresee(&self, located: &Located) -> Vec<Finding> {
+        match (self.cluster.join().await, &located.in_pod) {
+            (Ok(joined), Some(in_pod)) => helper::foresee(joined, &self.helper(), located, in_pod).await,
+            _ => Vec::new(),
+        }
     }
 
     async fn reach(&self, located: &Located) -> Result<Reached, Failure> {
@@ -144,12 +158,11 @@ impl Platform for Kubernetes {
             name: located.name.clone(),
             why: "it was found elsewhere".to_owned(),
         })?;
-        let wanted = helper::Wanted { options: &self.options, need: self.need, binary: &self.binary };
-        helper::reach(joined, &wanted, located, in_pod).await
+        helper::reach(joined, &self.helper(), located, in_pod).await
     }
 }
 
-fn located(chosen: Chosen) -> Located {
+fn located(joined: &Joined, chosen: Chosen) -> Located {
     let spec = find::spec_of(&chosen.pod, &chosen.container);
     Located {
         name: full_name(&chosen.pod, &chosen.container),
@@ -161,6 +174,7 @@ fn located(chosen: Chosen) -> Located {
         labels: chosen.pod.metadata.labels.clone().unwrap_or_default(),
         start_time: 0,
         facts: Facts::default(),
+        production: joined.production(),
         notes: chosen.notes,
         in_pod: Some(Arc::new(InPod { pod: chosen.pod, container: chosen.container })),
     }

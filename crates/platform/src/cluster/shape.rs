@@ -43,7 +43,7 @@ fn own(pod: &Pod, container: &str) -> SecurityContext {
 }
 
 /// The user that the target runs as: as its pod says, or as its runtime told.
-fn uid(pod: &Pod, container: &str) -> Option<i64> {
+pub(super) fn uid(pod: &Pod, container: &str) -> Option<i64> {
     let of_pod = find::spec(pod).security_context.as_ref().and_then(|context| context.run_as_user);
     let told = || find::status_of(pod, container)?.user.as_ref()?.linux.as_ref().map(|linux| linux.uid);
     own(pod, container).run_as_user.or(of_pod).or_else(told)

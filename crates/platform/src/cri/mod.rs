@@ -216,6 +216,7 @@ impl Platform for Cri {
             start_time: 0,
             facts: Default::default(),
             in_pod: None,
+            production: None,
             notes: Vec::new(),
         })
     }

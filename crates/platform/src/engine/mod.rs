@@ -195,6 +195,7 @@ impl Platform for Engine {
                 process_label: found.process_label,
             },
             in_pod: None,
+            production: None,
             notes: Vec::new(),
             container_id: found.id,
             image: found.config.image,

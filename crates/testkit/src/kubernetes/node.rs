@@ -71,6 +71,7 @@ pub(super) fn remove_links(place: &Place) -> Result<()> {
 pub(super) fn make(place: &Place, node: u8) -> Result<daemon::Started> {
     let folder = place.node(node);
     fs::create_dir_all(&folder)?;
+    fs::create_dir_all(place.static_pods(node))?;
     write_settings(place, node)?;
     place.groups().make(&place::name(node))?;
     let mut init = init(place, node).start(place)?;
@@ -244,6 +245,8 @@ fn kubelet(place: &Place, node: u8) -> serde_json::Value {
         "imageGCHighThresholdPercent": 100,
         "tlsCertFile": pki(format!("{}.crt", place::name(node))),
         "tlsPrivateKeyFile": pki(format!("{}.key", place::name(node))),
+        "staticPodPath": place.static_pods(node),
+        "fileCheckFrequency": "1s",
         "volumePluginDir": "/var/lib/kubelet/volumeplugins",
         "resolvConf": "",
         "clusterDomain": "cluster.local",

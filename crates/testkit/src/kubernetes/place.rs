@@ -97,6 +97,11 @@ impl Place {
         self.at(&name(node))
     }
 
+    /// The folder in which a node's kubelet finds static pods.
+    pub(super) fn static_pods(&self, node: u8) -> PathBuf {
+        self.node(node).join("manifests")
+    }
+
     /// The socket of a node's containerd, as seen from this machine.
     pub(super) fn containerd(&self, node: u8) -> PathBuf {
         self.node(node).join("run/containerd/containerd.sock")

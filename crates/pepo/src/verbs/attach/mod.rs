@@ -14,7 +14,6 @@ use pepo_dap::{
     console::{Console, ConsoleOptions, parse::parse},
     source_map::Rule,
 };
-use pepo_platform::Need;
 use pepo_wire::{Code, Failure, FailureExt as _};
 use tokio::sync::Notify;
 
@@ -79,7 +78,7 @@ pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     // From here on a signal does not end the command: it lets go first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let reached = tokio::select! {
-        reached = reach::reach(context, &chosen, Need::Stop) => reached?,
+        reached = reach::reach_to_stop(context, &chosen, true) => reached?,
         _ = signals.next() => return Err(untouched().into()),
     };
     let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;
