@@ -5,10 +5,11 @@ use crate::{Builder, Capture, Process};
 /// Targets that are named one by one.
 const NAMED: usize = 3;
 
-/// All of them as one capture, the earliest first; each process says which target it belongs to.
+/// All of them as one capture, the earliest first, named in the order given; each process says which target it belongs to.
 #[must_use]
 pub fn merge<'a>(captures: impl IntoIterator<Item = &'a Capture>) -> Capture {
     let mut captures: Vec<&Capture> = captures.into_iter().collect();
+    let names: Vec<&str> = captures.iter().map(|one| one.meta.target.as_str()).collect();
     captures.sort_by_key(|one| one.meta.started_millis);
     if let [only] = captures[..] {
         return only.clone();
@@ -17,7 +18,6 @@ pub fn merge<'a>(captures: impl IntoIterator<Item = &'a Capture>) -> Capture {
     for one in &captures {
         builder.add(&of_target(one, &captures));
     }
-    let names: Vec<&str> = captures.iter().map(|one| one.meta.target.as_str()).collect();
     builder.meta().target = together(&names);
     builder.finish()
 }
@@ -72,7 +72,7 @@ mod tests {
     fn targets_are_told_apart_and_what_they_share_is_summed_up() {
         let both = both();
         assert!(both.is_sound());
-        assert_eq!(both.meta.target, "pod/a/app + pod/b/app");
+        assert_eq!(both.meta.target, "pod/b/app + pod/a/app");
         assert_eq!(both.meta.notes, ["held", "pod/a/app: cut at 1000", "pod/b/app: cut at 3000"]);
         let pauses = Pauses { count: 4, longest_nanos: 3000, total_nanos: 20 };
         assert_eq!(both.meta.pauses, Some(pauses));

@@ -94,7 +94,7 @@ fn no_word_is_said_to_a_cluster_that_nobody_named() {
     std::fs::write(&file, config).unwrap();
     let surroundings = surroundings.with("KUBECONFIG", file.display().to_string());
     surroundings.run(&["ps", "--all"]);
-    surroundings.run(&["stack", "shop"]).fails(3);
+    surroundings.run(&["stack", "shop"]).fails(5);
     assert!(server.accept().is_err());
     // The same server is asked once it is named.
     let mut asked = surroundings.command(&["ps", "--on", "kubernetes"]).spawn().unwrap();
