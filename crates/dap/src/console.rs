@@ -156,7 +156,10 @@ impl Console {
         console.learn_sources().await;
         show(Output::Attached(console.attached.clone()));
         if quirks.held {
-            show(Output::Notice { text: "it was held at its start, and goes on by `continue`".into() });
+            let counts =
+                if opened.pause_budget_millis == 0 { "" } else { "; the pause budget counts from then on" };
+            let text = format!("it was held at its start, and goes on by `continue`{counts}");
+            show(Output::Notice { text });
         }
         console.drain(show).await;
         console.show_stop(show).await;

@@ -9,6 +9,9 @@ pub mod exe;
 /// Files that are mapped, and addresses in them.
 pub mod module;
 
+/// What it was told at its start.
+pub mod options;
+
 /// CPython: its version and where it is.
 pub mod python;
 

@@ -1,7 +1,10 @@
 //! Runtimes that wait for a debugger of their own at a port, as their command line or environment makes them: Node's inspector
 //! and the JVM's JDWP. No adapter of ours speaks these, so a user is told where and with what to connect.
 
-use pepo_process::{Process, held, runtime::Language};
+use pepo_process::{
+    Process, held,
+    runtime::{Language, options},
+};
 use pepo_wire::{Code, Failure};
 
 /// Says where a process without a debugger of ours waits for its own, if it does.
@@ -34,20 +37,13 @@ fn of_process(process: &Process, language: Language) -> Option<String> {
         Language::Jvm => "JAVA_TOOL_OPTIONS",
         _ => return None,
     };
-    let arguments = process.command_line().unwrap_or_default();
-    let environment = process.environ().unwrap_or_default();
-    let options = environment.iter().filter(|(name, _)| name == variable).map(|(_, value)| value.as_str());
-    let words = arguments.iter().map(String::as_str).chain(options.flat_map(str::split_whitespace));
-    words.filter_map(|word| of_word(word, language)).next()
+    options::words(process, variable).iter().find_map(|word| of_word(word, language))
 }
 
 /// The address in one option (`node --help`; "JPDA Connection and Invocation" of the JDK).
 fn of_word(word: &str, language: Language) -> Option<String> {
     let (host, port) = if language == Language::Node {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        ["--inspect", "--inspect-brk", "--inspect-wait"].contains(&name).then_some(())?;
-        let is_port = value.bytes().all(|byte| byte.is_ascii_digit());
-        value.rsplit_once(':').unwrap_or(if is_port { ("", value) } else { (value, "") })
+        options::node_inspector(word)?
     } else {
         let options = word.strip_prefix("-agentlib:jdwp=")?;
         let address = options.split(',').find_map(|option| option.strip_prefix("address="))?;

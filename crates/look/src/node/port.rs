@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use pepo_process::Process;
+use pepo_process::{Process, runtime::options};
 
 /// The inspector's port when none is said.
 pub(super) const USUAL: u16 = 9229;
@@ -14,19 +14,10 @@ const LISTENS: &str = "0A";
 
 /// The port at which a Node listens that was started with an inspector.
 pub(super) fn told(process: &Process) -> Option<u16> {
-    let environment = process.environ().unwrap_or_default();
-    let options = environment.iter().filter(|(name, _)| name == "NODE_OPTIONS");
-    let words = process.command_line().unwrap_or_default();
-    let words = words.iter().map(String::as_str).chain(options.flat_map(|(_, value)| value.split(' ')));
+    let words = options::words(process, "NODE_OPTIONS");
+    let ports = words.iter().filter_map(|word| options::node_inspector(word));
     let listening = listening(process);
-    words.filter_map(of_option).find(|port| listening.contains(port))
-}
-
-fn of_option(word: &str) -> Option<u16> {
-    let (name, value) = word.split_once('=').unwrap_or((word, ""));
-    ["--inspect", "--inspect-brk", "--inspect-wait"].contains(&name).then_some(())?;
-    let port = value.rsplit_once(':').map_or(value, |(_, port)| port);
-    Some(port.parse().unwrap_or(USUAL))
+    ports.map(|(_, port)| port.parse().unwrap_or(USUAL)).find(|port| listening.contains(port))
 }
 
 /// The ports at which a process listens for TCP.
@@ -72,19 +63,6 @@ mod tests {
             [line("240D", "01", "77"), line("240D", "0A", "78"), line("zz", "0A", "77"), String::new()]
         {
             assert_eq!(of_line(&other, &own), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn options_of_node_tell_the_port() {
-        for (word, port) in [
-            ("--inspect", Some(9229)),
-            ("--inspect-brk=0.0.0.0:9230", Some(9230)),
-            ("--inspect=9231", Some(9231)),
-            ("--inspect-port=1", None),
-            ("index.js", None),
-        ] {
-            assert_eq!(of_option(word), port, "{word}");
         }
     }
 }

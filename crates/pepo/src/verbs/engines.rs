@@ -1,6 +1,7 @@
 //! The engines' own commands, for verbs that start containers or ask what an image runs.
 
 use std::{
+    ffi::OsStr,
     path::Path,
     process::{Command, Stdio},
 };
@@ -8,7 +9,7 @@ use std::{
 use pepo_wire::{Code, Failure};
 use serde_json::Value;
 
-use crate::{config::Context, render::Outcome};
+use crate::config::Context;
 
 /// Those that are known, in the order in which they are tried.
 pub(crate) const ALL: [&str; 2] = ["docker", "podman"];
@@ -104,18 +105,10 @@ pub(crate) fn own_binary() -> Result<String, Failure> {
 }
 
 /// An engine's command takes our place: terminal, signals and status are its own.
-#[cfg(unix)]
-pub(crate) fn become_command(engine: &str, mut command: Command) -> Outcome {
+#[cfg(target_os = "linux")]
+pub(crate) fn become_command(engine: &str, mut command: Command) -> crate::render::Outcome {
     let error = std::os::unix::process::CommandExt::exec(&mut command);
     Err(not_started(engine, &error).into())
-}
-
-/// The same where no process takes another's place: it runs in the foreground, and we end as it does.
-#[cfg(not(unix))]
-#[expect(clippy::disallowed_methods, reason = "the command's status is ours, as if it had taken our place")]
-pub(crate) fn become_command(engine: &str, mut command: Command) -> Outcome {
-    let status = command.status().map_err(|error| not_started(engine, &error))?;
-    std::process::exit(status.code().unwrap_or(1));
 }
 
 /// An engine's command is in PATH and does not start.
@@ -130,6 +123,6 @@ pub(crate) fn not_started(engine: &str, error: &std::io::Error) -> Failure {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the only place where engines' own commands are started")]
-pub(crate) fn command(engine: &str) -> Command {
+pub(crate) fn command(engine: impl AsRef<OsStr>) -> Command {
     Command::new(engine)
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io::IsTerminal as _,
-    process::{Command, Stdio},
+    process::{ExitStatus, Stdio},
 };
 
 use clap::Args;
@@ -48,15 +48,23 @@ pub(crate) struct Shell {
     target: String,
 }
 
-/// Becomes the engine's command.
+/// Runs the engine's command in this terminal.
 pub(crate) async fn run(arguments: &Shell, context: &Context) -> Outcome {
     let name: TargetName = arguments.target.parse()?;
     let platforms = reach::platforms(context, reach::on(context), Need::Look);
     let located = platforms.locate(&name).await?.located;
     let engine = engine(&located)?;
-    match way_in(engine, &located.container_id) {
-        Some(command) => engines::become_command(engine, command),
-        None => Beside::new(engine, &located.container_id)?.run().await,
+    let target = Target::new(engine, &located)?;
+    let status = match target.way_in() {
+        Some(line) => in_terminal(engine, &line).await?,
+        None => Beside::new(&target)?.run().await?,
+    };
+    match status.code() {
+        Some(0) => Ok(()),
+        code => {
+            target.still_runs()?;
+            Err(End::Status(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+        }
     }
 }
 
@@ -76,26 +84,88 @@ fn engine(located: &Located) -> Result<&'static str, Failure> {
     }
 }
 
-/// The way in that this container has.
-fn way_in(engine: &str, id: &str) -> Option<Command> {
-    if let Some(shell) = SHELLS.into_iter().find(|shell| runs(engine, id, &[shell, "-c", "exit"])) {
-        return Some(exec(engine, id, &[shell]));
+/// The container that is looked into.
+struct Target<'a> {
+    engine: &'static str,
+    name: &'a TargetName,
+    id: &'a str,
+    /// What the engine said of it when the look began.
+    told: Value,
+}
+
+impl<'a> Target<'a> {
+    fn new(engine: &'static str, located: &'a Located) -> Result<Target<'a>, Failure> {
+        let id = located.container_id.as_str();
+        Ok(Target { engine, name: &located.name, id, told: engines::container(engine, id)? })
     }
-    let tools = ENTRIES.into_iter().find(|entry| runs(engine, id, &[entry, "--version"]))?;
-    Some(exec(engine, id, &[tools, "sh"]))
+
+    /// The line of the engine's command by which this container is entered.
+    fn way_in(&self) -> Option<Vec<String>> {
+        if let Some(shell) = SHELLS.into_iter().find(|shell| self.runs(&[shell, "-c", "exit"])) {
+            return Some(self.exec(&[shell]));
+        }
+        let tools = ENTRIES.into_iter().find(|entry| self.runs(&[entry, "--version"]))?;
+        Some(self.exec(&[tools, "sh"]))
+    }
+
+    /// Does the image have this, and may it be run?
+    fn runs(&self, line: &[&str]) -> bool {
+        let mut command = engines::command(self.engine);
+        let command = command.arg("exec").arg(self.id).args(line).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    fn exec(&self, line: &[&str]) -> Vec<String> {
+        let mut words = vec!["exec".to_owned()];
+        words.extend(interactive().map(str::to_owned));
+        words.extend([self.id].iter().chain(line).map(|&word| word.to_owned()));
+        words
+    }
+
+    /// A shell that is ended with its container has no word for it.
+    ///
+    /// # Errors
+    /// [`Code::ProcessGone`] when the container has ended, or another one runs under its name, since the look began.
+    fn still_runs(&self) -> Result<(), Failure> {
+        let now = engines::container(self.engine, self.id).unwrap_or_default();
+        if now["State"]["Running"] == true && now["State"]["StartedAt"] == self.told["State"]["StartedAt"] {
+            return Ok(());
+        }
+        let what = format!("{} ended while it was looked into", self.name);
+        let failure = Failure::new(Code::ProcessGone, what);
+        let failure = match (&now["State"]["OOMKilled"], now["State"]["ExitCode"].as_i64()) {
+            (Value::Bool(true), _) => failure.because("it ran out of its memory"),
+            (_, Some(status)) if now["State"]["Running"] == false => {
+                failure.because(format!("its status is {status}"))
+            }
+            (_, Some(_)) => failure.because("it was started anew"),
+            _ => return Err(failure.because(format!("{} has no such container any more", self.engine))),
+        };
+        Err(failure.try_command("its last words", [self.engine, "logs", "--tail=20", self.id]))
+    }
 }
 
-/// Does the image have this, and may it be run?
-fn runs(engine: &str, id: &str, line: &[&str]) -> bool {
-    let mut command = engines::command(engine);
-    let command = command.arg("exec").arg(id).args(line).stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-fn exec(engine: &str, id: &str, line: &[&str]) -> Command {
-    let mut command = engines::command(engine);
-    command.arg("exec").args(interactive()).arg(id).args(line);
-    command
+/// Runs a command of the engine until it ends. Between us and it stands the entry, which hands the terminal over, and ends the
+/// command when we are killed.
+async fn in_terminal(engine: &str, line: &[String]) -> Result<ExitStatus, Failure> {
+    let not_started = |error| engines::not_started(engine, &error);
+    let mut signals = Signals::listen().map_err(not_started)?;
+    let mut command = if cfg!(target_os = "linux") {
+        let own = std::env::current_exe().map_err(not_started)?;
+        let mut command = engines::command(own);
+        command.args(["entry", "-p", "SIGTERM", "--", engine]);
+        command
+    } else {
+        engines::command(engine)
+    };
+    command.args(line);
+    let mut child = tokio::process::Command::from(command).spawn().map_err(not_started)?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map_err(not_started),
+            signal = signals.next() => if signal == Signal::Terminate { terminate(&mut child) },
+        }
+    }
 }
 
 /// Input always; a terminal if we have one.
@@ -113,12 +183,12 @@ struct Beside {
 }
 
 impl Beside {
-    fn new(engine: &'static str, id: &str) -> Result<Beside, Failure> {
+    fn new(target: &Target<'_>) -> Result<Beside, Failure> {
         let own = engines::own_binary()?;
-        let target = engines::container(engine, id)?;
-        let text = |path: &str| target.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (engine, id, told) = (target.engine, target.id, &target.told);
+        let text = |path: &str| told.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let list = |path: &str| {
-            let items = target.pointer(path).and_then(Value::as_array).into_iter().flatten();
+            let items = told.pointer(path).and_then(Value::as_array).into_iter().flatten();
             items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
         };
         let tools = format!("/{}", entry::NAME);
@@ -142,28 +212,12 @@ impl Beside {
     }
 
     /// Runs it until its shell ends, and makes sure that it is gone: the engine's command removes it, unless it is interrupted before.
-    ///
-    /// Between us and that command stands the entry, which hands the terminal over, and ends the command when we are killed.
-    async fn run(self) -> Outcome {
+    async fn run(self) -> Result<ExitStatus, Failure> {
         remove_orphans(self.engine)?;
-        let mut signals = Signals::listen().map_err(|error| engines::not_started(self.engine, &error))?;
-        let own = engines::own_binary()?;
-        let mut command = tokio::process::Command::from(engines::command(&own));
-        command.args(["entry", "-p", "SIGTERM", "--", self.engine]).args(&self.line);
-        let mut child = command.spawn().map_err(|error| engines::not_started(self.engine, &error))?;
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status,
-                signal = signals.next() => if signal == Signal::Terminate { terminate(&mut child) },
-            }
-        };
-        let status = status.map_err(|error| engines::not_started(self.engine, &error))?;
+        let status = in_terminal(self.engine, &self.line).await?;
         // What is gone already is told as no such container.
         let _ = engines::said(self.engine, &["rm", "-f", &self.name])?;
-        match status.code() {
-            Some(0) => Ok(()),
-            code => Err(End::Status(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
-        }
+        Ok(status)
     }
 }
 

@@ -88,7 +88,10 @@ fn a_breakpoint_is_there_before_the_first_line_runs() {
         assert!(checked.stdout.contains("it is held at its first instruction"), "{checked:?}");
         let breaks = format!("break {place}");
         let run = attach(&surroundings, &name, debugger, &[&breaks, "continue", "bt", "detach"]);
-        assert!(run.stdout.contains("it was held at its start"), "{run:?}");
+        assert!(
+            run.stdout.contains("it was held at its start, and goes on by `continue`; the pause budget"),
+            "{run:?}"
+        );
         let stopped = run.stdout.split("(pepo) continue").nth(1).unwrap();
         assert!(stopped.contains("stopped: breakpoint") && stopped.contains(&place), "{run:?}");
         target.assert_goes_on();

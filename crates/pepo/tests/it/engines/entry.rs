@@ -137,6 +137,12 @@ fn looks(name: &str, kind: Kind) {
     let run = look("with-shell", "echo $FROM by $(id -u)\nexit 3\n").fails(3);
     assert_eq!(run.stdout, "image by 65534\n", "{run:?}");
 
+    let mut terminal = Terminal::run(&surroundings, &["shell", &format!("{name}/with-shell")]);
+    terminal.waits_for("$ ", 1);
+    own.run(&["kill", "with-shell"]).ok();
+    assert_eq!(terminal.status(), Some(3), "{}", terminal.said());
+    assert!(terminal.said().contains("ended while it was looked into"), "{}", terminal.said());
+
     let bare = Image::of(&fixtures::c(Variant::debug()));
     engine.load(&bare);
     let words = ["run", "--debug", "stayalive", "--on", name, "--", "-d", "--network=none"];
