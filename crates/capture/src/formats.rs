@@ -186,6 +186,18 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Builder, Frame, Kind, Module, Process, Sample, Thread, Unit};
 
+    /// What Go's own tool says of a profile.
+    pub(crate) fn pprof_says(options: &[&str], profile: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pb.gz");
+        std::fs::write(&file, profile).unwrap();
+        let mut command = pepo_testkit::command("go");
+        command.args(["tool", "pprof"]).args(options).arg(&file).env("PPROF_TMPDIR", folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Ten samples of 100 ns: six in `hot`, three in `warm`, one in a library without symbols.
     pub(crate) fn example() -> Capture {
         let mut builder = Builder::new();

@@ -48,7 +48,11 @@ fn together(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{By, Format, Pauses, Tree, formats::tests::example, rows};
+    use crate::{
+        By, Format, Pauses, Tree,
+        formats::tests::{example, pprof_says},
+        rows,
+    };
 
     fn of(target: &str, started: u64) -> Capture {
         let mut capture = example();
@@ -121,17 +125,7 @@ mod tests {
 
     #[test]
     fn the_pprof_tool_divides_it_by_targets() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("both.pb.gz");
-        std::fs::write(&file, Format::named("pprof").unwrap().write(&both())).unwrap();
-        let output = pepo_testkit::command("go")
-            .args(["tool", "pprof", "-tags"])
-            .arg(&file)
-            .env("PPROF_TMPDIR", folder.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = pprof_says(&["-tags"], &Format::named("pprof").unwrap().write(&both()));
         for line in ["target: Total", "(50.00%): pod/a/app", "(50.00%): pod/b/app"] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -35,7 +35,7 @@ pub(crate) use self::{
     attach::{Listener, Unattachable},
     dump::{Dump, JavaFrame, JavaThread},
     folded::{Folded, FoldedFrame, parse as parse_stack, split as split_stack},
-    profiler::{Event, Profiler},
+    profiler::Profiler,
 };
 
 /// The whole of a question and its answer.

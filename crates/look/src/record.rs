@@ -182,6 +182,18 @@ fn collect(
     }
 }
 
+/// What became of fetching what a program's own profiler has seen: has the program ended, and took it with it?
+fn is_gone(fetched: Result<(), String>, process: &Process, batch: &mut Batch) -> Result<bool, Failure> {
+    match fetched {
+        Err(_) if !process.alive() => {
+            batch.note("what was seen in the last second before its end is lost".to_owned());
+            Ok(true)
+        }
+        Err(why) => Err(Failure::new(Code::StreamBroken, "the profile could not be fetched").because(why)),
+        Ok(()) => Ok(false),
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use crate::{
     status::Status,
 };
 
-/// Most threads that are listed; the kernel's own default limit for a machine is near it.
+/// Most threads that are looked at; the kernel's own default limit for a machine is near it.
 const MOST: usize = 32 << 10;
 
 /// One thread, as far as it can be seen without stopping it.
@@ -89,18 +89,21 @@ fn hex(text: &str) -> Option<u64> {
 /// Reads all threads; those that end meanwhile are left out.
 pub(crate) fn read(process: &Process) -> Result<Vec<Thread>, ProcessError> {
     let mut threads: Vec<Thread> =
-        list(process)?.into_iter().filter_map(|tid| Task { process, tid }.thread()).collect();
+        list(process)?.into_iter().take(MOST).filter_map(|tid| Task { process, tid }.thread()).collect();
     threads.sort_by_key(|thread| thread.tid);
     Ok(threads)
 }
 
-/// Numbers of all threads.
-pub(crate) fn list(process: &Process) -> Result<Vec<AgentTid>, ProcessError> {
+/// Numbers of all threads, in the kernel's order.
+///
+/// # Errors
+/// The process has gone.
+pub fn list(process: &Process) -> Result<Vec<AgentTid>, ProcessError> {
     let task = process.open_below("task", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let entries = rustix::fs::Dir::read_from(&task)
         .map_err(|error| ProcessError::read(process.pid(), "task", error))?;
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
-    Ok(numbers.filter_map(AgentTid::new).take(MOST).collect())
+    Ok(numbers.filter_map(AgentTid::new).collect())
 }
 
 /// One thread's directory.

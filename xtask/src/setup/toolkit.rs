@@ -198,15 +198,18 @@ pub(crate) fn lldb() -> Result<()> {
     Ok(())
 }
 
-// The wheel, trusted by its sum alone.
+// The wheel and the jar, trusted by their sums alone.
+
+fn is_pinned(file: &Path, sha256: &str) -> Result<()> {
+    let sum = cmd("sha256sum").arg(file).output()?;
+    match sum.starts_with(sha256) {
+        true => Ok(()),
+        false => bail!("{} is not the one that was pinned: {sum}", file.display()),
+    }
+}
 
 fn wheel_is_right() -> Result<()> {
-    let file = paths::wheels().join(WHEEL);
-    let sum = cmd("sha256sum").arg(&file).output()?;
-    match sum.starts_with(WHEEL_SHA256) {
-        true => Ok(()),
-        false => bail!("{} is not the wheel that was pinned: {sum}", file.display()),
-    }
+    is_pinned(&paths::wheels().join(WHEEL), WHEEL_SHA256)
 }
 
 pub(crate) fn has_wheel() -> bool {
@@ -224,15 +227,8 @@ pub(crate) fn wheel() -> Result<()> {
     wheel_is_right()
 }
 
-// The profiler of JVMs, trusted as the wheel is.
-
 fn jar_is_right() -> Result<()> {
-    let file = paths::jars().join(JAR);
-    let sum = cmd("sha256sum").arg(&file).output()?;
-    match sum.starts_with(JAR_SHA256) {
-        true => Ok(()),
-        false => bail!("{} is not the jar that was pinned: {sum}", file.display()),
-    }
+    is_pinned(&paths::jars().join(JAR), JAR_SHA256)
 }
 
 pub(crate) fn has_async_profiler() -> bool {

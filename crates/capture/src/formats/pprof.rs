@@ -321,7 +321,7 @@ impl<'a> PprofReader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::tests::example;
+    use crate::formats::tests::{example, pprof_says};
 
     #[test]
     fn a_profile_of_ours_keeps_its_meta_data_modules_lines_and_threads() {
@@ -335,17 +335,7 @@ mod tests {
 
     #[test]
     fn the_pprof_tool_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.pb.gz");
-        std::fs::write(&file, write(&example())).unwrap();
-        let output = pepo_testkit::command("go")
-            .args(["tool", "pprof", "-top", "-nodecount=10"])
-            .arg(&file)
-            .env("PPROF_TMPDIR", folder.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = pprof_says(&["-top", "-nodecount=10"], &write(&example()));
         for line in ["Type: cpu", "600ns 60.00%", "300ns 30.00%", "hot (inline)", "warm", "[libc.so.6]"] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -4,7 +4,10 @@
 //! ([`crate::guard::files`]); unguarded LLDB starts that stub itself, whose death is the target's, and finds them below
 //! `/proc/PID`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pepo_process::runtime::{Language, RuntimeFacts};
@@ -76,12 +79,7 @@ impl Debugger for Lldb {
         let protect = match &stub {
             Some(stub) => {
                 let (protect, socket) = relay(request, StubKind::LldbServer, stub);
-                let connect =
-                    format!("process connect --plugin gdb-remote unix-connect://{}", socket.display());
-                // `?` keeps a command out of the console.
-                let settled = format!("?process plugin packet send {SETTLED}");
-                let commands: Vec<_> = [connect].into_iter().chain(vec![settled; SETTLES]).collect();
-                attach["attachCommands"] = json!(commands);
+                attach["attachCommands"] = json!(connects_to(&socket));
                 needs.sockets.push(socket.clone());
                 files.push(socket);
                 protect
@@ -119,6 +117,14 @@ impl Debugger for Lldb {
             hold: Box::new(handle),
         })
     }
+}
+
+/// Commands that attach through the relay.
+fn connects_to(socket: &Path) -> Vec<String> {
+    let connect = format!("process connect --plugin gdb-remote unix-connect://{}", socket.display());
+    // `?` keeps a command out of the console.
+    let settled = format!("?process plugin packet send {SETTLED}");
+    [connect].into_iter().chain(vec![settled; SETTLES]).collect()
 }
 
 /// The stub that LLDB starts by itself: the one we know, else the one beside it.

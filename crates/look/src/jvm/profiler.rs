@@ -13,6 +13,7 @@ use super::{
     attach::{Listener, Unattachable},
     lender::{self, Lender},
 };
+use crate::record::Mode;
 
 /// The library: empty in a program that was built without it.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libasyncProfiler.so"));
@@ -34,35 +35,17 @@ const STACKS: &str = "memlimit=32m";
 /// What is left of it.
 const STAYS: &str = "async-profiler was loaded into the JVM, where it stays, idle, until the JVM ends";
 
-/// What is sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// Time that threads run.
-    Cpu,
-    /// Time, whatever threads do.
-    Wall,
-    /// Memory that is allocated.
-    Alloc,
-    /// Time that threads wait for locks.
-    Lock,
-}
-
-impl Event {
-    /// In the profiler's words, from the best; the next is tried where one cannot be.
-    fn words(self, rate: u32) -> Vec<String> {
-        let interval = 1_000_000_000 / rate.max(1);
-        let each = |event: &str| format!("event={event},interval={interval}");
-        match self {
-            Event::Cpu => vec![each("cpu"), each("ctimer"), each("itimer")],
-            Event::Wall => vec![each("wall")],
-            Event::Alloc => vec!["event=alloc".to_owned()],
-            Event::Lock => vec!["event=lock".to_owned()],
-        }
-    }
-
-    /// Does it count something other than samples?
-    pub(crate) fn is_weighed(self) -> bool {
-        matches!(self, Event::Alloc | Event::Lock)
+/// What is sampled in the profiler's words, from the best; the next is tried where one cannot be.
+fn events(mode: Mode, rate: u32) -> Vec<String> {
+    let interval = 1_000_000_000 / rate.max(1);
+    let each = |event: &str| format!("event={event},interval={interval}");
+    match mode {
+        Mode::Cpu => vec![each("cpu"), each("ctimer"), each("itimer")],
+        Mode::Wall => vec![each("wall")],
+        Mode::Alloc => vec!["event=alloc".to_owned()],
+        Mode::Lock => vec!["event=lock".to_owned()],
+        // It knows none.
+        Mode::OffCpu => Vec::new(),
     }
 }
 
@@ -71,7 +54,7 @@ pub(crate) struct Profiler<'a> {
     listener: Listener<'a>,
     lender: Lender,
     library: String,
-    event: Event,
+    mode: Mode,
     /// What it was started with.
     words: String,
     renewed: Instant,
@@ -86,7 +69,7 @@ impl<'a> Profiler<'a> {
     pub(crate) fn start(
         process: &'a Process,
         facts: &RuntimeFacts,
-        event: Event,
+        mode: Mode,
         rate: u32,
     ) -> Result<(Profiler<'a>, Vec<String>), Unattachable> {
         let (listener, loaded) = foreseen(process, facts)?;
@@ -98,10 +81,10 @@ impl<'a> Profiler<'a> {
         })?;
         let library = loaded.unwrap_or_else(|| lender.library());
         let (words, renewed) = (String::new(), Instant::now());
-        let mut profiler = Profiler { listener, lender, library, event, words, renewed, is_running: false };
+        let mut profiler = Profiler { listener, lender, library, mode, words, renewed, is_running: false };
         let mut why = Unattachable::new("it takes no samples", "");
         let mut notes = vec![STAYS.to_owned()];
-        for words in event.words(rate) {
+        for words in events(mode, rate) {
             match profiler.begin(&words) {
                 Ok(()) => return Ok((profiler, notes)),
                 Err(reason) => {
@@ -129,7 +112,7 @@ impl<'a> Profiler<'a> {
     /// # Errors
     /// The JVM does not answer.
     pub(crate) fn fetch(&self) -> Result<Vec<u8>, Unattachable> {
-        let counted = if self.event.is_weighed() { "total" } else { "samples" };
+        let counted = if self.mode.is_weighed() { "total" } else { "samples" };
         self.command("dump", &format!("collapsed,ann,dot,{counted}"))?;
         self.lender
             .take_answer()
@@ -159,10 +142,10 @@ impl<'a> Profiler<'a> {
 
     /// Says nothing in the target's own log, and holds nothing that is lent any more.
     fn command(&self, action: &str, words: &str) -> Result<(), Unattachable> {
-        let file = self.lender.answer();
         let comma = if words.is_empty() { "" } else { "," };
         // Only with what is written: to be stopped it must not depend on who lends.
-        let file = if matches!(action, "dump" | "status") { format!(",file={file}") } else { String::new() };
+        let writes = matches!(action, "dump" | "status");
+        let file = if writes { format!(",file={}", self.lender.answer()) } else { String::new() };
         self.ask(&format!("{action}{comma}{words}{file},log=stderr,loglevel=none"))
     }
 

@@ -15,7 +15,6 @@ use super::{
     perf::Perf,
     python::{Program, Pythons},
 };
-use crate::jvm::Event;
 
 /// A sampler, and what is lost by it, in words.
 pub(super) type Chosen<'a> = (Box<dyn Sampler + 'a>, Vec<String>);
@@ -69,13 +68,8 @@ impl<'a> Asked<'a, '_> {
     }
 
     fn java(&self) -> Result<Chosen<'a>, Failure> {
-        let event = match self.mode {
-            Some(Mode::Wall) => Event::Wall,
-            Some(Mode::Alloc) => Event::Alloc,
-            Some(Mode::Lock) => Event::Lock,
-            _ => Event::Cpu,
-        };
-        match Javas::open(self.process, &self.facts, self.rate, event) {
+        let mode = self.mode.unwrap_or(Mode::Cpu);
+        match Javas::open(self.process, &self.facts, self.rate, mode) {
             Ok((javas, notes)) => Ok((Box::new(javas), notes)),
             Err(why) => self.native_instead("Java", &why.to_string()),
         }

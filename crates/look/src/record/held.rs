@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{AgentTid, Memory, Process};
+use pepo_process::{AgentTid, Memory, Process, threads};
 use pepo_wire::{Code, Failure, FailureExt as _};
 
 use super::{
@@ -87,8 +87,11 @@ impl Held<'_> {
         }
         if self.mode != Mode::Cpu {
             self.notice_exec()?;
-            let tids: Vec<AgentTid> =
-                self.tids().into_iter().filter(|tid| is_waiting(self.process, *tid)).collect();
+            let tids: Vec<AgentTid> = threads::list(self.process)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|tid| is_waiting(self.process, *tid))
+                .collect();
             self.waiting.round(self.process, &self.memory, &tids, &mut self.spaces, batch);
         }
         Ok(())
@@ -183,15 +186,9 @@ impl Held<'_> {
         Ok(())
     }
 
-    fn tids(&self) -> Vec<AgentTid> {
-        let entries = std::fs::read_dir(self.process.proc_path().join("task")).into_iter().flatten();
-        let tids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        tids.filter_map(AgentTid::new).collect()
-    }
-
     /// The first of the running threads, and how many there are.
     fn running(&self) -> (Vec<AgentTid>, usize) {
-        let mut running = self.tids();
+        let mut running = threads::list(self.process).unwrap_or_default();
         running.retain(|tid| is_running(self.process, *tid));
         let all = running.len();
         // A different part of them each time.

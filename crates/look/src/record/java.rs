@@ -9,18 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{Process, runtime::RuntimeFacts, threads};
-use pepo_wire::{Code, Failure};
+use pepo_process::{AgentTid, Process, runtime::RuntimeFacts, threads};
+use pepo_wire::Failure;
 
 use super::{
     Cost, Sampler, Spent,
     batch::{Batch, Count, Place, monotonic},
+    is_gone,
     mode::Mode,
     python::cpu,
     space::CUT_OFF,
 };
 use crate::{
-    jvm::{Event, Folded, FoldedFrame, Profiler, Unattachable, parse_stack, split_stack},
+    jvm::{Folded, FoldedFrame, Profiler, Unattachable, parse_stack, split_stack},
     python::Spot,
 };
 
@@ -33,7 +34,7 @@ const REST: u32 = 20;
 pub(super) struct Javas<'a> {
     process: &'a Process,
     profiler: Profiler<'a>,
-    event: Event,
+    mode: Mode,
     rate: u32,
     next: Instant,
     /// What each stack counted, by its hash: the stacks themselves would be kept twice.
@@ -50,13 +51,13 @@ impl<'a> Javas<'a> {
         process: &'a Process,
         facts: &RuntimeFacts,
         rate: u32,
-        event: Event,
+        mode: Mode,
     ) -> Result<(Javas<'a>, Vec<String>), Unattachable> {
-        let (profiler, notes) = Profiler::start(process, facts, event, rate)?;
+        let (profiler, notes) = Profiler::start(process, facts, mode, rate)?;
         let javas = Javas {
             process,
             profiler,
-            event,
+            mode,
             rate,
             next: Instant::now() + FETCHED,
             counts: HashMap::new(),
@@ -103,7 +104,7 @@ impl<'a> Javas<'a> {
         let pid = self.process.pid().get();
         // One that has ended is told by the number that it had where the JVM is.
         let tid = folded.tid.map_or(pid, |tid| self.tids.get(&tid).copied().unwrap_or(tid));
-        let of = if self.event.is_weighed() {
+        let of = if self.mode.is_weighed() {
             Count { count: 1, weight: folded.count }
         } else {
             Count { count: folded.count, weight: 0 }
@@ -122,9 +123,8 @@ impl<'a> Javas<'a> {
     fn list_threads(&mut self) {
         let known: HashSet<u32> = self.tids.values().copied().collect();
         let folder = self.process.proc_path().join("task");
-        let listed = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let tids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        for tid in tids.filter(|tid| !known.contains(tid)) {
+        let listed = threads::list(self.process).unwrap_or_default();
+        for tid in listed.into_iter().map(AgentTid::get).filter(|tid| !known.contains(tid)) {
             let status = fs::read(folder.join(format!("{tid}/status"))).unwrap_or_default();
             self.tids.extend(threads::innermost(&status).map(|theirs| (theirs, tid)));
         }
@@ -146,16 +146,11 @@ impl Sampler for Javas<'_> {
     }
 
     fn rate(&self) -> u32 {
-        if self.event.is_weighed() { 0 } else { self.rate }
+        if self.mode.is_weighed() { 0 } else { self.rate }
     }
 
     fn mode(&self) -> Mode {
-        match self.event {
-            Event::Cpu => Mode::Cpu,
-            Event::Wall => Mode::Wall,
-            Event::Alloc => Mode::Alloc,
-            Event::Lock => Mode::Lock,
-        }
+        self.mode
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {
@@ -163,16 +158,9 @@ impl Sampler for Javas<'_> {
         if !span.is_zero() && Instant::now() < self.next {
             return Ok(());
         }
-        match self.fetch(batch) {
-            Err(_) if !self.process.alive() => {
-                self.is_gone = true;
-                batch.note("what was seen in the last second before its end is lost".to_owned());
-                Ok(())
-            }
-            fetched => fetched.map_err(|why| {
-                Failure::new(Code::StreamBroken, "the profile could not be fetched").because(why.to_string())
-            }),
-        }
+        let fetched = self.fetch(batch).map_err(|why| why.to_string());
+        self.is_gone |= is_gone(fetched, self.process, batch)?;
+        Ok(())
     }
 
     fn spent(&self) -> Spent {

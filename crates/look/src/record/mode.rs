@@ -46,6 +46,11 @@ impl Mode {
         }
     }
 
+    /// Does each sample weigh something other than the time between two?
+    pub(crate) fn is_weighed(self) -> bool {
+        matches!(self, Mode::Alloc | Mode::Lock)
+    }
+
     /// The mode that is asked for, if any.
     ///
     /// # Errors

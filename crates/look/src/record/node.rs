@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pepo_process::Process;
-use pepo_wire::{Code, Failure};
+use pepo_wire::Failure;
 
 use super::{
     Cost, Sampler, Spent,
     batch::{Batch, Place},
+    is_gone,
     mode::Mode,
     python::cpu,
     space::CUT_OFF,
@@ -108,16 +109,11 @@ impl Sampler for Nodes<'_> {
         if !span.is_zero() && self.fetched.elapsed() < FETCHED {
             return Ok(());
         }
-        match self.fetch(batch) {
-            Err(_) if !self.process.alive() => {
-                self.inspector = None;
-                batch.note("what was seen in the last second before its end is lost".to_owned());
-                Ok(())
-            }
-            fetched => fetched.map_err(|why| {
-                Failure::new(Code::StreamBroken, "the profile could not be fetched").because(why.0)
-            }),
+        let fetched = self.fetch(batch).map_err(|why| why.0);
+        if is_gone(fetched, self.process, batch)? {
+            self.inspector = None;
         }
+        Ok(())
     }
 
     fn spent(&self) -> Spent {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::Process;
+use pepo_process::{AgentTid, Process, threads};
 use pepo_wire::{Code, Failure};
 
 use self::{
@@ -272,10 +272,10 @@ impl Sampler for Perf {
 }
 
 fn tids(process: &Process) -> Result<Vec<u32>, Failure> {
-    let entries = std::fs::read_dir(process.proc_path().join("task")).map_err(|error| {
+    let listed = threads::list(process).map_err(|error| {
         Failure::new(Code::ProcessGone, "its threads cannot be listed").because_of(&error)
     })?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+    Ok(listed.into_iter().map(AgentTid::get).collect())
 }
 
 /// The processors that are switched on: `0-3,6`.

@@ -62,6 +62,13 @@ pub(crate) fn assert_as_before(target: &Running) {
     assert!(!mark(target).exists());
 }
 
+/// The outermost frames of what works in the program, innermost first: main, and the lambda that it runs.
+pub(crate) fn assert_begins_in_main(names: &[&str]) {
+    let [.., work, lambda, run, outermost] = names[..] else { panic!("{names:?}") };
+    assert_eq!([work, run, outermost], ["Hot.workForEver", "Hot{lambda}.run", "Hot.main"]);
+    assert!(lambda.starts_with("Hot.main{lambda "), "{lambda}");
+}
+
 #[test]
 fn every_jvm_shows_its_threads_by_name_and_where_each_is() {
     let all_jvms = javas();
@@ -91,14 +98,7 @@ fn every_jvm_shows_its_threads_by_name_and_where_each_is() {
             assert!(functions(idle).contains(&"Hot.await"), "{idle:#?}");
             let main = named(&stack, "main");
             assert_eq!(main.runtime_state, "RUNNABLE");
-            let names = functions(main);
-            let [.., work, lambda, run, outermost] = names[..] else { panic!("{main:#?}") };
-            assert_eq!(
-                [work, run, outermost],
-                ["Hot.workForEver", "Hot{lambda}.run", "Hot.main"],
-                "{java:?}"
-            );
-            assert!(lambda.starts_with("Hot.main{lambda "), "{lambda}");
+            assert_begins_in_main(&functions(main));
             let last = main.frames.last().unwrap();
             assert_eq!((last.file.as_str(), last.line), ("Hot.java", line("run.run();")), "{java:?}");
             assert_eq!(last.language, "java");

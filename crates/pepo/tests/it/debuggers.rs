@@ -219,14 +219,19 @@ fn who_cannot_see_the_sessions_of_others_is_told_so() {
     assert!(run.stderr.contains("leave `--process` and `--pid` out"), "{run:?}");
 }
 
-#[test]
-fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
-    let fixture = fixtures::c(Variant::debug());
-    let (running, name) = target(&fixture);
+/// A program with a debugger at a terminal, whose prompt is there.
+fn at_the_prompt() -> (Running, Snapshot, Surroundings, Terminal) {
+    let (running, name) = target(&fixtures::c(Variant::debug()));
     let before = Snapshot::take(running.pid());
     let surroundings = Surroundings::new().with("TERM", "xterm");
-    let mut terminal = Terminal::run(&surroundings, &["attach", &name]);
+    let terminal = Terminal::run(&surroundings, &["attach", &name]);
     terminal.waits_for("(pepo)", 1);
+    (running, before, surroundings, terminal)
+}
+
+#[test]
+fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
+    let (running, before, surroundings, mut terminal) = at_the_prompt();
     // The part that was typed is set off from what completion adds.
     terminal.types("thr\t");
     terminal.waits_for("eads", 1);
@@ -245,12 +250,7 @@ fn a_person_at_a_terminal_pauses_completes_and_lets_go() {
 
 #[test]
 fn the_end_of_input_lets_go_of_what_runs() {
-    let fixture = fixtures::c(Variant::debug());
-    let (running, name) = target(&fixture);
-    let before = Snapshot::take(running.pid());
-    let surroundings = Surroundings::new().with("TERM", "xterm");
-    let mut terminal = Terminal::run(&surroundings, &["attach", &name]);
-    terminal.waits_for("(pepo)", 1);
+    let (running, before, _surroundings, mut terminal) = at_the_prompt();
     terminal.types("continue\r");
     // A key that comes while the editor still has the terminal is its own, and no end of input.
     let ended = wait::try_until(LIMIT, || {

@@ -175,6 +175,14 @@ struct Helper {
     is_new: bool,
 }
 
+/// A helper that is there, or may be made under this name, and why not in a better shape.
+struct Choice<'s> {
+    name: String,
+    shape: &'s Shape,
+    is_new: bool,
+    refusals: Vec<String>,
+}
+
 /// The stream to an agent, and the exec that carries it.
 type Opened = (Box<dyn Io>, stream::Exec);
 
@@ -209,31 +217,25 @@ impl Work<'_> {
     /// The helper that would be used, or the shape in which one would be admitted.
     async fn foresee(&self, shapes: &[Shape]) -> Vec<Finding> {
         let mut rows: Vec<Finding> = self.others().into_iter().collect();
-        let mut refusals = Vec::new();
-        for shape in shapes {
-            if let Some(there) = self.there(shape, None) {
-                rows.push(foresee::ok("admission", format!("the helper {there} is there and is used again")));
-                return rows;
+        match self.choose(shapes, None).await {
+            Ok(Choice { is_new: false, name, .. }) => {
+                rows.push(foresee::ok("admission", format!("the helper {name} is there and is used again")));
             }
-            match self.append(&new_name(self.pod()), shape, true).await {
-                Ok(()) => {
-                    rows.extend(self.bounded().err().map(|error| {
-                        let failure = error.failure();
-                        foresee::row(Level::No, "helpers", failure.what.clone(), Some(failure))
-                    }));
-                    rows.push(admitted(shape, &refusals));
-                    return rows;
-                }
-                Err(PlatformError::Refused { status: 403 | 422, words, .. }) => {
-                    refusals.push(format!("as {}: {words}", shape.name));
-                }
-                // A right that is missing has its own row.
-                Err(_) => return rows,
+            Ok(Choice { shape, refusals, .. }) => {
+                rows.extend(self.bounded().err().map(|error| {
+                    let failure = error.failure();
+                    foresee::row(Level::No, "helpers", failure.what.clone(), Some(failure))
+                }));
+                rows.push(admitted(shape, &refusals));
             }
+            Err(error @ PlatformError::NotAdmitted { .. }) => {
+                let failure = error.failure();
+                let what = format!("{}: {}", failure.what, failure.why.join("; "));
+                rows.push(foresee::row(Level::No, "admission", what, Some(failure)));
+            }
+            // A right that is missing has its own row.
+            Err(_) => {}
         }
-        let failure = PlatformError::NotAdmitted { name: self.located.name.clone(), refusals }.failure();
-        let what = format!("{}: {}", failure.what, failure.why.join("; "));
-        rows.push(foresee::row(Level::No, "admission", what, Some(failure)));
         rows
     }
 
@@ -310,20 +312,29 @@ impl Work<'_> {
 
     /// A helper of the first shape that is admitted: one that is there (but not `except`), or a new one.
     async fn helper(&self, shapes: &[Shape], except: Option<&str>) -> Result<Helper, PlatformError> {
+        let Choice { name, shape, is_new, .. } = self.choose(shapes, except).await?;
+        if is_new {
+            self.bounded()?;
+            self.append(&name, shape, false).await?;
+            tracing::info!(helper = name, shape = shape.name, "added an ephemeral container");
+        }
+        Ok(Helper { name, shape: shape.clone(), is_new })
+    }
+
+    /// The first shape in which a helper is there (but not `except`), or would be admitted.
+    async fn choose<'s>(
+        &self,
+        shapes: &'s [Shape],
+        except: Option<&str>,
+    ) -> Result<Choice<'s>, PlatformError> {
         let mut refusals = Vec::new();
         for shape in shapes {
-            let made = |name: &str, is_new| Helper { name: name.to_owned(), shape: shape.clone(), is_new };
             if let Some(there) = self.there(shape, except) {
-                return Ok(made(there, false));
+                return Ok(Choice { name: there.to_owned(), shape, is_new: false, refusals });
             }
             let name = new_name(self.pod());
             match self.append(&name, shape, true).await {
-                Ok(()) => {
-                    self.bounded()?;
-                    self.append(&name, shape, false).await?;
-                    tracing::info!(helper = name, shape = shape.name, "added an ephemeral container");
-                    return Ok(made(&name, true));
-                }
+                Ok(()) => return Ok(Choice { name, shape, is_new: true, refusals }),
                 Err(PlatformError::Refused { status: 403 | 422, words, .. }) => {
                     refusals.push(format!("as {}: {words}", shape.name));
                 }
