@@ -20,15 +20,20 @@ pub fn until<T, E: Display>(what: &str, limit: Duration, look: impl FnMut() -> R
 
 /// Like [`until`], but gives the last state seen as an error.
 ///
+/// A look counts for a tenth of the limit at most, however long it took: a machine that stands still as a whole (a virtual
+/// one that is moved, say) takes no time from those who are waited for.
+///
 /// # Errors
 /// What `look` said last, when the limit is over.
 pub fn try_until<T, E>(limit: Duration, mut look: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-    let end = Instant::now() + limit;
+    let mut left = limit;
     loop {
+        let began = Instant::now();
         match look() {
             Ok(value) => return Ok(value),
-            Err(last) if Instant::now() >= end => return Err(last),
+            Err(last) if left.is_zero() => return Err(last),
             Err(_) => thread::sleep(LOOK),
         }
+        left = left.saturating_sub(began.elapsed().min(limit / 10));
     }
 }

@@ -343,12 +343,13 @@ mod safety {
         if soon.is_err() {
             assert_eq!(Client::attach(target).detach(), Vec::<String>::new(), "{what} of {}", target.name());
         }
-        wait::until(&format!("{what}: nothing is left"), Duration::from_secs(30), || {
-            match target.trace_of_ours() {
-                left if left.is_empty() => Ok(()),
-                left => Err(format!("{left:?}")),
-            }
+        let gone = wait::try_until(Duration::from_secs(30), || {
+            let left = target.trace_of_ours();
+            if left.is_empty() { Ok(()) } else { Err(left) }
         });
+        if let Err(left) = gone {
+            panic!("{what} of {}: {left:?} is left, with\n{}", target.name(), target.stacks());
+        }
         target.assert_goes_on();
         assert_eq!(target.errors(), "", "{what} of {}", target.name());
         assert!(!target.output().contains("wrong"), "{what} of {}: {}", target.name(), target.output());

@@ -369,6 +369,15 @@ impl Target {
         ours
     }
 
+    /// What its threads do, for the message of a test that failed.
+    pub(super) fn stacks(&self) -> String {
+        let stacks = Command::new(pepo_testkit::pepo())
+            .args(["stack", &format!("pid/{}", self.pid)])
+            .output()
+            .expect("pepo runs");
+        [stacks.stdout, stacks.stderr].iter().map(|text| String::from_utf8_lossy(text)).collect()
+    }
+
     /// Does something while another process traces it.
     pub(super) fn while_traced<T>(&self, act: impl FnOnce() -> T) -> T {
         let seize = "import ctypes, sys; ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), None, None); sys.stdin.read()";
