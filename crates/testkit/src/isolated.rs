@@ -15,7 +15,7 @@ use crate::{
     image::Image,
     life::Life,
     programs::command,
-    running::Running,
+    running::{Running, children},
     wait,
 };
 
@@ -67,12 +67,10 @@ fn start(command: &mut Command, root: TempDir) -> Running {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    let children = format!("/proc/{0}/task/{0}/children", helper.id());
+    let helper_pid = helper.id();
     let mut running = Running::watch(helper);
     let target = wait::until("the isolated process", Duration::from_secs(10), || {
-        let list = fs::read_to_string(&children).unwrap_or_default();
-        let child = list.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        child.ok_or_else(|| running.output())
+        children(helper_pid).first().copied().ok_or_else(|| running.output())
     });
     running.adopt(target, root);
     running

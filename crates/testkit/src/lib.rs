@@ -57,7 +57,7 @@ pub use java::{Java, hot_classes, javas};
 pub use life::{Beat, Life};
 pub use programs::{command, tools};
 pub use python::{Python, pythons};
-pub use running::{Running, spawn, spawn_command};
+pub use running::{Running, children, only_child, spawn, spawn_command};
 pub use shop::http_get;
 pub use skip::{expected as expected_skips, skip};
 pub use sshd::Sshd;

@@ -37,6 +37,12 @@ pub trait Life {
     /// All that it wrote to standard output and standard error so far.
     fn output(&self) -> String;
 
+    /// Whether it has not ended.
+    fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    }
+
     /// The last heartbeat, if there was one.
     fn last_beat(&self) -> Option<Beat> {
         self.output().lines().rev().find_map(Beat::parse)

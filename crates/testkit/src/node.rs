@@ -1,12 +1,10 @@
 //! Programs of Node with known shares.
 
-use std::fs;
-
 use crate::{
     compile,
     life::Life as _,
     programs::{command, tools},
-    running::{Running, spawn_command},
+    running::{Running, only_child, spawn_command},
 };
 
 /// `hot`, with options for Node; at work when this returns.
@@ -28,9 +26,8 @@ pub fn hot_node_isolated() -> (Running, u32) {
     line.args(["--net", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script]).arg(program());
     let outer = spawn_command(&mut line);
     outer.wait_started();
-    let children = format!("/proc/{0}/task/{0}/children", outer.pid());
-    let inner = fs::read_to_string(children).expect("the children of a process of ours");
-    (outer, inner.trim().parse().expect("one child"))
+    let inner = only_child(outer.pid());
+    (outer, inner)
 }
 
 /// `hot`, made small by esbuild, with its source map beside it, in a folder; at work when this returns.

@@ -1,19 +1,21 @@
 //! Fixture programs as processes of this machine, ended through a pidfd when dropped.
 
 use std::{
+    fs,
     io::Read,
     os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use tempfile::TempDir;
 
-use crate::{fixtures::Fixture, life::Life, programs::command};
+use crate::{fixtures::Fixture, life::Life, programs::command, wait};
 
 /// A child process of the test; killed and waited for when dropped.
 ///
@@ -39,6 +41,23 @@ pub fn spawn(fixture: &Fixture, arguments: &[&str]) -> Running {
         running.wait_started();
     }
     running
+}
+
+/// The children of a process, in this machine's numbers.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().expect("a process id")).collect()
+}
+
+/// The only child of a process, as soon as there is one.
+///
+/// # Panics
+/// If there is none, or more, for ten seconds.
+pub fn only_child(pid: u32) -> u32 {
+    wait::until("it has one child", Duration::from_secs(10), || match children(pid).as_slice() {
+        [child] => Ok(*child),
+        others => Err(format!("{others:?}")),
+    })
 }
 
 /// Starts any command with its output noted.
@@ -79,11 +98,6 @@ impl Running {
     /// The root folder that an isolated target has for its own, as this machine sees it.
     pub fn root(&self) -> Option<&Path> {
         self.root.as_ref().map(TempDir::path)
-    }
-
-    /// Whether it has not ended.
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Sends a signal through the pidfd.

@@ -26,12 +26,12 @@ mod debuggers {
             handle::{Handle, Waiting},
         },
     };
-    use pepo_testkit::{Life as _, Python, Running, Variant, fixtures, wait};
+    use pepo_testkit::{Life as _, Python, Running, Variant, children, fixtures, wait};
     use serde_json::{Value, json};
 
     use crate::{
         dap::{Client, Start},
-        rig::{Rig, Which, children, guard_program, process, tools},
+        rig::{Rig, Which, guard_program, process, tools},
     };
 
     /// What there is to reach: a folder with a file, a bystander, and listeners of this machine.

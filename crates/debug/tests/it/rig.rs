@@ -13,7 +13,7 @@ use pepo_debug::{
     tools::Tools,
 };
 use pepo_process::{AgentPid, Process, runtime};
-use pepo_testkit::{Fixture, Life, Running, Variant, clean::Snapshot, fixtures, wait};
+use pepo_testkit::{Fixture, Life, Running, Variant, children, clean::Snapshot, fixtures, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -309,9 +309,4 @@ pub(crate) fn name(pid: u32) -> String {
 
 fn state(pid: u32) -> Option<char> {
     field(pid, "State")?.chars().next()
-}
-
-pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }

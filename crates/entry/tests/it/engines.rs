@@ -7,12 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_testkit::{Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures, wait};
+use pepo_testkit::{
+    Container, Engine, Image, Kind, Life as _, RunOptions, Variant, fixtures, only_child, wait,
+};
 use rustix::process::Signal;
 
 use crate::{
     archive::{Member, tar},
-    support::{Init, LIMIT, only_child, signal, status_field},
+    support::{Init, LIMIT, signal, status_field},
 };
 
 /// Far more than an end takes that nobody has to wait for; an engine kills after it.

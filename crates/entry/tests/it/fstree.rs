@@ -8,14 +8,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pepo_testkit::{command, wait};
+use pepo_testkit::{children, command, wait};
 use rustix::process::Signal;
 
 use crate::{
     archive::{Member, tar, tar_that_says},
     root::Root,
     server::{Certificate, Request, Server, ok, raw, serve, serve_tls},
-    support::{LIMIT, Outcome, children, run, signal, start},
+    support::{LIMIT, Outcome, run, signal, start},
 };
 
 /// A root into which one archive was put from a file in it.

@@ -9,12 +9,11 @@ use std::{
     },
 };
 
-use pepo_testkit::{command, wait};
+use pepo_testkit::{command, only_child, wait};
 use rustix::process::{Pid, Signal};
 
 use crate::support::{
-    Init, LIMIT, Outcome, Started, as_pid_1, on_terminal, only_child, run, signal, start, status_field,
-    terminal,
+    Init, LIMIT, Outcome, Started, as_pid_1, on_terminal, run, signal, start, status_field, terminal,
 };
 
 /// A container of its own (as far as a PID namespace is one), with these words.

@@ -3,12 +3,11 @@
 
 use std::{fs, io::Write};
 
-use pepo_testkit::{command, wait};
+use pepo_testkit::{children, command, only_child, wait};
 use rustix::process::Signal;
 
 use crate::support::{
-    Init, LIMIT, as_pid_1, as_process, children, field, only_child, run, signal, start, status_field,
-    terminal, with_signals,
+    Init, LIMIT, as_pid_1, as_process, field, run, signal, start, status_field, terminal, with_signals,
 };
 
 /// Signals that a program can catch and an init passes on (not CHLD, and not those of a fault or of the terminal).

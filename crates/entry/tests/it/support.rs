@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use pepo_testkit::{command, wait};
+use pepo_testkit::{command, only_child, wait};
 use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -165,20 +165,6 @@ impl Drop for Started {
 
 fn text(stream: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&stream.lock().unwrap()).into_owned()
-}
-
-/// The children of a process, in this machine's numbers.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-}
-
-/// The only child of a process, as soon as there is one.
-pub(crate) fn only_child(pid: u32) -> u32 {
-    wait::until("it has one child", LIMIT, || match children(pid).as_slice() {
-        [child] => Ok(*child),
-        others => Err(format!("{others:?}")),
-    })
 }
 
 /// A field of `/proc/PID/status`.

@@ -9,7 +9,7 @@ use std::{
 
 use pepo_look::{answers, stack};
 use pepo_process::{AgentPid, Process, runtime};
-use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, spawn_command, wait};
+use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, only_child, spawn_command, wait};
 use pepo_wire::agent::{StackRequest, StackResponse, Thread};
 use rustix::process::Signal;
 
@@ -239,8 +239,7 @@ pub(crate) fn apart(java: &Java, then: &str) -> (Running, u32) {
     shell.arg("sh").arg(hot_classes()).arg(java.home.join("bin/java"));
     let target = spawn_command(&mut shell);
     target.wait_started();
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", target.pid())).unwrap();
-    let pid = children.split_whitespace().next().unwrap().parse().unwrap();
+    let pid = only_child(target.pid());
     (target, pid)
 }
 

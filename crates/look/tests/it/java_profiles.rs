@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use pepo_process::{AgentPid, Process};
-use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, spawn_command, wait};
+use pepo_testkit::{Java, Life as _, Running, command, hot_classes, javas, only_child, spawn_command, wait};
 use pepo_wire::{Code, agent::StartLook};
 
 use crate::{
@@ -134,8 +134,7 @@ fn java_that_may_do_less_than_we_is_sampled() {
         shell.args(["-ec", &line, "sh"]).arg(public().home.join("bin/java")).arg(hot_classes());
         let target = spawn_command(&mut shell);
         target.wait_started();
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", target.pid())).unwrap();
-        let pid = children.split_whitespace().next().unwrap().parse().unwrap();
+        let pid = only_child(target.pid());
         let process = Process::open(AgentPid::new(pid).unwrap()).unwrap();
         let recorded = record_process(&process, java_at(499), |samples| samples >= SAMPLES);
         assert_known_shares(&recorded, &public());

@@ -249,7 +249,7 @@ fn ctrl_c_ends_a_recording_with_what_it_has() {
 
 #[test]
 fn a_process_that_ends_in_the_middle_leaves_its_profile() {
-    let (_, mut target) = hot(Language::C, Symbols::Inside, "short");
+    let (_, target) = hot(Language::C, Symbols::Inside, "short");
     let surroundings = Surroundings::new();
     let run = surroundings.run(&["record", &name(&target), "-r", "499", "--format", "folded"]).ok();
     let (stacks, samples) = folded(&run.stdout);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pepo_process::{AgentPid, Process};
-use pepo_testkit::{Python, pythons, wait};
+use pepo_testkit::{Python, only_child, pythons, wait};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -179,12 +179,11 @@ impl Target {
             command.arg("-m");
         }
         Target::spawn(python, program, &mut command, |entry| {
-            let children = format!("/proc/{0}/task/{0}/children", entry.id());
+            let pid = only_child(entry.id());
             wait::until("the held program", LIMIT, || {
-                let pid = fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
                 let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
                 let is_held = status.contains("State:\tT") && status.contains("TracerPid:\t0\n");
-                if is_held { pid.parse().map_err(|_| pid) } else { Err(status) }
+                if is_held { Ok(pid) } else { Err(status) }
             })
         })
     }
@@ -228,14 +227,7 @@ impl Target {
         let program_name = python.path.file_name().expect("a file").to_owned();
         command.args(["-f", "-p", "-m", "-n", "-i", "--kill-child", "sh", "-c", &line]);
         command.arg(prefix).arg(program_name);
-        Target::spawn(python, program, &mut command, |helper| {
-            let children = format!("/proc/{0}/task/{0}/children", helper.id());
-            wait::until("the isolated process", LIMIT, || {
-                let list = fs::read_to_string(&children).unwrap_or_default();
-                list.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or("no child")
-            })
-        })
-        .up(program)
+        Target::spawn(python, program, &mut command, |helper| only_child(helper.id())).up(program)
     }
 
     fn spawn(

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use pepo_testkit::{Fixture, Life, wait};
+use pepo_testkit::{Fixture, Life, only_child, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -35,13 +35,11 @@ impl AtStart {
         let mut command = surroundings.command(&words);
         command.env("PEPO_DEBUG", "wait").stdin(Stdio::null()).stdout(to.try_clone().unwrap()).stderr(to);
         let entry = command.spawn().unwrap();
-        let children = format!("/proc/{0}/task/{0}/children", entry.id());
-        let pid = wait::until("the program is held", LIMIT, || {
-            let child = fs::read_to_string(&children).unwrap();
+        wait::until("the program is held", LIMIT, || {
             let said = fs::read_to_string(&output).unwrap();
-            let held = said.contains("is held at its first instruction");
-            child.trim().parse().ok().filter(|_| held).ok_or(said)
+            if said.contains("is held at its first instruction") { Ok(()) } else { Err(said) }
         });
+        let pid = only_child(entry.id());
         AtStart { entry, pid, output }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use pepo_testkit::{Engine, Image, Kind, Podman, Variant, command, fixtures, wait};
+use pepo_testkit::{Engine, Image, Kind, Podman, Variant, command, fixtures, only_child, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -211,9 +211,8 @@ fn a_container_in_a_crash_loop_is_caught_before_its_first_line() {
             assert!(after.contains("stopped: breakpoint") && after.contains("counter = 1"), "{run:?}");
             // By the engine it would not be restarted.
             let init = own.run(&["inspect", "--format", "{{.State.Pid}}", &name]).ok().stdout;
-            let init = init.trim();
-            let program = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
-            let program = Pid::from_raw(program.trim().parse().unwrap()).unwrap();
+            let program = only_child(init.trim().parse().unwrap());
+            let program = Pid::from_raw(program.cast_signed()).unwrap();
             kill_process(program, Signal::SEGV).unwrap();
         }
         own.run(&["rm", "-f", &name]).ok();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use pepo_testkit::command;
+use pepo_testkit::{children, command};
 use pepo_trials::measure::middle;
 
 use crate::timing::timed;
@@ -77,10 +77,9 @@ impl Init<'_> {
         let mut child = self.before("sleep").arg("60").spawn()?;
         // Its program is there when the init has done all that it does before it waits.
         let ready = pepo_testkit::wait::try_until(Duration::from_secs(10), || {
-            let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()));
-            let name =
-                children.ok().and_then(|pid| fs::read_to_string(format!("/proc/{}/comm", pid.trim())).ok());
-            name.filter(|name| name == "sleep\n").ok_or(())
+            let started = children(child.id()).first().copied().ok_or(())?;
+            let name = fs::read_to_string(format!("/proc/{started}/comm")).unwrap_or_default();
+            if name == "sleep\n" { Ok(()) } else { Err(()) }
         });
         let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
         rustix::process::kill_process(
