@@ -4,6 +4,8 @@
 //! **Invariant:** knows no DAP and no gRPC transport; a thread that waits is never touched, one that runs is held for the time
 //! it takes to read its registers and stack. A JVM is asked, and holds its own threads for as long as it takes to tell of them.
 
+/// A fork that hears how we end.
+mod forked;
 /// Goroutines.
 mod go;
 /// What a JVM says of its threads.

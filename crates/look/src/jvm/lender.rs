@@ -5,7 +5,7 @@
 //! becomes that, and then a program of its own of a few instructions, for nothing of this process's memory may be where the target may
 //! read. Between it and us stands a keeper, a fork of this process which is what it was: when we end, however we end, the keeper ends the
 //! lender and takes its status, so that no zombie is left to the target's first process.
-#![allow(unsafe_code)] // fork(2) and execveat(2) have no safe forms.
+#![allow(unsafe_code)] // execveat(2) has no safe form.
 
 use std::{
     ffi::CString,
@@ -19,12 +19,14 @@ use std::{
 
 use pepo_process::{Process, status::Status};
 use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, memfd_create},
+    fs::{MemfdFlags, memfd_create},
     io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd},
-    process::{Gid, Pid, Uid, WaitOptions, waitpid},
-    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    process::{Gid, Uid},
+    stdio::dup2_stdin,
     thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space},
 };
+
+use crate::forked::{Forked, apart};
 
 /// Numbers of the files that are lent.
 const LIBRARY: i32 = 3;
@@ -41,8 +43,7 @@ pub(super) struct Lender {
     number: u32,
     answer: File,
     log: File,
-    line: PipeWriter,
-    keeper: Pid,
+    keeper: Forked,
 }
 
 impl Lender {
@@ -52,22 +53,9 @@ impl Lender {
     /// When it cannot become what the JVM may look at.
     pub(super) fn start(process: &Process, name: &str, library: &'static [u8]) -> io::Result<Lender> {
         let role = Role::of(process, name, library)?;
-        let (life, line) = io::pipe()?;
         let (mut report, reporter) = io::pipe()?;
-        // SAFETY: the child uses no lock of ours: it calls the system and takes memory, whose allocator is whole after a fork of many
-        // threads. It leaves by `_exit`, which runs nothing of ours.
-        let keeper = match unsafe { libc::fork() } {
-            -1 => return Err(io::Error::last_os_error()),
-            0 => {
-                drop((line, report));
-                keep(life, reporter, &role);
-                // SAFETY: ends this process at once.
-                unsafe { libc::_exit(0) }
-            }
-            child => Pid::from_raw(child).ok_or(io::ErrorKind::Other)?,
-        };
-        drop((life, reporter));
-        let mut lender = Lender { number: 0, answer: role.answer, log: role.log, line, keeper };
+        let keeper = Forked::start(|life| keep(life, reporter, &role))?;
+        let mut lender = Lender { number: 0, answer: role.answer, log: role.log, keeper };
         let mut words = [0; 8];
         report.read_exact(&mut words)?;
         let word = |at: usize| i32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]);
@@ -112,8 +100,7 @@ impl Lender {
 impl Drop for Lender {
     fn drop(&mut self) {
         // Its end alone might not be seen: another fork may hold this pipe, too.
-        let _ = self.line.write_all(&[1]);
-        let _ = waitpid(Some(self.keeper), WaitOptions::empty());
+        self.keeper.tell();
     }
 }
 
@@ -280,57 +267,42 @@ fn inside(process: &Process, map: &str, id: u32) -> Option<u32> {
     })
 }
 
-/// The keeper: nothing that ends its parent or its terminal ends it.
+/// The keeper.
 fn keep(mut life: PipeReader, mut report: PipeWriter, role: &Role) {
-    let _ = rustix::process::setsid();
-    if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()) {
-        let _ = dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null));
-    }
+    apart();
     let mut say = |error: i32, number: u32| {
         let words = [error.to_ne_bytes(), number.to_ne_bytes()].concat();
         let _ = report.write_all(&words);
     };
     match start_lender(role) {
-        Ok((lender, number, line)) => {
+        Ok((lender, number)) => {
             say(0, number);
             let _ = life.read(&mut [0]);
-            drop(line);
-            let _ = waitpid(Some(lender), WaitOptions::empty());
+            drop(lender);
         }
         Err(error) => say(error.raw_os_error().unwrap_or(libc::EIO), 0),
     }
 }
 
-/// The lender, its number where the JVM is, and what it lives by.
-fn start_lender(role: &Role) -> io::Result<(Pid, u32, PipeWriter)> {
+/// The lender, and its number where the JVM is.
+fn start_lender(role: &Role) -> io::Result<(Forked, u32)> {
     role.enter()?;
-    let (life, line) = io::pipe()?;
-    let (mut failure, failed) = io::pipe()?;
-    // SAFETY: as above; this process has one thread.
-    let lender = match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => {
-            drop((line, failure));
-            let error = role.become_it(&life, &failed).err().and_then(|error| error.raw_os_error());
-            let _ = (&failed).write_all(&[0; 4]);
-            let _ = (&failed).write_all(&error.unwrap_or(libc::EIO).to_ne_bytes());
-            // SAFETY: ends this process at once.
-            unsafe { libc::_exit(1) }
-        }
-        child => Pid::from_raw(child).ok_or(io::ErrorKind::Other)?,
-    };
-    drop((life, failed));
+    let (mut failure, mut failed) = io::pipe()?;
+    let lender = Forked::start(move |life| {
+        let error = role.become_it(&life, &failed).err().and_then(|error| error.raw_os_error());
+        let _ = failed.write_all(&[0; 4]);
+        let _ = failed.write_all(&error.unwrap_or(libc::EIO).to_ne_bytes());
+    })?;
     // The number, and after it, or instead, what went wrong: nothing when the program runs.
     let mut said = Vec::new();
     failure.read_to_end(&mut said)?;
     let words: Vec<i32> =
         said.chunks_exact(4).map(|word| i32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect();
     let [number] = words[..] else {
-        let _ = waitpid(Some(lender), WaitOptions::empty());
         return Err(io::Error::from_raw_os_error(words.last().copied().unwrap_or(libc::EIO)));
     };
     let number = u32::try_from(number).unwrap_or(0);
-    Ok((lender, number, line))
+    Ok((lender, number))
 }
 
 /// An ELF program that reads a byte and ends.
