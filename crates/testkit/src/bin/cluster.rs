@@ -7,23 +7,12 @@
 use std::{
     io::{Read, Write},
     path::PathBuf,
-    process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use pepo_testkit::kubernetes::{Cluster, Machine, Settings, Version};
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<()> {
     let (verb, settings) = arguments()?;
     match verb.as_str() {
         "up" => up(&settings),

@@ -1,27 +1,16 @@
 //! `image BINARY NAME FILE`: what `cargo xtask image` runs: an image that holds one static program at `/pepo`, as an OCI archive.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is for people")]
+#![allow(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{
     fs::File,
     io::{BufWriter, Write as _},
     path::Path,
-    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use pepo_testkit::Image;
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [binary, name, file] = words.as_slice() else { anyhow::bail!("usage: image BINARY NAME FILE") };
     let image = Image::new(name).file(Path::new(binary), "/pepo").command(&["/pepo"]);
