@@ -234,6 +234,11 @@ impl Engine {
         &self.inner.socket
     }
 
+    /// The same as `DOCKER_HOST` and its like have it.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
     /// The daemon's process id.
     pub fn daemon(&self) -> u32 {
         self.supervisor().daemon()

@@ -98,6 +98,21 @@ impl Image {
         }
     }
 
+    /// As [`Image::of`], and in images of Python the library of C++, which those of most distributions have: by a part that is written in
+    /// it pydevd follows threads that run already.
+    pub fn usual(fixture: &Fixture) -> Image {
+        const CPP: [&str; 3] = [
+            "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+            "/usr/lib/aarch64-linux-gnu/libstdc++.so.6",
+            "/usr/lib64/libstdc++.so.6",
+        ];
+        let image = Image::of(fixture);
+        match CPP.iter().find(|path| Path::new(path).exists()) {
+            Some(library) if fixture.language == Language::Python => image.file(Path::new(library), library),
+            _ => image,
+        }
+    }
+
     /// Another name.
     pub fn named(mut self, name: &str) -> Image {
         name.clone_into(&mut self.name);

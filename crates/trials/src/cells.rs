@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -19,7 +19,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use pepo_client::Agent;
 use pepo_dap::{AgentLink, session::Debuggee};
-use pepo_testkit::{Fixture, Life as _, Running, Variant, clean::Snapshot, fixtures, pepo, spawn};
+use pepo_testkit::{
+    Engine, Fixture, Image, Kind, Life as _, RunOptions, Running, Variant, clean::Snapshot, fixtures, pepo,
+    spawn,
+};
 use pepo_wire::agent::Guard;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -67,6 +70,8 @@ pub enum Death {
     Cut,
     /// The stream stays open and carries nothing any more.
     Silence,
+    /// Docker, whose container the target is, ends or is killed, and comes back.
+    Engine,
 }
 
 /// One cell of the table.
@@ -109,8 +114,8 @@ impl Outcome {
 }
 
 /// All that can die, in the order of the table's columns.
-pub const DEATHS: [Death; 6] =
-    [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence, Death::Stub];
+pub const DEATHS: [Death; 7] =
+    [Death::Adapter, Death::Agent, Death::Command, Death::Cut, Death::Silence, Death::Engine, Death::Stub];
 
 /// All debuggers of the table.
 pub const DEBUGGERS: [&str; 4] = ["lldb", "gdb", "delve", "python"];
@@ -142,8 +147,8 @@ impl Cell {
             ("python", By::Guarded) => !matches!(self.death, Death::Adapter | Death::Stub),
             // Nothing to leave out: the debugger lives in the process.
             ("python", By::Unguarded) => false,
-            // There is a stub only behind the guard.
-            (_, By::Unguarded) => self.death != Death::Stub,
+            // There is a stub only behind the guard, and an engine's end is no matter of guards.
+            (_, By::Unguarded) => !matches!(self.death, Death::Stub | Death::Engine),
             _ => true,
         }
     }
@@ -216,17 +221,21 @@ impl Cell {
 
     /// One target from its start to its fate: `None` when it goes on as it was.
     async fn round(self, fixture: &Fixture, round: u32) -> Result<Option<(Fate, String)>> {
-        let target = spawn(fixture, &["1000"]);
-        let before = Snapshot::take(target.pid());
         let run = tempfile::tempdir()?;
         // Spread over the phases of a hit, the same in every run.
         let moment = Duration::from_millis(150 + u64::from(round * 37 % 200));
+        if self.death == Death::Engine {
+            let end = if round.is_multiple_of(2) { Engine::restart } else { Engine::kill_and_start };
+            return self.under_an_engine(fixture, run.path(), moment, end).await;
+        }
+        let target = spawn(fixture, &["1000"]);
+        let before = Snapshot::take(target.pid());
         match (self.by, self.death) {
             (By::Bare, _) => self.against_bare(fixture, &target, moment).await?,
             (_, Death::Command) => self.against_command(fixture, &target, run.path(), moment).await?,
             _ => self.against_agent(fixture, &target, run.path(), moment).await?,
         }
-        Ok(fate::of(target, &before).await)
+        Ok(fate::of(&target, &before).await)
     }
 
     async fn against_bare(self, fixture: &Fixture, target: &Running, moment: Duration) -> Result<()> {
@@ -295,33 +304,63 @@ impl Cell {
         run: &Path,
         moment: Duration,
     ) -> Result<()> {
+        let mut attached = self.attach(fixture, &format!("pid/{}", target.pid()), run, "", moment).await?;
+        attached.assert_runs("it was killed")
+    }
+
+    async fn under_an_engine(
+        self,
+        fixture: &Fixture,
+        run: &Path,
+        moment: Duration,
+        end: fn(&Engine),
+    ) -> Result<Option<(Fate, String)>> {
+        let engine = Engine::start(Kind::Docker);
+        let container = engine.run(&Image::usual(fixture), &RunOptions::named("target").args(&["1000"]));
+        container.wait_started();
+        let before = Snapshot::take(container.pid());
+        let mut attached = self.attach(fixture, "docker/target", run, &engine.address(), moment).await?;
+        end(&engine);
+        attached.assert_runs("its engine was back")?;
+        let fate = fate::goes_on(&container);
+        attached.end()?;
+        Ok(match fate {
+            Ok(()) => fate::of(&container, &before).await,
+            Err(fate) => Some(fate),
+        })
+    }
+
+    /// `pepo attach` with its breakpoint armed; `docker` is the address of the target's engine.
+    async fn attach(
+        self,
+        fixture: &Fixture,
+        target: &str,
+        run: &Path,
+        docker: &str,
+        moment: Duration,
+    ) -> Result<Attached> {
         let guard = if self.by == By::Guarded { "on" } else { "off" };
-        let mut child = pepo_testkit::command(pepo())
-            .args(["attach", &format!("pid/{}", target.pid()), "--debugger", self.debugger, "--guard", guard])
+        let child = pepo_testkit::command(pepo())
+            .args(["attach", target, "--debugger", self.debugger, "--guard", guard])
             .args(["--pause-budget", "0", "-ex", &self.breakpoint(fixture), "-ex", "continue"])
             .env("PEPO_RUN", run_dir(run))
+            .env("DOCKER_HOST", docker)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let attached = async {
+        let mut attached = Attached(child);
+        let journal = async {
             while !is_attached(run) {
-                if let Some(status) = child.try_wait()? {
-                    return Err(anyhow!("pepo attach ended with {status}"));
-                }
+                attached.assert_runs("it was attached")?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Ok(())
+            anyhow::Ok(())
         };
-        let attached = tokio::time::timeout(Duration::from_secs(30), attached).await;
+        tokio::time::timeout(Duration::from_secs(30), journal).await??;
         // A debugger that is in place still has to arm the breakpoint.
         tokio::time::sleep(Duration::from_secs(1) + moment).await;
-        let running = matches!(child.try_wait(), Ok(None));
-        child.kill()?;
-        child.wait()?;
-        attached??;
-        anyhow::ensure!(running, "pepo attach ended before it was killed");
-        Ok(())
+        Ok(attached)
     }
 
     fn breakpoint(self, fixture: &Fixture) -> String {
@@ -352,6 +391,32 @@ impl Cell {
     }
 }
 
+/// `pepo attach`; killed when dropped.
+struct Attached(Child);
+
+impl Attached {
+    fn assert_runs(&mut self, before: &str) -> Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(anyhow!("pepo attach ended with {status} before {before}")),
+        }
+    }
+
+    /// Asks it to let go, and waits until it has.
+    fn end(&mut self) -> Result<()> {
+        send(self.0.id(), Signal::TERM)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self.by {
@@ -373,13 +438,18 @@ impl fmt::Display for Death {
             Death::Command => "SIGKILL of the command",
             Death::Cut => "stream cut",
             Death::Silence => "stream silent",
+            Death::Engine => "engine restarted",
         })
     }
 }
 
 fn kill(pid: u32) -> Result<()> {
+    send(pid, Signal::KILL)
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process id")?;
-    kill_process(pid, Signal::KILL).context("SIGKILL")
+    kill_process(pid, signal).with_context(|| format!("{signal:?} to {pid:?}"))
 }
 
 /// Does the journal below `run` name a session?

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use pepo_testkit::{Life as _, Running, clean::Snapshot};
+use pepo_testkit::{Life, clean::Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// How a target ends up that does not simply go on.
@@ -17,6 +17,11 @@ pub enum Fate {
     Mined,
     /// It goes on with something else of the debugger's: a tracer, a thread, a descriptor, a child.
     Marked,
+}
+
+impl Fate {
+    /// All of them.
+    pub const ALL: [Fate; 4] = [Fate::Dead, Fate::StandsStill, Fate::Mined, Fate::Marked];
 }
 
 impl fmt::Display for Fate {
@@ -37,19 +42,23 @@ const STEP: Duration = Duration::from_secs(1);
 const LEAVING_STEPS: u32 = 50;
 const LEAVING_STEP: Duration = Duration::from_millis(100);
 
-/// Waits for what the target does in the end: `None` when it goes on as it was. The words are for people.
-pub(crate) async fn of(mut target: Running, before: &Snapshot) -> Option<(Fate, String)> {
-    let mut goes_on = Err(String::new());
+/// Waits until the target goes on, or why it does not. The words are for people.
+pub(crate) fn goes_on(target: &impl Life) -> Result<(), (Fate, String)> {
+    let mut last = String::new();
     for _ in 0..STEPS {
-        goes_on = target.goes_on(STEP);
-        if goes_on.is_ok() || !target.is_alive() {
-            break;
+        match target.goes_on(STEP) {
+            _ if !target.is_alive() => return Err((Fate::Dead, String::new())),
+            Ok(()) => return Ok(()),
+            Err(state) => last = state,
         }
     }
-    match goes_on {
-        _ if !target.is_alive() => return Some((Fate::Dead, String::new())),
-        Err(state) => return Some((Fate::StandsStill, state)),
-        Ok(()) => {}
+    Err((Fate::StandsStill, last))
+}
+
+/// Waits for what the target does in the end: `None` when it goes on as it was.
+pub(crate) async fn of(target: &impl Life, before: &Snapshot) -> Option<(Fate, String)> {
+    if let Err(fate) = goes_on(target) {
+        return Some(fate);
     }
     let mut differences = before.differences();
     for _ in 0..LEAVING_STEPS {

@@ -34,7 +34,7 @@ pub async fn docker(rounds: usize) -> Result<Times> {
     let container = engine.run(&image, &RunOptions::named(&name).args(&["1000"]));
     container.wait_started();
     let nowhere = tempfile::tempdir()?;
-    let address = format!("unix://{}", engine.socket().display());
+    let address = engine.address();
     let environment = Environment::of(
         nowhere.path(),
         [("DOCKER_HOST", address.as_str()), ("CONTAINER_HOST", ""), ("CONTAINER_RUNTIME_ENDPOINT", "")],

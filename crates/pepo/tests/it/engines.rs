@@ -37,21 +37,6 @@ fn listed(surroundings: &Surroundings, container: &Container) -> serde_json::Val
     row.unwrap_or_else(|| panic!("{} is not in {}\n{}", container.id(), run.stdout, run.stderr)).clone()
 }
 
-/// The fixture without a shell. pydevd follows threads that run already by a part in C++, so Python images have its library, as
-/// those of most distributions do.
-pub(crate) fn image(fixture: &Fixture) -> Image {
-    const CPP: [&str; 3] = [
-        "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
-        "/usr/lib/aarch64-linux-gnu/libstdc++.so.6",
-        "/usr/lib64/libstdc++.so.6",
-    ];
-    let image = Image::of(fixture);
-    match CPP.iter().map(Path::new).find(|path| path.exists()) {
-        Some(library) if language(fixture) == "python" => image.file(library, &library.display().to_string()),
-        _ => image,
-    }
-}
-
 /// Waits until the engine has no container beside these.
 fn until_only(engine: &Engine, before: &[String]) {
     wait::until("no helper is left", LIMIT, || {
@@ -63,7 +48,7 @@ fn until_only(engine: &Engine, before: &[String]) {
 /// Everything a user does with one container.
 fn one_container(kind: Kind, fixture: &Fixture, options: &RunOptions) {
     let engine = Engine::shared(kind);
-    let image = image(fixture);
+    let image = Image::usual(fixture);
     engine.load(&image);
     let container = engine.run(&image, &options.clone().args(&["1000"]));
     container.wait_started();
@@ -204,7 +189,7 @@ fn released_from_elsewhere(surroundings: &Surroundings, target: &[&str], fixture
 /// The fixture with what its debugger needs beside it; `None` (and counted) where that can't be had.
 fn image_for_a_helper(fixture: &Fixture) -> Option<Image> {
     match language(fixture) {
-        "python" => Some(image(fixture)),
+        "python" => Some(Image::usual(fixture)),
         "go" => {
             let image = Image::of(fixture).named("pepo.test/loop-delve:1");
             Some(image.file(&tool("delve/bin/dlv"), "/usr/local/bin/dlv"))

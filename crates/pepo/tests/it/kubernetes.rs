@@ -20,7 +20,6 @@ use pepo_testkit::{
 use serde_json::{Value, json};
 
 use crate::{
-    engines,
     profiles::folded,
     session::{LIMIT, changes_a_variable},
     support::{PEPO, Run, Surroundings},
@@ -35,7 +34,7 @@ fn cluster() -> &'static Cluster {
 
 /// A program of Python that counts, in an image without a shell.
 fn python() -> Image {
-    let image = engines::image(&fixtures::python(Variant::debug()));
+    let image = Image::usual(&fixtures::python(Variant::debug()));
     Cluster::shared().import(&image).unwrap();
     image
 }

@@ -62,8 +62,7 @@ impl Surroundings {
             Kind::Podman | Kind::PodmanRootless => "CONTAINER_HOST",
             Kind::Containerd | Kind::CriO => "CONTAINER_RUNTIME_ENDPOINT",
         };
-        let address = format!("unix://{}", engine.socket().display());
-        self.with(name, address)
+        self.with(name, engine.address())
     }
 
     /// With this cluster.

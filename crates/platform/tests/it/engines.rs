@@ -43,7 +43,7 @@ impl At {
         let nowhere = tempfile::tempdir().unwrap();
         let address = |kinds: &[Kind]| {
             let engine = engines.iter().find(|engine| kinds.contains(&engine.kind()));
-            engine.map(|engine| format!("unix://{}", engine.socket().display())).unwrap_or_default()
+            engine.map(Engine::address).unwrap_or_default()
         };
         let environment = Environment::of(
             nowhere.path(),

@@ -121,7 +121,7 @@ impl Stage {
         self.say(&format!("$ pepo {}", shown.join(" ")));
         let output = pepo_testkit::command(pepo())
             .args(arguments)
-            .env("DOCKER_HOST", format!("unix://{}", self.engine.socket().display()))
+            .env("DOCKER_HOST", self.engine.address())
             .env("PEPO_RUN", self.run.path().join("run"))
             .env("NO_COLOR", "1")
             .current_dir(self.sources())

@@ -2,7 +2,7 @@
 //!
 //! `safety [--kills N] [--others N] [--jobs N] [--only WORD]… [--resume] [--write FILE | --check]`; with `--check` nothing is
 //! written, and a guarded target that was lost is a failure. Else each cell that is done is noted in a file until the page is
-//! written; `--resume` goes on after a run that did not come so far.
+//! written; `--resume` goes on after a run that did not come so far. With `--only` the page keeps what it says of other cells.
 #![allow(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{
@@ -107,7 +107,10 @@ fn main() -> Result<ExitCode> {
     if arguments.check {
         return Ok(judge(&outcomes));
     }
-    fs::write(&arguments.write, page(&outcomes))?;
+    let old = if arguments.only.is_empty() { String::new() } else { fs::read_to_string(&arguments.write)? };
+    let built = built(&old, &arguments.only);
+    let outcomes = read_page(&old).into_iter().chain(outcomes).collect();
+    fs::write(&arguments.write, page(&built, &outcomes))?;
     if arguments.notes.exists() {
         fs::remove_file(&arguments.notes).context("the notes stay")?;
     }
@@ -160,9 +163,42 @@ fn read_notes(path: &Path) -> Result<Outcomes> {
 /// How the measured programs were built.
 const BUILD: &str = if cfg!(debug_assertions) { "a debug build" } else { "the release build" };
 
+/// The sentence on that; a page whose cells are renewed in part keeps its own.
+fn built(old: &str, only: &[String]) -> String {
+    let Some(sentence) = old.lines().find(|line| line.starts_with("Measured with")) else {
+        return format!("Measured with {BUILD}.");
+    };
+    let renewed = format!("`{}` with ", only.join(" "));
+    let kept = sentence.trim_end_matches('.').split("; ").filter(|part| !part.starts_with(&renewed));
+    let kept = kept.collect::<Vec<_>>().join("; ");
+    if kept.contains(BUILD) { format!("{kept}.") } else { format!("{kept}; {renewed}{BUILD}.") }
+}
+
+/// What a page says of each cell.
+fn read_page(page: &str) -> Outcomes {
+    let told = |cell: Cell| {
+        let section = page.split("\n## ").find(|section| section.lines().next() == Some(cell.debugger))?;
+        let lines = section.lines().filter(|line| line.starts_with('|'));
+        let mut rows = lines.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+        let column = rows.next()?.iter().position(|head| *head == cell.death.to_string())?;
+        let row = rows.find(|row| row.get(1) == Some(&row_name(cell.by, cell.load).as_str()))?;
+        let (lived, rounds) = row.get(column)?.split_once(" of ")?;
+        let lost = section.lines().find_map(|line| line.strip_prefix(&format!("- {cell}: ")));
+        let fate = |told: &str| {
+            let (count, name) = told.split_once(' ')?;
+            let fate = Fate::ALL.into_iter().find(|fate| fate.to_string() == name)?;
+            Some((fate, count.parse().ok()?))
+        };
+        let lost = lost.unwrap_or_default().split(", ").filter_map(fate).collect();
+        let (lived, rounds) = (lived.parse().ok()?, rounds.parse().ok()?);
+        Some((cell.to_string(), Outcome { lived, rounds, lost, details: Vec::new() }))
+    };
+    Cell::all().into_iter().filter_map(told).collect()
+}
+
 /// The page: one table a debugger, deaths by columns.
-fn page(outcomes: &Outcomes) -> String {
-    let mut out = format!("{}\nMeasured with {BUILD}.\n", include_str!("safety_head.md"));
+fn page(built: &str, outcomes: &Outcomes) -> String {
+    let mut out = format!("{}\n{built}\n", include_str!("safety_head.md"));
     let heads: Vec<String> = DEATHS.iter().map(ToString::to_string).collect();
     for debugger in DEBUGGERS {
         let rows = rows(debugger, outcomes);
@@ -184,12 +220,20 @@ fn page(outcomes: &Outcomes) -> String {
     out
 }
 
+fn row_name(by: By, load: Load) -> String {
+    let by = match by {
+        By::Guarded => "Pepo",
+        By::Unguarded => "Pepo, `--guard=off`",
+        By::Bare => "bare adapter",
+    };
+    let load = if load == Load::Hot { "1,000 hits a second" } else { "never hit" };
+    format!("{by}, {load}")
+}
+
 fn rows(debugger: &'static str, outcomes: &Outcomes) -> String {
     let mut out = String::new();
-    for (by, by_name) in
-        [(By::Guarded, "Pepo"), (By::Unguarded, "Pepo, `--guard=off`"), (By::Bare, "bare adapter")]
-    {
-        for (load, load_name) in [(Load::Hot, "1,000 hits a second"), (Load::Rare, "never hit")] {
+    for by in [By::Guarded, By::Unguarded, By::Bare] {
+        for load in [Load::Hot, Load::Rare] {
             let of = |death| outcomes.get(&Cell { debugger, by, load, death }.to_string());
             if DEATHS.iter().all(|death| of(*death).is_none()) {
                 continue;
@@ -199,7 +243,7 @@ fn rows(debugger: &'static str, outcomes: &Outcomes) -> String {
                 None => "–".to_owned(),
             });
             let cells: Vec<String> = cells.collect();
-            let _ = writeln!(out, "| {by_name}, {load_name} | {} |", cells.join(" | "));
+            let _ = writeln!(out, "| {} | {} |", row_name(by, load), cells.join(" | "));
         }
     }
     out
@@ -216,4 +260,16 @@ fn lost(debugger: &str, outcomes: &Outcomes) -> String {
         let _ = writeln!(out, "- {name}: {}", fates.join(", "));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_page_is_as_this_program_writes_it() {
+        let committed = include_str!("../../../../docs/safety.md");
+        let built = committed.lines().find(|line| line.starts_with("Measured with")).expect("it says how");
+        assert_eq!(page(built, &read_page(committed)), committed);
+    }
 }

@@ -1,9 +1,9 @@
-//! An engine ends, or is killed, and comes back under a session whose breakpoint may be hit a thousand times a second: its containers
-//! run on (`--live-restore`), so must what is debugged in them.
+//! An engine ends, or is killed, and comes back under a session by a helper whose breakpoint may be hit a thousand times a second: its
+//! containers run on (`--live-restore`), so must what is debugged in them. Sessions in process are a column of `docs/safety.md`.
 
 use pepo_testkit::{Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, clean::Snapshot};
 
-use super::{image, image_for_a_helper, until_only};
+use super::{image_for_a_helper, until_only};
 use crate::{
     session::{self, language},
     support::Surroundings,
@@ -39,26 +39,6 @@ fn armed(surroundings: &Surroundings, container: &Container, breakpoint: &str) -
     terminal.types(breakpoint);
     terminal.waits_for("(pepo)", 2);
     terminal
-}
-
-#[test]
-fn a_session_in_process_outlives_its_engine() {
-    let engine = Engine::start(Kind::Docker);
-    let surroundings = Surroundings::new().at(&engine);
-    // The engine is not on this way: nobody may notice that it went, however busy the debugger is.
-    for fixture in session::fixtures() {
-        let container = run(&engine, &image(&fixture), &fixture, RunOptions::named);
-        let before = Snapshot::take(container.pid());
-        let mut terminal = armed(&surroundings, &container, &hot(&fixture));
-        for end in ENDS {
-            end(&engine);
-            container.assert_goes_on();
-        }
-        terminal.types("detach\r");
-        assert_eq!(terminal.status(), Some(0), "{}", terminal.said());
-        container.assert_goes_on();
-        before.assert_same();
-    }
 }
 
 #[test]

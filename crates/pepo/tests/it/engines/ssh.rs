@@ -4,11 +4,11 @@
 use std::{os::unix::process::CommandExt as _, process::Stdio, time::Duration};
 
 use pepo_testkit::{
-    Container, Engine, Kind, Life as _, RunOptions, Sshd, Variant, clean::Snapshot, fixtures, wait,
+    Container, Engine, Image, Kind, Life as _, RunOptions, Sshd, Variant, clean::Snapshot, fixtures, wait,
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{image, until_only};
+use super::until_only;
 use crate::{
     session::{LIMIT, changes_a_variable},
     support::{Run, Surroundings},
@@ -26,7 +26,7 @@ fn behind(sshd: &Sshd, engine: &Engine) -> Surroundings {
 /// A container of Python's, whose debugger needs no tools where the engine is.
 fn run(engine: &Engine, name: &str) -> Container {
     let options = RunOptions::named(&format!("ssh-{name}-{}", std::process::id())).args(&["1000"]);
-    let container = engine.run(&image(&fixtures::python(Variant::debug())), &options);
+    let container = engine.run(&Image::usual(&fixtures::python(Variant::debug())), &options);
     container.wait_started();
     container
 }
