@@ -316,7 +316,7 @@ fn a_process_that_becomes_another_program_is_followed() {
 #[test]
 fn a_process_that_ends_meanwhile_ends_the_recording_with_what_it_has() {
     let fixture = fixture(Language::C, Variant::release());
-    let mut target = spawn(&fixture, &["short"]);
+    let target = spawn(&fixture, &["short"]);
     let told = record(&target, "", u64::MAX);
     assert_eq!(told.ended.reason, "target exited");
     assert_known_shares(&chains(&told, &Names::of(&fixture), "/hot"));

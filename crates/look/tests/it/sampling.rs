@@ -239,7 +239,7 @@ fn a_program_that_becomes_another_is_followed_and_one_that_ends_leaves_what_was_
     let recorded = record(&target, python_at(499), |_| target.last_beat().is_some_and(|beat| beat.beat > 10));
     recorded.assert_known_shares(&python);
     assert_eq!(recorded.processes.len(), 1);
-    let mut target = spawn(&fixture(&python), &["short"]);
+    let target = spawn(&fixture(&python), &["short"]);
     // The interpreter may not have begun yet.
     let request = StartLook { sampler: "python".into(), ..python_at(997) };
     pepo_testkit::wait::until("an interpreter", Duration::from_secs(20), || {

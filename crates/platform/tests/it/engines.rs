@@ -43,7 +43,7 @@ impl At {
         let nowhere = tempfile::tempdir().unwrap();
         let address = |kinds: &[Kind]| {
             let engine = engines.iter().find(|engine| kinds.contains(&engine.kind()));
-            engine.map(Engine::address).unwrap_or_default()
+            engine.map(|engine| engine.address()).unwrap_or_default()
         };
         let environment = Environment::of(
             nowhere.path(),
