@@ -203,7 +203,12 @@ fn variables() -> String {
     all.dedup_by_key(|(name, _)| *name);
     let line = |(name, meaning): &&(&str, &str)| format!("| `{name}` | {} |\n", meaning.trim());
     let lines: String = all.iter().map(line).collect();
-    format!("\n## Environment\n\n| variable | meaning |\n|---|---|\n{lines}")
+    let sockets: Vec<_> = pepo_platform::CRI_SOCKETS.iter().map(|path| format!("`{path}`")).collect();
+    format!(
+        "\n## Environment\n\n| variable | meaning |\n|---|---|\n{lines}\n\
+         Without `--cri-socket` and `CONTAINER_RUNTIME_ENDPOINT` the first socket that is there is taken of {}.\n",
+        sockets.join(", ")
+    )
 }
 
 fn help(name: &str, command: &mut clap::Command) -> String {
