@@ -178,6 +178,11 @@ mod debuggers {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn lldb_changes_a_variable_in_cpp_through_the_relay() {
+        changes_a_variable(Which::LldbCpp, GuardChoice::On, GuardKind::Relay).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn lldb_changes_a_variable_in_rust_through_the_relay() {
         changes_a_variable(Which::LldbRust, GuardChoice::On, GuardKind::Relay).await;
     }
@@ -190,6 +195,11 @@ mod debuggers {
     #[tokio::test(flavor = "multi_thread")]
     async fn gdb_changes_a_variable_in_c_through_the_relay() {
         changes_a_variable(Which::GdbC, GuardChoice::On, GuardKind::Relay).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn gdb_changes_a_variable_in_cpp_through_the_relay() {
+        changes_a_variable(Which::GdbCpp, GuardChoice::On, GuardKind::Relay).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -24,8 +24,10 @@ use crate::dap::{Client, Start};
 pub(crate) enum Which {
     DelveGo,
     GdbC,
+    GdbCpp,
     GdbRust,
     LldbC,
+    LldbCpp,
     LldbRust,
 }
 
@@ -33,8 +35,8 @@ impl Which {
     pub(crate) fn debugger(self) -> &'static dyn Debugger {
         match self {
             Which::DelveGo => &Delve,
-            Which::GdbC | Which::GdbRust => &Gdb,
-            Which::LldbC | Which::LldbRust => &Lldb,
+            Which::GdbC | Which::GdbCpp | Which::GdbRust => &Gdb,
+            Which::LldbC | Which::LldbCpp | Which::LldbRust => &Lldb,
         }
     }
 
@@ -42,6 +44,7 @@ impl Which {
         match self {
             Which::DelveGo => fixtures::go(variant),
             Which::GdbC | Which::LldbC => fixtures::c(variant),
+            Which::GdbCpp | Which::LldbCpp => fixtures::cpp(variant),
             Which::GdbRust | Which::LldbRust => fixtures::rust(variant),
         }
     }
