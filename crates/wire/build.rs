@@ -1,13 +1,22 @@
-//! Compiles the agent's service from its proto; pure Rust, no protoc is needed.
+//! Compiles the services from their protos; pure Rust, no protoc is needed.
 
 use std::{env, fs, path::PathBuf};
 
+const AGENT: &str = "proto/pepo/agent/v1/agent.proto";
+const SERVER: &str = "proto/pepo/server/v1/server.proto";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let proto = "proto/pepo/agent/v1/agent.proto";
-    println!("cargo:rerun-if-changed={proto}");
-    let descriptors = protox::compile([proto], ["proto"])?;
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile([AGENT, SERVER], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(protox::compile([AGENT], ["proto"])?)?;
+    // In a folder of its own: the agent's messages are those of the first run.
+    let server = out.join("server");
+    fs::create_dir_all(&server)?;
+    tonic_prost_build::configure()
+        .extern_path(".pepo.agent.v1", "crate::agent")
+        .out_dir(server)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! A crate of its own because it is what runs in every place: inside the command on this machine, in a helper container, on a node.
 //! **Invariant:** knows no control plane and no container API; what it holds ends with its stream or its heartbeat.
 
+/// What the client of one stream may do.
+mod bounds;
 /// The rules of `check`.
 pub mod check;
 /// Reads a file as the target sees it.
@@ -18,4 +20,5 @@ mod sessions;
 /// Debug files from the user's side.
 mod symbols;
 
+pub use bounds::Bounds;
 pub use service::{AgentConfig, serve, serve_in_process};

@@ -18,17 +18,21 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::{Bounds, bounds::held};
+
 /// Events under way before the sampler has to wait.
 const WINDOW: usize = 8;
 
 /// Takes the client's stream; its first message says what to look at.
 pub(crate) async fn start(
     mut incoming: Streaming<LookRequest>,
+    bounds: Option<&Bounds>,
 ) -> Result<BoxStream<'static, Result<LookEvent, Status>>, Failure> {
     let first = incoming.message().await.map_err(|status| Failure::from_status(&status))?;
-    let Some(LookRequest { kind: Some(Kind::Start(request)) }) = first else {
+    let Some(LookRequest { kind: Some(Kind::Start(mut request)) }) = first else {
         return Err(Failure::new(Code::Usage, "a look begins with `start`"));
     };
+    request.target = held(request.target, bounds)?;
     let (events, outgoing) = mpsc::channel(WINDOW);
     let enough = Arc::new(AtomicBool::new(false));
     let said = Arc::clone(&enough);

@@ -27,7 +27,12 @@ use pepo_wire::{
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{check, files, looking, release, sessions::Sessions};
+use crate::{
+    Bounds,
+    bounds::{Bound, held},
+    check, files, looking, release,
+    sessions::Sessions,
+};
 
 /// Pings go out this often, and a client that answers none for [`PING_LIMIT`] is gone: the end of a stream is not always seen.
 const PING: Duration = Duration::from_secs(5);
@@ -56,6 +61,8 @@ pub struct AgentConfig {
     pub speaks: (u32, u32),
     /// What it offers, by name.
     pub offers: &'static [&'static str],
+    /// What its client may do; without it, all that the agent's own user may.
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 impl AgentConfig {
@@ -63,7 +70,7 @@ impl AgentConfig {
     #[must_use]
     pub fn new(tools: Tools, run_dir: PathBuf, self_exe: PathBuf) -> AgentConfig {
         let speaks = (version::PROTOCOL, version::PROTOCOL_MIN);
-        AgentConfig { tools, run_dir, self_exe, speaks, offers: ABILITIES }
+        AgentConfig { tools, run_dir, self_exe, speaks, offers: ABILITIES, bounds: None }
     }
 }
 
@@ -120,6 +127,13 @@ struct Service {
     sessions: Arc<Sessions>,
 }
 
+impl Service {
+    /// The request, or the part of it that names what it is for, held to the bounds of this stream.
+    fn held<T: Bound>(&self, request: T) -> Result<T, Status> {
+        held(request, self.config.bounds.as_deref()).map_err(Failure::into_status)
+    }
+}
+
 /// Runs something that reads `/proc` away from the threads that carry messages; a panic there ends that call alone.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -156,20 +170,21 @@ impl Agent for Service {
         &self,
         request: Request<ListProcessesRequest>,
     ) -> Result<Response<ListProcessesResponse>, Status> {
-        let target = request.into_inner().target;
+        let target = self.held(request.into_inner())?.target;
         blocking(move || list_processes(target.as_ref())).await
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let tools = self.config.tools.clone();
-        let request = request.into_inner();
+        let request = self.held(request.into_inner())?;
         blocking(move || check::check(&request, &check::CheckEnv::new(&tools))).await
     }
 
     async fn stack(&self, request: Request<StackRequest>) -> Result<Response<StackResponse>, Status> {
         let request = request.into_inner();
+        let target = self.held(request.target.clone())?;
         blocking(move || {
-            let process = find::resolve(&named(request.target.clone())?)?;
+            let process = find::resolve(&named(target)?)?;
             pepo_look::stack(&process, &request)
         })
         .await
@@ -179,8 +194,10 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let stream =
-            Arc::clone(&self.sessions).start(request.into_inner()).await.map_err(Failure::into_status)?;
+        let stream = Arc::clone(&self.sessions)
+            .start(request.into_inner(), self.config.bounds.as_deref())
+            .await
+            .map_err(Failure::into_status)?;
         Ok(Response::new(stream))
     }
 
@@ -188,12 +205,15 @@ impl Agent for Service {
         &self,
         _request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let sessions = release::list(self.sessions.journal()).await;
+        let mut sessions = release::list(self.sessions.journal()).await;
+        if let Some(bounds) = &self.config.bounds {
+            sessions.retain(|session| bounds.shows(session));
+        }
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
-        let request = request.into_inner();
+        let request = self.held(request.into_inner())?;
         let released =
             release::release(self.sessions.journal(), request).await.map_err(Failure::into_status)?;
         Ok(Response::new(ReleaseResponse { released }))
@@ -204,9 +224,9 @@ impl Agent for Service {
         request: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         let request = request.into_inner();
-        let (path, limit) = (request.path, request.max_bytes);
+        let (path, limit, target) = (request.path, request.max_bytes, self.held(request.target)?);
         let opened = blocking(move || {
-            let process = find::resolve(&named(request.target)?)?;
+            let process = find::resolve(&named(target)?)?;
             files::open(&process, &path, limit)
         });
         Ok(Response::new(files::chunks(opened.await?.into_inner())))
@@ -216,7 +236,10 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<LookRequest>>,
     ) -> Result<Response<Self::LookStream>, Status> {
-        looking::start(request.into_inner()).await.map(Response::new).map_err(Failure::into_status)
+        looking::start(request.into_inner(), self.config.bounds.as_deref())
+            .await
+            .map(Response::new)
+            .map_err(Failure::into_status)
     }
 }
 

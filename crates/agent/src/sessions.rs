@@ -32,6 +32,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
 use crate::{
+    Bounds,
+    bounds::held,
     release::{RELEASE, STOOD_STILL},
     symbols,
 };
@@ -68,11 +70,13 @@ impl Sessions {
     pub(crate) async fn start(
         self: Arc<Self>,
         mut incoming: Streaming<SessionRequest>,
+        bounds: Option<&Bounds>,
     ) -> Result<BoxStream<'static, Result<SessionEvent, Status>>, Failure> {
         let first = incoming.message().await.map_err(|status| Failure::from_status(&status))?;
         let Some(SessionRequest { kind: Some(RequestKind::Open(request)) }) = first else {
             return Err(Failure::new(Code::Usage, "a session begins with `open`"));
         };
+        let request = held(request, bounds)?;
         let (events, outgoing) = mpsc::channel(WINDOW);
         let sessions = Arc::clone(&self);
         self.running.spawn(async move {

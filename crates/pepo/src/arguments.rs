@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
-    builder::{EnumValueParser, TypedValueParser as _},
+    builder::{EnumValueParser, PossibleValue, TypedValueParser},
     error::ErrorKind,
 };
 use pepo_wire::{
@@ -48,9 +48,9 @@ pub(crate) struct CommandLine {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Flags of every verb")]
 pub(crate) struct Global {
-    /// Only this platform; without it, all that are found
-    #[arg(long, global = true, value_enum, value_name = "PLATFORM")]
-    pub(crate) on: Option<On>,
+    /// Only this platform, or a server (https://HOST[:PORT], with PEPO_TOKEN); without it, all platforms that are found
+    #[arg(long, global = true, value_parser = PlaceParser, value_name = "PLATFORM")]
+    pub(crate) on: Option<Place>,
     /// Shape of what is printed: for people, with more columns, for programs
     #[arg(
         id = "output",
@@ -85,7 +85,58 @@ pub(crate) struct Global {
     pub(crate) yes: bool,
 }
 
-/// Where targets are looked for.
+impl Global {
+    /// The platform that was asked for.
+    pub(crate) fn platform(&self) -> Option<On> {
+        match self.on {
+            Some(Place::Platform(on)) => Some(on),
+            Some(Place::Server(_)) | None => None,
+        }
+    }
+
+    /// The server that was asked for.
+    pub(crate) fn server(&self) -> Option<&str> {
+        match &self.on {
+            Some(Place::Server(address)) => Some(address),
+            Some(Place::Platform(_)) | None => None,
+        }
+    }
+}
+
+/// What `--on` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A platform that this machine reaches by itself.
+    Platform(On),
+    /// A server, by its address.
+    Server(String),
+}
+
+/// Reads a [`Place`]; what begins like an address of the web is one.
+#[derive(Clone, Debug)]
+struct PlaceParser;
+
+impl TypedValueParser for PlaceParser {
+    type Value = Place;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Place, clap::Error> {
+        match value.to_str().filter(|text| text.contains("://")) {
+            Some(address) => Ok(Place::Server(address.to_owned())),
+            None => EnumValueParser::<On>::new().parse_ref(command, argument, value).map(Place::Platform),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(On::value_variants().iter().filter_map(ValueEnum::to_possible_value)))
+    }
+}
+
+/// Where targets are looked for by this machine itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
     // This machine's processes, by procfs alone.
@@ -198,6 +249,11 @@ pub(crate) enum Verb {
     Tools(verbs::tools::Tools),
     /// Completions for a shell
     Completions(verbs::completions::Completions),
+    /// A server, by which a team reaches the containers of many nodes
+    Serve(verbs::serve::Serve),
+    /// The agent of a node, which joins a server
+    #[command(hide = true)]
+    Node(verbs::node::Node),
     /// The agent beside a target, on stdin and stdout
     #[command(hide = true)]
     Agent(verbs::agent::Agent),

@@ -27,6 +27,8 @@ variables! {
     run = "PEPO_RUN";
     /// Image of the helpers that are put into pods; `--image` goes first.
     image = "PEPO_IMAGE";
+    /// What proves to a server who calls: the whole token, as `pepo serve` told it.
+    token = "PEPO_TOKEN";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
     /// Folder of this login's sockets: rootless engines, and Pepo's own state.

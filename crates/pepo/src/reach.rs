@@ -7,7 +7,9 @@ use std::{
 };
 
 use pepo_client::Agent;
-use pepo_platform::{ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile};
+use pepo_platform::{
+    ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile, ServerAddress,
+};
 use pepo_wire::{
     Code, Failure,
     agent::{CheckRequest, Finding, Level, Selector, Target},
@@ -68,6 +70,9 @@ pub(crate) fn platforms_with(context: &Context, on: Option<Kind>, need: Need, po
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut options = Options::usual(cfg!(target_os = "linux").then_some(local));
     options.on = on;
+    let server = context.global.server();
+    options.server =
+        server.map(|address| ServerAddress::parse(address, context.environment.token.as_deref()));
     options.cri_socket = context.global.cri_socket.clone();
     options.need = need;
     options.cluster = cluster(context, pod);
@@ -96,7 +101,7 @@ fn cluster(context: &Context, pod: &PodArgs) -> ClusterOptions {
 
 /// `--on` as platforms are called.
 pub(crate) fn on(context: &Context) -> Option<Kind> {
-    context.global.on.map(kind)
+    context.global.platform().map(kind)
 }
 
 /// A platform as it is typed, as it is called.
@@ -115,6 +120,10 @@ pub(crate) fn kind(on: On) -> Kind {
 /// # Errors
 /// [`Code::NotReachable`] where there is none.
 pub(crate) async fn local(context: &Context) -> Result<Agent, Failure> {
+    if let Some(server) = context.global.server() {
+        return Err(Failure::new(Code::NotReachable, format!("{server} has no agent of this machine"))
+            .hint("name a target of the server, or leave `--on` out"));
+    }
     Agent::connect(context.local.connect().await?).await
 }
 

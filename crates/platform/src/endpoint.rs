@@ -124,7 +124,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// `HOST[:PORT]` → host, port.
-fn tcp(text: &str) -> Result<(String, Option<u16>), &'static str> {
+pub(crate) fn tcp(text: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port, path) = authority(text).ok_or("host or port is malformed")?;
     if path.is_empty() || path == "/" { Ok((host, port)) } else { Err("a path is not supported here") }
 }

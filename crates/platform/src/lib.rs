@@ -1,4 +1,4 @@
-//! Where targets are and how an agent beside one is reached: this host, Docker, Podman, CRI runtimes, Kubernetes.
+//! Where targets are and how an agent beside one is reached: this host, Docker, Podman, CRI runtimes, Kubernetes, a server.
 //!
 //! A crate of its own because it is the only one that speaks to container engines, and because it must build for Linux, macOS and Windows.
 //! **Invariant:** knows no debugger and no profiler, and acts on no process: an engine's process id is only ever
@@ -34,6 +34,8 @@ mod names;
 mod pid;
 /// What every platform offers, and the facts that pass between its acts.
 mod platform;
+/// A server, and the nodes that are joined to it.
+mod server;
 /// All platforms together.
 mod sources;
 /// How an engine is told to start a container.
@@ -52,5 +54,6 @@ pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,
 };
+pub use server::{ServerAddress, carry};
 pub use sources::{Found, Listing, Options, Platforms};
 pub use start::{Before, RunLine};

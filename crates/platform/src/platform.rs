@@ -238,6 +238,13 @@ pub enum How {
         /// The ephemeral container's name.
         container: String,
     },
+    /// The agent of the target's node, through a server.
+    Node {
+        /// The server's address.
+        server: String,
+        /// What the server calls the node.
+        node: String,
+    },
 }
 
 impl fmt::Display for How {
@@ -246,6 +253,7 @@ impl fmt::Display for How {
             How::InProcess => f.write_str("in process"),
             How::Helper { container } => write!(f, "helper container {container}"),
             How::Ephemeral { container } => write!(f, "ephemeral container {container}"),
+            How::Node { server, node } => write!(f, "node {node} by {server}"),
         }
     }
 }

@@ -16,8 +16,8 @@ use pepo_wire::{
 
 use crate::{
     AgentBinary, ClusterOptions, Endpoint, Environment, Listed, LocalAgent, Located, Need, Platform,
-    PlatformError, ReachPolicy, Reached, cluster::Kubernetes, context, cri::Cri, engine::Engine, host::Host,
-    local::Local, names::near,
+    PlatformError, ReachPolicy, Reached, ServerAddress, cluster::Kubernetes, context, cri::Cri,
+    engine::Engine, host::Host, local::Local, names::near, server::Server,
 };
 
 /// So long each source of this machine has to answer a list.
@@ -32,6 +32,8 @@ const LOCATE: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Only this platform.
     pub on: Option<Kind>,
+    /// Nothing but what this server has; or why its address is none.
+    pub server: Option<Result<ServerAddress, Failure>>,
     /// The CRI runtime's socket (`--cri-socket`).
     pub cri_socket: Option<PathBuf>,
     /// Which cluster, and what of it.
@@ -54,6 +56,7 @@ impl Options {
     pub fn usual(local: Option<Arc<dyn LocalAgent>>) -> Options {
         Options {
             on: None,
+            server: None,
             cri_socket: None,
             cluster: ClusterOptions::default(),
             policy: ReachPolicy::Auto,
@@ -132,6 +135,9 @@ impl Platforms {
         let limits = Limits { list: LIST, list_elsewhere: LIST_ELSEWHERE, locate: LOCATE };
         let asks_cluster = options.on.is_some_and(Kind::is_in_cluster) || options.cluster.listed;
         let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), asks_cluster, limits };
+        if let Some(server) = options.server.clone() {
+            return platforms.of_server(server, options.need);
+        }
         let wants = |kind| options.on.is_none_or(|on| on == kind || (on == Kind::Pid && kind == Kind::Host));
         let local = Local::new(options.local.clone(), options.need);
         if wants(Kind::Docker) {
@@ -157,6 +163,14 @@ impl Platforms {
             platforms.add(Kind::Host, Arc::new(Host::new(local)));
         }
         platforms
+    }
+
+    /// A server alone: it is elsewhere, and what is here has no say.
+    fn of_server(mut self, server: Result<ServerAddress, Failure>, need: Need) -> Platforms {
+        let platform = server.map(|address| Arc::new(Server::new(address, need)) as Arc<dyn Platform>);
+        self.sources.push(Source { kind: Kind::Server, platform });
+        self.limits.list = LIST_ELSEWHERE;
+        self
     }
 
     /// The platforms that lists ask, in the order they were found.
@@ -254,6 +268,7 @@ impl Platforms {
 
     fn answers(&self, source: &Source, name: &TargetName) -> bool {
         match name.kind {
+            _ if source.kind == Kind::Server => true,
             Some(Kind::Pid) => source.kind == Kind::Host,
             Some(kind) if kind.is_in_cluster() => source.kind == Kind::Pod,
             Some(kind) => source.kind == kind,

@@ -1,4 +1,4 @@
-//! What both sides say to each other: the agent's service, ids, error codes and hints as data, the DAP frame.
+//! What all sides say to each other: the services of agent and server, ids, error codes and hints as data, the DAP frame.
 //!
 //! A crate of its own because every other crate needs it and it needs none of them.
 //! **Invariant:** knows no socket, no runtime and no domain logic; parsers here are sans-IO.
@@ -7,6 +7,12 @@
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod agent {
     tonic::include_proto!("pepo.agent.v1");
+}
+
+/// What people and node agents say to a server, generated from `proto/pepo/server/v1/server.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod server {
+    include!(concat!(env!("OUT_DIR"), "/server/pepo.server.v1.rs"));
 }
 
 /// Stable error codes, exit statuses, and failures with hints.
@@ -23,5 +29,5 @@ pub mod name;
 
 pub use failure::{Code, Failure, FailureExt, Hint};
 
-/// The compiled descriptor of the service (a `FileDescriptorSet`).
+/// The compiled descriptor of the services (a `FileDescriptorSet`).
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

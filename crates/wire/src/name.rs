@@ -32,10 +32,12 @@ pub enum Kind {
     Job,
     /// A pod behind a Service.
     Svc,
+    /// No word of a name: a server, which has targets of every kind.
+    Server,
 }
 
 impl Kind {
-    /// All kinds, in the order `ps` shows them.
+    /// All kinds that a name may begin with, in the order `ps` shows them.
     pub const ALL: [Kind; 12] = [
         Kind::Docker,
         Kind::Podman,
@@ -67,6 +69,7 @@ impl Kind {
             Kind::Rs => "rs",
             Kind::Job => "job",
             Kind::Svc => "svc",
+            Kind::Server => "server",
         }
     }
 

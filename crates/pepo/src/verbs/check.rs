@@ -147,6 +147,9 @@ fn told_here(mut answer: CheckResponse, reached: &Reached) -> CheckResponse {
         How::Helper { .. } => {
             Some("by a helper container, made from the target's image for the time and removed".to_owned())
         }
+        How::Node { server, node } => {
+            Some(format!("by the agent of node {node}, through {server}; it allows what the server granted"))
+        }
         How::Ephemeral { container } => Some(format!(
             "by the ephemeral container {container}, which ends by itself; Kubernetes keeps it listed in the pod"
         )),

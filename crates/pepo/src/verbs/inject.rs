@@ -171,7 +171,7 @@ fn of_an_engine(
 }
 
 fn is_asked(engine: &str, context: &Context) -> bool {
-    let wanted = match context.global.on {
+    let wanted = match context.global.platform() {
         None => true,
         Some(On::Docker) => engine == "docker",
         Some(On::Podman) => engine == "podman",

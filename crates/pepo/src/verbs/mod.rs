@@ -22,6 +22,8 @@ pub(crate) mod generate;
 pub(crate) mod guard;
 /// A manifest with the entry before its programs.
 pub(crate) mod inject;
+/// Hidden: the agent of a node.
+pub(crate) mod node;
 /// What can be debugged.
 pub(crate) mod ps;
 /// A profile.
@@ -30,6 +32,8 @@ pub(crate) mod record;
 pub(crate) mod release;
 /// A container with the entry before its program.
 pub(crate) mod run;
+/// A server for a team.
+pub(crate) mod serve;
 /// Who is attached to what.
 pub(crate) mod sessions;
 /// A look around inside a container.
@@ -61,6 +65,8 @@ pub(crate) async fn run(verb: Verb, context: Context) -> Outcome {
         Verb::Attach(_)
             | Verb::Dap(_)
             | Verb::Agent(_)
+            | Verb::Serve(_)
+            | Verb::Node(_)
             | Verb::Record(_)
             | Verb::Top(_)
             | Verb::Stack(_)
@@ -101,6 +107,8 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Release(arguments) => release::run(&arguments, &context).await,
         Verb::Shell(arguments) => shell::run(&arguments, &context).await,
         Verb::Tools(arguments) => tools::run(&arguments, &context).await,
+        Verb::Serve(arguments) => serve::run(&arguments, &context).await,
+        Verb::Node(arguments) => node::run(&arguments, &context).await,
         Verb::Agent(arguments) => agent::run(&arguments, &context).await,
         Verb::Completions(arguments) => completions::run(&arguments, &context),
         Verb::Generate(arguments) => generate::run(&arguments, &context),

@@ -85,7 +85,7 @@ mod here {
 
     /// The engine's command that was asked for, else the first that is installed.
     fn engine(context: &Context) -> Result<&'static str, Failure> {
-        match context.global.on {
+        match context.global.platform() {
             Some(On::Docker) => Ok("docker"),
             Some(On::Podman) => Ok("podman"),
             Some(On::Host | On::Cri | On::Kubernetes) => {

@@ -51,6 +51,12 @@ pub(crate) struct Shell {
 /// Runs the engine's command in this terminal.
 pub(crate) async fn run(arguments: &Shell, context: &Context) -> Outcome {
     let name: TargetName = arguments.target.parse()?;
+    if let Some(server) = context.global.server() {
+        return Err(Failure::new(Code::NotReachable, format!("no shell in {name}"))
+            .because(format!("{server} carries looks and sessions, and no shell"))
+            .hint("run it on the container's node, without `--on`")
+            .into());
+    }
     let platforms = reach::platforms(context, reach::on(context), Need::Look);
     let located = platforms.locate(&name).await?.located;
     let engine = engine(&located)?;

@@ -7,6 +7,8 @@ mod entry;
 mod profiles;
 /// An engine that is restarted under a session.
 mod restart;
+/// A server and the agent of a node.
+mod server;
 /// An engine behind ssh.
 mod ssh;
 

@@ -7,8 +7,19 @@ fn every_help_text_is_as_committed() {
     let surroundings = Surroundings::new();
     same("help", &surroundings.run(&["--help"]).ok().stdout);
     let looking = ["ps", "check", "stack", "top", "record", "diff"];
-    let others =
-        ["attach", "dap", "sessions", "release", "tools", "completions", "run", "entry", "inject", "shell"];
+    let others = [
+        "attach",
+        "dap",
+        "sessions",
+        "release",
+        "tools",
+        "completions",
+        "run",
+        "entry",
+        "inject",
+        "shell",
+        "serve",
+    ];
     for verb in looking.iter().chain(&others) {
         same(&format!("help-{verb}"), &surroundings.run(&["help", verb]).ok().stdout);
     }
@@ -28,7 +39,7 @@ fn help_is_the_same_by_flag_and_by_verb_and_needs_nothing() {
 #[test]
 fn hidden_verbs_are_not_in_the_help() {
     let help = Surroundings::new().run(&["--help"]).ok().stdout;
-    for hidden in ["  agent", "  guard", "  generate"] {
+    for hidden in ["  agent", "  guard", "  generate", "  node"] {
         assert!(!help.contains(hidden), "{hidden} in\n{help}");
     }
 }

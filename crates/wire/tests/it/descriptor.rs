@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 fn committed() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("proto/pepo.agent.v1.binpb")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("proto/descriptor.binpb")
 }
 
 /// Everything an old peer relies on, a line each.

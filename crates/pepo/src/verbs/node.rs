@@ -1,0 +1,53 @@
+//! `pepo node` (hidden): the agent of a node. It dials a server and nothing else; a break is waited out.
+
+use clap::Args;
+
+use crate::{config::Context, render::Outcome};
+
+/// Arguments of `pepo node`.
+#[derive(Args, Debug)]
+pub(crate) struct Node {
+    /// The server, as `pepo serve` says it; PEPO_TOKEN holds this node's token
+    #[arg(long, value_name = "URL")]
+    server: String,
+}
+
+/// Serves until it is asked to end, then lets go of all.
+#[cfg(target_os = "linux")]
+pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
+    use std::sync::Arc;
+
+    use pepo_node::{Config, Event};
+    use pepo_platform::{LocalAgent, Need, Options, ReachPolicy, ServerAddress};
+
+    use crate::{duration::spoken, render::no_runtime, signals::Signals};
+
+    let server = ServerAddress::parse(&arguments.server, context.environment.token.as_deref())?;
+    let local: Arc<dyn LocalAgent> = context.local.clone();
+    let mut platforms = Options::usual(Some(local));
+    platforms.on = super::super::reach::on(context);
+    platforms.cri_socket.clone_from(&context.global.cri_socket);
+    // The node's own rights, or none: nothing is made for a stream.
+    platforms.policy = ReachPolicy::InProcess;
+    platforms.need = Need::Look;
+    let config = Config { server: server.clone(), agent: context.local.agent_config()?, platforms };
+    let printer = context.printer;
+    let tell = move |event| match event {
+        Event::Joined(name) => printer.say(&format!("joined {server} as {name}")),
+        Event::Away(failure, wait) => {
+            printer.warn(&failure);
+            printer.say(&format!("dialling {server} again in {}", spoken(wait)));
+        }
+    };
+    let mut signals = Signals::listen().map_err(no_runtime)?;
+    Ok(pepo_node::run(config, tell, async {
+        signals.next().await;
+    })
+    .await?)
+}
+
+/// Containers are Linux's.
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn run(_arguments: &Node, _context: &Context) -> Outcome {
+    Err(crate::local::not_here().into())
+}

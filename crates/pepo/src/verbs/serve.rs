@@ -1,0 +1,148 @@
+//! `pepo serve`: a server, by which a team reaches the containers of many nodes by name.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+use crate::{config::Context, render::Outcome};
+
+const EXAMPLES: &str = "\
+Examples:
+  pepo serve                         on this machine alone, to try it: it tells what to run next
+  pepo serve --listen 0.0.0.0:7411 --name pepo.example --state /var/lib/pepo
+  pepo serve --state /var/lib/pepo --new-token ann
+                                     a token for a person; policy.json there says what she may do
+  pepo serve --state /var/lib/pepo --new-node node-7
+                                     a token for the agent of a node
+
+On each node:     PEPO_TOKEN=... pepo node --server https://pepo.example:7411
+Everybody else:   PEPO_TOKEN=... pepo ps --on https://pepo.example:7411";
+
+/// Arguments of `pepo serve`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411")]
+    listen: SocketAddr,
+    /// Folder of what is kept: tokens, policy.json, audit.log; without it, ~/.local/state/pepo/server
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// A further name or address by which it is called, for its certificate; may be given several times
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Make a token for a person, tell it, and end
+    #[arg(long, value_name = "NAME", conflicts_with = "new_node")]
+    new_token: Option<String>,
+    /// Make a token for a node, tell it, and end
+    #[arg(long, value_name = "NAME")]
+    new_node: Option<String>,
+}
+
+/// Serves until it is asked to end.
+#[cfg(target_os = "linux")]
+pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
+    use pepo_server::{Config, Folder, Kind};
+
+    use crate::{render::no_runtime, signals::Signals};
+
+    let folder = arguments.state.clone().map_or_else(|| usual(context), Ok)?;
+    let new = match (&arguments.new_token, &arguments.new_node) {
+        (Some(name), _) => Some((name, Kind::Person)),
+        (None, Some(name)) => Some((name, Kind::Node)),
+        (None, None) => None,
+    };
+    if let Some((name, kind)) = new {
+        let (folder, mut tokens) = Folder::open(&folder)?;
+        tokens.push(folder.add_token(name, kind)?);
+        return told::tokens(context, &tokens);
+    }
+    let config = Config { listen: arguments.listen, folder: folder.clone(), names: arguments.name.clone() };
+    let mut signals = Signals::listen().map_err(no_runtime)?;
+    let mut told = Ok(());
+    let ready = |listening: &_| told = told::listening(context, &folder, listening);
+    pepo_server::serve(config, ready, async {
+        signals.next().await;
+    })
+    .await?;
+    told
+}
+
+/// `$XDG_STATE_HOME/pepo/server`, else `~/.local/state/pepo/server`.
+#[cfg(target_os = "linux")]
+fn usual(context: &Context) -> Result<PathBuf, pepo_wire::Failure> {
+    let environment = &context.environment;
+    let state = environment.state_home.as_ref().map(PathBuf::from);
+    let home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).map(|folder| folder.join("pepo/server")).ok_or_else(|| {
+        pepo_wire::Failure::new(pepo_wire::Code::Usage, "there is no folder for what the server keeps")
+            .because("neither XDG_STATE_HOME nor HOME is set")
+            .try_command("name one", ["pepo", "serve", "--state", "/var/lib/pepo"])
+    })
+}
+
+/// What a server tells the person who starts it.
+#[cfg(target_os = "linux")]
+mod told {
+    use std::path::Path;
+
+    use pepo_server::{Kind, Listening, NewToken};
+    use serde_json::{Value, json};
+
+    use crate::{config::Context, render::Outcome};
+
+    /// Where it listens and, at its first start, the tokens with what to do with them.
+    pub(super) fn listening(context: &Context, folder: &Path, listening: &Listening) -> Outcome {
+        let printer = context.printer;
+        let address = format!("https://{}", listening.address);
+        if printer.json_wanted() {
+            return printer.json_line(&json!({
+                "address": address, "state": folder, "tokens": data(&listening.new_tokens),
+            }));
+        }
+        printer.data(&format!("serving on {address}, state in {}", folder.display()))?;
+        for token in &listening.new_tokens {
+            let (what, command) = match token.kind {
+                Kind::Person => ("you look with", format!("pepo ps --on {address}")),
+                Kind::Node => ("a node joins with", format!("pepo node --server {address}")),
+            };
+            printer.data(&format!("{what:<18} PEPO_TOKEN={} {command}", token.text))?;
+        }
+        if listening.new_tokens.is_empty() {
+            printer.say("tokens are told once; `pepo serve --new-token NAME` makes another");
+        }
+        Ok(())
+    }
+
+    /// Tokens that were just made.
+    pub(super) fn tokens(context: &Context, tokens: &[NewToken]) -> Outcome {
+        if context.printer.json_wanted() {
+            return context.printer.json(&json!({ "tokens": data(tokens) }));
+        }
+        context.printer.say("told once, and kept nowhere:");
+        let lines =
+            tokens.iter().map(|token| format!("{:<8} {:<6} {}", token.name, word(token.kind), token.text));
+        context.printer.data(&lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn data(tokens: &[NewToken]) -> Vec<Value> {
+        let one =
+            |token: &NewToken| json!({ "name": token.name, "kind": word(token.kind), "token": token.text });
+        tokens.iter().map(one).collect()
+    }
+
+    fn word(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Person => "person",
+            Kind::Node => "node",
+        }
+    }
+}
+
+/// Built for Linux alone.
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn run(_arguments: &Serve, _context: &Context) -> Outcome {
+    Err(pepo_wire::Failure::new(pepo_wire::Code::NotReachable, "a server runs on Linux")
+        .hint("any system reaches one with `--on https://...`")
+        .into())
+}

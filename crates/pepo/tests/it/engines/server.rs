@@ -1,0 +1,270 @@
+//! A server, the agent of a node, and people who reach the node's containers by name, with no engine of their own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use pepo_testkit::{
+    Container, Engine, Fixture, Image, Kind, Life as _, RunOptions, Variant, clean::Snapshot, fixtures, wait,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{
+    held::Held,
+    session::{self, LIMIT, changes_a_variable},
+    support::Surroundings,
+};
+
+/// A command that runs until it is ended.
+struct Running(Child);
+
+impl Running {
+    fn signal(&mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server with the token of its first person and that of its first node.
+struct Server {
+    running: Running,
+    surroundings: Surroundings,
+    address: String,
+    admin: String,
+    node: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let surroundings = Surroundings::new();
+        let (running, told) = Server::run(&surroundings, "127.0.0.1:0");
+        let token = |kind: &str| {
+            let tokens = told["tokens"].as_array().unwrap();
+            let one = tokens.iter().find(|one| one["kind"] == kind).unwrap();
+            one["token"].as_str().unwrap().to_owned()
+        };
+        let address = told["address"].as_str().unwrap().to_owned();
+        Server { running, surroundings, address, admin: token("person"), node: token("node") }
+    }
+
+    fn run(surroundings: &Surroundings, listen: &str) -> (Running, Value) {
+        let state = surroundings.path("state").display().to_string();
+        let arguments = ["serve", "--listen", listen, "--state", &state, "--output", "json"];
+        let mut child = surroundings.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (Running(child), serde_json::from_str(&line).unwrap())
+    }
+
+    /// Kills it, and starts it again at the same address with what it kept.
+    fn kill_and_start(&mut self) {
+        self.running.signal(Signal::KILL);
+        let listen = self.address.strip_prefix("https://").unwrap();
+        let (running, told) = Server::run(&self.surroundings, listen);
+        assert_eq!(told["tokens"], json!([]), "they are told once");
+        self.running = running;
+    }
+
+    /// The agent of a node that has this engine.
+    fn node(&self, engine: &Engine) -> Running {
+        let surroundings = Surroundings::new().at(engine).with("PEPO_TOKEN", &self.node);
+        let child = surroundings
+            .command(&["node", "--server", &self.address, "--on", "docker"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
+    /// Somebody else's machine: no engine, no rights on the node, a token.
+    fn person(&self, token: &str) -> Surroundings {
+        Surroundings::new().with("PEPO_TOKEN", token)
+    }
+
+    fn new_token(&self, name: &str) -> String {
+        let state = self.surroundings.path("state").display().to_string();
+        let run =
+            self.surroundings.run(&["serve", "--state", &state, "--new-token", name, "--output", "json"]);
+        run.ok().json()["tokens"][0]["token"].as_str().unwrap().to_owned()
+    }
+
+    fn policy(&self, rules: &Value) {
+        let path = self.surroundings.path("state/policy.json");
+        std::fs::write(path, json!({ "rules": rules }).to_string()).unwrap();
+    }
+
+    fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.surroundings.path("state/audit.log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until a person sees the container, and gives its name there.
+    fn waits_for(&self, surroundings: &Surroundings, container: &Container) -> String {
+        let wanted = format!("docker/{}@node", container.name());
+        wait::until("the server knows the container", LIMIT, || {
+            let run = surroundings.run(&["ps", "--on", &self.address, "--output", "json"]);
+            if run.status == Some(0)
+                && run.json()["targets"].as_array().unwrap().iter().any(|one| one["target"] == wanted)
+            {
+                return Ok(());
+            }
+            Err(run.snapshot())
+        });
+        wanted
+    }
+}
+
+fn run(engine: &Engine, fixture: &Fixture) -> Container {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let image = Image::usual(fixture);
+    engine.load(&image);
+    let name = format!("server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let container = engine.run(&image, &RunOptions::named(&name).args(&["1000"]));
+    container.wait_started();
+    container
+}
+
+#[test]
+fn every_verb_works_on_the_containers_of_a_node() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start();
+    let _node = server.node(&engine);
+    let person = server.person(&server.admin);
+    for fixture in session::fixtures() {
+        let container = run(&engine, &fixture);
+        let name = server.waits_for(&person, &container);
+        let before = Snapshot::take(container.pid()).and_containers_of(&engine);
+        let stack = person.run(&["stack", &name, "--on", &server.address]).ok();
+        assert!(stack.stdout.contains("· pid 1 ·"), "{}", stack.stdout);
+        // The node may be left out where one container alone has the name.
+        let bare = person.run(&["stack", container.name(), "--on", &server.address]).ok();
+        assert!(bare.stdout.contains("· pid 1 ·"), "{}", bare.stdout);
+        let check = person.run(&["check", &name, "--on", &server.address, "--for", "attach"]).ok();
+        assert!(check.stdout.contains("by the agent of node node"), "{}", check.stdout);
+        let profile = person.path("profile.json").display().to_string();
+        person.run(&["record", &name, "--on", &server.address, "-d", "500ms", "-o", &profile]).ok();
+        assert!(std::fs::metadata(&profile).unwrap().len() > 100);
+        before.assert_same();
+        changes_a_variable(&person, &[&name, "--on", &server.address], &fixture, &container, &before);
+    }
+    let acts: Vec<String> =
+        server.audit().iter().map(|line| format!("{} {}", line["act"], line["rights"])).collect();
+    assert!(acts.iter().any(|act| act == r#""reach" ["look","stop","modify"]"#), "{acts:?}");
+    assert!(acts.iter().any(|act| act.starts_with(r#""end""#)), "{acts:?}");
+}
+
+#[test]
+fn a_person_does_what_the_policy_says_and_no_more() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start();
+    let _node = server.node(&engine);
+    let container = run(&engine, &fixtures::python(Variant::debug()));
+    let name = server.waits_for(&server.person(&server.admin), &container);
+    let (ann, bob) = (server.person(&server.new_token("ann")), server.person(&server.new_token("bob")));
+    server.policy(&json!([{ "who": ["ann"], "verbs": ["look"], "targets": [format!("docker/{}@*", container.name())] }]));
+
+    ann.run(&["stack", &name, "--on", &server.address]).ok();
+    let refused = ann.run(&["attach", &name, "--on", &server.address, "-ex", "detach"]).fails(4);
+    assert!(
+        refused.stderr.contains("ann may look at") && refused.stderr.contains("not stop it"),
+        "{}",
+        refused.stderr
+    );
+
+    let listed = bob.run(&["ps", "--on", &server.address, "--output", "json"]).ok();
+    assert_eq!(listed.json()["targets"], json!([]));
+    bob.run(&["stack", &name, "--on", &server.address]).fails(3);
+
+    let nobody = server.person("c2VjcmV0.".to_owned().as_str());
+    let unknown = nobody.run(&["ps", "--on", &server.address]).fails(5);
+    assert!(unknown.stderr.contains("authority"), "{}", unknown.stderr);
+    let authority = server.admin.split_once('.').unwrap().1;
+    let unknown =
+        server.person(&format!("c2VjcmV0.{authority}")).run(&["ps", "--on", &server.address]).fails(4);
+    assert!(!unknown.stderr.contains("c2VjcmV0"), "{}", unknown.stderr);
+    let of_node = server.person(&server.node).run(&["ps", "--on", &server.address]).fails(4);
+    assert!(of_node.stderr.contains("a node's"), "{}", of_node.stderr);
+    container.assert_goes_on();
+
+    let refusals: Vec<_> = server.audit().into_iter().filter(|line| line["act"] == "refuse").collect();
+    assert!(matches!(&refusals[..], [one] if one["who"] == "ann" && one["target"] == name), "{refusals:?}");
+}
+
+#[test]
+fn a_session_ends_when_its_rights_are_taken_back() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start();
+    let _node = server.node(&engine);
+    let fixture = fixtures::c(Variant::debug());
+    let container = run(&engine, &fixture);
+    let person = server.person(&server.admin);
+    let name = server.waits_for(&person, &container);
+    let before = Snapshot::take(container.pid());
+    let mut held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+    server.policy(&json!([{ "who": ["*"], "verbs": ["look"], "targets": ["*"] }]));
+    held.waits_for("closed");
+    container.assert_goes_on();
+    before.assert_same();
+    wait::until("it is written down", LIMIT, || {
+        let told = server.audit().iter().any(|line| line["why"] == "the rights were taken back");
+        if told { Ok(()) } else { Err("not yet") }
+    });
+}
+
+/// Whoever dies.
+mod safety {
+    use super::*;
+
+    /// A stopped target, and then the death of the one that is named.
+    fn dies(what: &str, end: impl Fn(&mut Server, &mut Running, &Held)) {
+        let engine = Engine::shared(Kind::Docker);
+        for fixture in [fixtures::c(Variant::debug()), fixtures::python(Variant::debug())] {
+            let mut server = Server::start();
+            let mut node = server.node(&engine);
+            let container = run(&engine, &fixture);
+            let person = server.person(&server.admin);
+            let name = server.waits_for(&person, &container);
+            let before = Snapshot::take(container.pid());
+            let held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+            end(&mut server, &mut node, &held);
+            container.assert_goes_on();
+            wait::until(&format!("{what}: nothing is left"), LIMIT, || {
+                let left = before.differences();
+                if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+            });
+        }
+    }
+
+    #[test]
+    fn a_target_goes_on_when_the_command_is_killed() {
+        dies("command", |_, _, held| held.signal(Signal::KILL));
+    }
+
+    #[test]
+    fn a_target_goes_on_when_the_server_is_killed_and_the_node_joins_the_next() {
+        dies("server", |server, _, _| server.kill_and_start());
+    }
+
+    #[test]
+    fn a_target_goes_on_when_the_agent_of_its_node_is_killed() {
+        dies("node", |_, node, _| {
+            node.signal(Signal::KILL);
+        });
+    }
+
+    #[test]
+    fn a_target_goes_on_when_the_agent_of_its_node_is_asked_to_end() {
+        dies("node", |_, node, _| assert_eq!(node.signal(Signal::TERM), Some(0)));
+    }
+}

@@ -1,0 +1,236 @@
+//! The state folder: the authority, the digests of tokens, the policy, the audit log. Open to its owner alone.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::SystemTime,
+};
+
+use pepo_wire::{Code, Failure};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    audit::Audit,
+    certificates::{self, Authority},
+    identity::{self, Kind, Known, NewToken},
+    policy::{Policy, Rule, Verb},
+};
+
+const AUTHORITY: &str = "authority.der";
+const AUTHORITY_KEY: &str = "authority.key";
+const TOKENS: &str = "tokens.json";
+const POLICY: &str = "policy.json";
+const AUDIT: &str = "audit.log";
+/// No file that is read here is larger, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The folder, with what was last read of it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    tokens: Watched<Tokens>,
+    policy: Watched<Policy>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Tokens {
+    tokens: Vec<Known>,
+}
+
+/// What tells one state of a file from the next: inode, length, time of change.
+type Stamp = (u64, u64, SystemTime);
+
+/// A file that is read again when it changed.
+#[derive(Debug)]
+struct Watched<T> {
+    path: PathBuf,
+    read: Mutex<Option<(Stamp, T)>>,
+}
+
+impl Folder {
+    /// Opens it; an empty or absent one gets an authority, one person who may do all (`admin`), and one node (`node`), whose tokens
+    /// are given back: they are told once.
+    ///
+    /// # Errors
+    /// [`Code::FileDenied`], [`Code::Usage`] for a file that is not understood.
+    pub fn open(path: &Path) -> Result<(Folder, Vec<NewToken>), Failure> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| denied(path, &error))?;
+        let folder = Folder {
+            path: path.to_owned(),
+            tokens: Watched { path: path.join(TOKENS), read: Mutex::default() },
+            policy: Watched { path: path.join(POLICY), read: Mutex::default() },
+        };
+        let mut new = Vec::new();
+        if !folder.path.join(AUTHORITY_KEY).exists() {
+            let authority = certificates::authority()?;
+            folder.write(AUTHORITY, &authority.certificate)?;
+            folder.write(AUTHORITY_KEY, &authority.key)?;
+        }
+        if !folder.policy.path.exists() {
+            let all = Rule {
+                who: vec!["admin".to_owned()],
+                verbs: Verb::ALL.to_vec(),
+                targets: vec!["*".to_owned()],
+            };
+            folder.write_json(POLICY, &Policy { rules: vec![all] })?;
+        }
+        if !folder.tokens.path.exists() {
+            new.push(folder.add_token("admin", Kind::Person)?);
+            new.push(folder.add_token("node", Kind::Node)?);
+        }
+        folder.policy.with(|_| ())?;
+        folder.tokens.with(|_| ())?;
+        Ok((folder, new))
+    }
+
+    /// Makes a token for a person or a node. A running server knows it at once.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] where the name is taken or odd; [`Code::FileDenied`].
+    pub fn add_token(&self, name: &str, kind: Kind) -> Result<NewToken, Failure> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+            return Err(Failure::new(Code::Usage, format!("`{name}` is no name for a token"))
+                .because("it has 1 to 63 letters, digits, `-`, `_` and `.`"));
+        }
+        let mut tokens =
+            if self.tokens.path.exists() { self.tokens.with(Tokens::clone)? } else { Tokens::default() };
+        if tokens.tokens.iter().any(|known| known.name == name) {
+            return Err(Failure::new(Code::Usage, format!("there is a token of `{name}` already"))
+                .hint(format!("take it out of {} first", self.tokens.path.display())));
+        }
+        let authority = self.authority()?;
+        let (new, known) = identity::make(name, kind, Some(&authority.certificate))?;
+        tokens.tokens.push(known);
+        self.write_json(TOKENS, &tokens)?;
+        Ok(new)
+    }
+
+    pub(crate) fn authority(&self) -> Result<Authority, Failure> {
+        let read = |name: &str| read(&self.path.join(name));
+        Ok(Authority { certificate: read(AUTHORITY)?, key: read(AUTHORITY_KEY)? })
+    }
+
+    /// The tokens as they are now.
+    pub(crate) fn tokens(&self) -> Result<Vec<Known>, Failure> {
+        self.tokens.with(|tokens| tokens.tokens.clone())
+    }
+
+    /// Asks the policy as it is now; one that cannot be read allows nothing.
+    pub(crate) fn allows(&self, who: &str, verb: Verb, target: &str) -> Result<bool, Failure> {
+        self.policy.with(|policy| policy.allows(who, verb, target))
+    }
+
+    pub(crate) fn audit(&self) -> Result<Audit, Failure> {
+        let path = self.path.join(AUDIT);
+        Audit::open(&path).map_err(|error| denied(&path, &error))
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(value).map_err(|error| {
+            Failure::new(Code::Internal, "the state cannot be written").because_of(&error)
+        })?;
+        self.write(name, &text)
+    }
+
+    /// Whole or not at all.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let (path, beside) = (self.path.join(name), self.path.join(format!("{name}.new")));
+        let write = || {
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)
+        };
+        write().map_err(|error| denied(&path, &error))
+    }
+}
+
+impl<T: DeserializeOwned> Watched<T> {
+    /// Reads it again if it changed. A file that is gone or not understood is an error, and not the last one that was.
+    fn with<R>(&self, ask: impl FnOnce(&T) -> R) -> Result<R, Failure> {
+        let stamp = fs::metadata(&self.path)
+            .and_then(|metadata| Ok((metadata.ino(), metadata.len(), metadata.modified()?)))
+            .map_err(|error| denied(&self.path, &error))?;
+        let mut known = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*known {
+            Some((when, value)) if *when == stamp => Ok(ask(value)),
+            _ => {
+                let value =
+                    serde_json::from_slice(&read(&self.path)?).map_err(|error| broken(&self.path, &error))?;
+                Ok(ask(&known.insert((stamp, value)).1))
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let length = fs::metadata(path).map_err(|error| denied(path, &error))?.len();
+    if length > MAX_FILE {
+        return Err(Failure::new(Code::TooLarge, format!("{} is larger than 4 MiB", path.display())));
+    }
+    fs::read(path).map_err(|error| denied(path, &error))
+}
+
+fn denied(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::FileDenied, format!("the server cannot use {}", path.display())).because(error)
+}
+
+fn broken(path: &Path, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Usage, format!("{} is not understood", path.display())).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_first_start_makes_all_and_the_second_keeps_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (first, new) = Folder::open(&path).unwrap();
+        assert_eq!(new.iter().map(|token| token.kind).collect::<Vec<_>>(), [Kind::Person, Kind::Node]);
+        assert!(first.allows("admin", Verb::Modify, "docker/shop@node").unwrap());
+        let (second, new) = Folder::open(&path).unwrap();
+        assert_eq!(new, Vec::new());
+        assert_eq!(second.tokens().unwrap(), first.tokens().unwrap());
+        assert_eq!(second.authority().unwrap().key, first.authority().unwrap().key);
+        for entry in fs::read_dir(&path).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "open to its owner alone");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_allows_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, _) = Folder::open(folder.path()).unwrap();
+        fs::write(folder.path().join(POLICY), "{").unwrap();
+        assert_eq!(state.allows("admin", Verb::Look, "x").unwrap_err().code(), Code::Usage);
+        fs::remove_file(folder.path().join(POLICY)).unwrap();
+        assert_eq!(state.allows("admin", Verb::Look, "x").unwrap_err().code(), Code::FileDenied);
+    }
+
+    #[test]
+    fn a_name_has_one_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, _) = Folder::open(folder.path()).unwrap();
+        state.add_token("ann", Kind::Person).unwrap();
+        assert_eq!(state.tokens().unwrap().len(), 3);
+        for name in ["ann", "", "a b", "a/b", "a@b"] {
+            assert_eq!(state.add_token(name, Kind::Node).unwrap_err().code(), Code::Usage, "{name}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Who calls: tokens, of which only the digests are kept.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use pepo_wire::{Code, Failure};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
+use serde::{Deserialize, Serialize};
+use tonic::metadata::MetadataMap;
+
+/// Secret bytes of a token: no one guesses them, so a plain digest keeps them.
+const SECRET: usize = 24;
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A person, who may do what the policy says.
+    Person,
+    /// A node agent, which may speak for the node of this name alone.
+    Node,
+}
+
+/// A caller whose token is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// A token as it is kept.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// SHA-256 of the secret, base64url.
+    pub(crate) sha256: String,
+}
+
+/// A token that was just made: told once, kept nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Whose it is.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// `SECRET` or `SECRET.AUTHORITY`: with the digest of the server's authority it says whom to trust, too.
+    pub text: String,
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewToken").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Makes a token; `authority` is the certificate (DER) that callers shall trust, where it is our own.
+///
+/// # Errors
+/// [`Code::Internal`] without random numbers.
+pub(crate) fn make(name: &str, kind: Kind, authority: Option<&[u8]>) -> Result<(NewToken, Known), Failure> {
+    let mut secret = [0; SECRET];
+    SystemRandom::new().fill(&mut secret).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
+    let mut text = URL_SAFE_NO_PAD.encode(secret);
+    let known = Known { name: name.to_owned(), kind, sha256: fingerprint(text.as_bytes()) };
+    if let Some(authority) = authority {
+        text = format!("{text}.{}", fingerprint(authority));
+    }
+    Ok((NewToken { name: name.to_owned(), kind, text }, known))
+}
+
+/// SHA-256, base64url.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
+}
+
+/// The caller whom `authorization: Bearer SECRET` proves.
+///
+/// # Errors
+/// [`Code::NotGranted`]: there is no such token. What was said is not repeated.
+pub(crate) fn caller(known: &[Known], metadata: &MetadataMap, kind: Kind) -> Result<Caller, Failure> {
+    let refused = |why: &str| {
+        Failure::new(Code::NotGranted, "the server does not know who calls")
+            .because(why)
+            .hint("PEPO_TOKEN holds the token; `pepo serve --new-token NAME`, run where the server keeps its state, makes one")
+    };
+    let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    let token = header
+        .and_then(|header| header.strip_prefix("Bearer "))
+        .ok_or_else(|| refused("the call carries no token"))?;
+    // Digests are compared, not secrets: how long that takes tells nothing of use.
+    let digest = fingerprint(token.as_bytes());
+    let found = known
+        .iter()
+        .find(|one| one.sha256 == digest)
+        .ok_or_else(|| refused("the token is unknown or was taken back"))?;
+    if found.kind != kind {
+        return Err(refused(match kind {
+            Kind::Person => "the token is a node's, not a person's",
+            Kind::Node => "the token is a person's, not a node's",
+        }));
+    }
+    Ok(Caller { name: found.name.clone(), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(token: &str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        metadata
+    }
+
+    #[test]
+    fn a_token_proves_its_owner_and_nothing_else_does() {
+        let (ann, ann_known) = make("ann", Kind::Person, None).unwrap();
+        let (node, node_known) = make("a", Kind::Node, None).unwrap();
+        let known = [ann_known.clone(), node_known];
+        assert_eq!(caller(&known, &with(&ann.text), Kind::Person).unwrap().name, "ann");
+        assert_eq!(caller(&known, &with(&node.text), Kind::Node).unwrap().name, "a");
+        for (metadata, kind) in [
+            (with(&ann.text), Kind::Node),
+            (with(&node.text), Kind::Person),
+            (with(""), Kind::Person),
+            (with(&ann_known.sha256), Kind::Person),
+            (MetadataMap::new(), Kind::Person),
+        ] {
+            assert_eq!(caller(&known, &metadata, kind).unwrap_err().code(), Code::NotGranted);
+        }
+    }
+
+    #[test]
+    fn a_token_is_said_once_and_kept_as_a_digest() {
+        let (new, known) = make("ann", Kind::Person, Some(b"authority")).unwrap();
+        let (secret, authority) = new.text.split_once('.').unwrap();
+        assert_eq!(authority, fingerprint(b"authority"));
+        assert_eq!(known.sha256, fingerprint(secret.as_bytes()));
+        assert!(!format!("{new:?}{known:?}").contains(secret));
+        assert_ne!(
+            make("ann", Kind::Person, None).unwrap().0.text,
+            make("ann", Kind::Person, None).unwrap().0.text
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! The control plane: a team reaches its containers by name, without access to the node, the runtime or the cluster.
+//!
+//! A crate of its own because it stands alone, far from people and from targets, and holds what both must not: who may do what.
+//! **Invariant:** knows no ptrace, no engine and no debugger; it carries bytes that it does not read. What it allows is held by the
+//! agent beside the target, so no mistake here makes a stream more than it was granted.
+//!
+//! Nodes dial in ([`service`]), so nothing listens on a node. Start at [`serve`].
+
+/// What was decided and done, a line each.
+mod audit;
+/// An authority of our own, for a server that is given no certificate.
+mod certificates;
+/// The state folder: what is kept between two starts.
+mod folder;
+/// Who calls.
+mod identity;
+/// The nodes that are here, and what was asked of them.
+mod nodes;
+/// Who may do what.
+mod policy;
+/// Two streams of bytes, tied together.
+mod relay;
+/// The listener.
+mod serve;
+/// The two services.
+mod service;
+
+pub use folder::Folder;
+pub use identity::{Kind, NewToken};
+pub use serve::{Config, Listening, serve};

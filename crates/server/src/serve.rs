@@ -1,0 +1,195 @@
+//! The listener: TLS, HTTP/2, and the end.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming, server::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pepo_wire::{
+    Code, Failure,
+    server::{directory_server::DirectoryServer, nodes_server::NodesServer},
+};
+use rustls::{
+    ServerConfig,
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{body::Body, codegen::Service as _};
+
+use crate::{
+    certificates,
+    folder::Folder,
+    identity::NewToken,
+    nodes::Nodes,
+    service::{Desk, Service},
+};
+
+/// Pings go out this often, and who answers none for [`PING_LIMIT`] is gone.
+const PING: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 10_000;
+/// Calls at once on one connection.
+const MAX_CALLS: u32 = 512;
+/// The largest message accepted, in bytes: a node's first report of all that it has.
+const MAX_MESSAGE: usize = 16 << 20;
+/// How long connections may take to end by themselves when the server is to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a server is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on; port 0 takes any.
+    pub listen: SocketAddr,
+    /// The state folder.
+    pub folder: PathBuf,
+    /// Further names and addresses that the own certificate shall be for.
+    pub names: Vec<String>,
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// Tokens that were made at this start, told once.
+    pub new_tokens: Vec<NewToken>,
+}
+
+/// Serves until `stop` resolves. `ready` is told when connections are taken.
+///
+/// # Errors
+/// [`Code::FileDenied`] and [`Code::Usage`] for the state folder; [`Code::NotReachable`] where the address cannot be had.
+pub async fn serve(
+    config: Config,
+    ready: impl FnOnce(&Listening),
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let (folder, new_tokens) = Folder::open(&config.folder)?;
+    let acceptor = acceptor(&folder, &config)?;
+    let busy = |error: io::Error| {
+        Failure::new(Code::NotReachable, format!("{} cannot be listened on", config.listen))
+            .because(error)
+            .try_command("take another port", ["pepo", "serve", "--listen", "127.0.0.1:0"])
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(busy)?;
+    let address = listener.local_addr().map_err(busy)?;
+    let audit = folder.audit()?;
+    let service = Service(Arc::new(Desk { folder, audit, nodes: Nodes::default() }));
+    ready(&Listening { address, new_tokens });
+    let connections = TaskTracker::new();
+    let ending = CancellationToken::new();
+    tokio::select! {
+        () = stop => {}
+        () = accept(&listener, &acceptor, &service, &connections, &ending) => {}
+    }
+    drop(listener);
+    ending.cancel();
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::info!(left = connections.len(), "connections were still open at the end");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+    service: &Service,
+    connections: &TaskTracker,
+    ending: &CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let (acceptor, service, ending) = (acceptor.clone(), service.clone(), ending.clone());
+                connections.spawn(async move {
+                    if let Err(error) = connection(stream, acceptor, service, ending).await {
+                        tracing::debug!(%peer, error, "a connection ended");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // No descriptors left, say: the others go on, and there will be room again.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    service: Service,
+    ending: CancellationToken,
+) -> Result<(), String> {
+    let _ = stream.set_nodelay(true);
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
+        .await
+        .map_err(|_| "the TLS handshake took too long".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let doors = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
+        let service = service.clone();
+        async move { answer(service, request).await }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING_LIMIT)
+        .max_concurrent_streams(MAX_CALLS)
+        .serve_connection(TokioIo::new(stream), doors);
+    let mut served = std::pin::pin!(served);
+    let finished = tokio::select! {
+        finished = &mut served => finished,
+        () = ending.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    finished.map_err(|error| error.to_string())
+}
+
+/// Which of the services is meant stands in the path.
+async fn answer(
+    service: Service,
+    request: HttpRequest<Incoming>,
+) -> Result<HttpResponse<Body>, std::convert::Infallible> {
+    if request.uri().path().starts_with("/pepo.server.v1.Nodes/") {
+        NodesServer::new(service).max_decoding_message_size(MAX_MESSAGE).call(request).await
+    } else {
+        DirectoryServer::new(service).max_encoding_message_size(MAX_MESSAGE).call(request).await
+    }
+}
+
+/// TLS with a certificate of the own authority, which is sent along: who holds a token knows its digest.
+fn acceptor(folder: &Folder, config: &Config) -> Result<TlsAcceptor, Failure> {
+    let authority = folder.authority()?;
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    names.push(config.listen.ip().to_string());
+    names.extend(config.names.iter().cloned());
+    let (certificate, key) = certificates::server(&authority, &names)?;
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(Code::Internal, "the server's certificate cannot be used").because_of(error)
+    };
+    let chain = vec![CertificateDer::from(certificate), CertificateDer::from(authority.certificate)];
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
+    let mut tls = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| failed(&error))?;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
