@@ -84,9 +84,12 @@ fn below(path: &str) -> PathBuf {
     }
 }
 
-/// The working folder, as it is named.
+/// The working folder, as it is named. In another mount namespace getcwd(2) does not reach it, and the kernel's own link tells it.
 fn working() -> io::Result<PathBuf> {
-    let folder = std::env::current_dir()?;
+    let folder = match ROOT.get() {
+        Some(_) => fs::read_link("/proc/self/cwd")?,
+        None => std::env::current_dir()?,
+    };
     let inside = ROOT.get().and_then(|root| folder.strip_prefix(root).ok());
     Ok(inside.map_or_else(|| folder.clone(), |inside| Path::new("/").join(inside)))
 }

@@ -283,7 +283,7 @@ pub(crate) struct ProcessArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)), conflicts_with = "host_pid")]
     pub(crate) pid: Option<u32>,
     /// The process with this number, as seen on this machine
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)), conflicts_with = "labels")]
     pub(crate) host_pid: Option<u32>,
     /// In a pod.
     #[command(flatten)]
@@ -301,7 +301,6 @@ pub(crate) struct PodArgs {
     pub(crate) container: Option<String>,
     /// Instead of a name: pods with these labels, as in app=shop, taken as those of a workload are
     #[arg(id = "labels", short = 'l', long = "selector", value_name = "LABELS", help_heading = IN_A_POD)]
-    #[arg(conflicts_with = "host_pid")]
     pub(crate) labels: Option<String>,
     /// Image of the helper beside the target: with a static pepo at /pepo, or any that has sh; without it, $PEPO_IMAGE, else Pepo's own
     #[arg(long, value_name = "IMAGE", help_heading = IN_A_POD)]

@@ -60,13 +60,8 @@ impl Reached {
     }
 }
 
-/// The platforms that the arguments of every verb allow.
-pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need) -> Platforms {
-    platforms_with(context, on, need, &PodArgs::default())
-}
-
-/// The same, with what is said of a pod.
-pub(crate) fn platforms_with(context: &Context, on: Option<Kind>, need: Need, pod: &PodArgs) -> Platforms {
+/// The platforms that the arguments of every verb allow, and what is said of a pod.
+pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need, pod: &PodArgs) -> Platforms {
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut options = Options::usual(cfg!(target_os = "linux").then_some(local));
     options.on = on;
@@ -188,7 +183,7 @@ pub(crate) async fn locate_all(
 }
 
 fn platforms_of(context: &Context, chosen: &Chosen, need: Need) -> Platforms {
-    platforms_with(context, chosen.on.or_else(|| on(context)), need, &chosen.pod)
+    platforms(context, chosen.on.or_else(|| on(context)), need, &chosen.pod)
 }
 
 /// An agent beside a target that was found.

@@ -43,7 +43,7 @@ mod start;
 #[cfg(test)]
 mod testing;
 
-pub use cluster::{ClusterOptions, HELPER_IMAGE, Profile};
+pub use cluster::{ClusterOptions, Ended, HELPER_IMAGE, Profile, Sizes, Start, Started, Streams, Within};
 pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};

@@ -25,7 +25,7 @@ use pepo_wire::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{HostPid, Proven, cluster::InPod, engine::Facts, helper::Leave};
+use crate::{HostPid, PlatformError, Proven, Start, Started, cluster::InPod, engine::Facts, helper::Leave};
 
 /// A byte stream to an agent.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,6 +85,16 @@ pub trait Platform: Send + Sync {
     /// [`pepo_wire::Code::AgentNotStarted`] with the step that failed (everything made for it has been removed),
     /// [`pepo_wire::Code::PidNotProven`], [`pepo_wire::Code::NotReachable`].
     async fn reach(&self, located: &Located) -> Result<Reached, Failure>;
+
+    /// Starts a program for a person, in the target's container or in the helper beside it.
+    ///
+    /// # Errors
+    /// [`pepo_wire::Code::NotReachable`] where the platform has no such way; [`pepo_wire::Code::ClusterDenied`].
+    async fn start(&self, located: &Located, _what: &Start) -> Result<Started, Failure> {
+        let name = located.name.clone();
+        Err(PlatformError::NotReachable { name, why: "its platform starts no program in it".to_owned() }
+            .into())
+    }
 }
 
 /// How far a container has come, in one word for all engines.

@@ -16,8 +16,8 @@ use pepo_wire::{
 
 use crate::{
     AgentBinary, ClusterOptions, Endpoint, Environment, Listed, LocalAgent, Located, Need, Platform,
-    PlatformError, ReachPolicy, Reached, ServerAddress, cluster::Kubernetes, context, cri::Cri,
-    engine::Engine, host::Host, local::Local, names::near, server::Server,
+    PlatformError, ReachPolicy, Reached, ServerAddress, Start, Started, cluster::Kubernetes, context,
+    cri::Cri, engine::Engine, host::Host, local::Local, names::near, server::Server,
 };
 
 /// So long each source of this machine has to answer a list.
@@ -125,6 +125,14 @@ impl Found {
     /// As [`Platform::reach`].
     pub async fn reach(&self) -> Result<Reached, Failure> {
         self.platform.reach(&self.located).await
+    }
+
+    /// As [`Platform::start`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start(&self, what: &Start) -> Result<Started, Failure> {
+        self.platform.start(&self.located, what).await
     }
 }
 

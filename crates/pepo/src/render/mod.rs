@@ -1,6 +1,7 @@
 //! The only place that prints: data to stdout, words to stderr; errors, tables, JSON.
 //!
-//! **Invariant:** nothing else in the command writes to stdout or stderr (the line editor of `attach` draws its own prompt),
+//! **Invariant:** nothing else in the command writes to stdout or stderr (the line editor of `attach` draws its own prompt, `shell` hands
+//! on what a pod's program writes),
 //! and a closed stdout is a quiet end, not an error.
 
 /// Captures as tables and data.

@@ -2,7 +2,10 @@
 //!
 //! It takes the engine's own way in (`exec`), so that rights, filters and labels are those that the engine gives. An image without
 //! a shell is entered with the entry's small tools: those it was started with, else in a container beside it, of the same image, in
-//! the same PID and network namespaces, with the tools mounted; the target's own files are then its root.
+//! the same PID and network namespaces, with the tools mounted; the target's own files are then its root. Pods are [`pod`].
+
+/// In a pod.
+mod pod;
 
 use std::{
     io::IsTerminal as _,
@@ -18,6 +21,7 @@ use pepo_wire::{
 use serde_json::Value;
 
 use crate::{
+    arguments::{PodArgs, ProcessArgs, choose},
     config::Context,
     reach,
     render::{End, Outcome},
@@ -28,6 +32,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   pepo shell docker/shop
+  pepo shell pod/shop -n test -c app
   echo 'cat /etc/hosts' | pepo shell podman/shop";
 
 /// Shells, the most comfortable first.
@@ -44,21 +49,28 @@ const ROOT: &str = "/proc/1/root";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Shell {
     /// The container, named as `pepo ps` prints it
-    #[arg(value_name = "TARGET")]
-    target: String,
+    #[arg(value_name = "TARGET", required_unless_present = "labels")]
+    target: Option<String>,
+    /// In a pod.
+    #[command(flatten)]
+    pod: PodArgs,
 }
 
 /// Runs the engine's command in this terminal.
 pub(crate) async fn run(arguments: &Shell, context: &Context) -> Outcome {
-    let name: TargetName = arguments.target.parse()?;
+    let process = ProcessArgs { pod: arguments.pod.clone(), ..ProcessArgs::default() };
+    let chosen = choose(arguments.target.as_deref(), &process)?;
     if let Some(server) = context.global.server() {
-        return Err(Failure::new(Code::NotReachable, format!("no shell in {name}"))
+        return Err(Failure::new(Code::NotReachable, format!("no shell in {}", chosen.name))
             .because(format!("{server} carries looks and sessions, and no shell"))
             .hint("run it on the container's node, without `--on`")
             .into());
     }
-    let platforms = reach::platforms(context, reach::on(context), Need::Look);
-    let located = platforms.locate(&name).await?.located;
+    let found = reach::locate(context, &chosen, Need::Look).await?;
+    if found.located.name.kind == Some(Kind::Pod) {
+        return pod::run(context, &chosen, &found).await;
+    }
+    let located = found.located;
     let engine = engine(&located)?;
     let target = Target::new(engine, &located)?;
     let status = match target.way_in() {

@@ -4,6 +4,8 @@
 mod borrowed;
 /// What `pepo check` foresees.
 mod foreseen;
+/// A look around inside.
+mod inside;
 /// What keeps a verb from a pod, each made and told.
 mod refused;
 /// Whoever dies, the target lives.
@@ -123,10 +125,15 @@ impl Here<'_> {
 
 /// How many processes that carry a stream are in the pod.
 fn joiners(pod: &str, namespace: &Namespace<'_>) -> usize {
+    processes(pod, namespace, "agent\0--join")
+}
+
+/// How many processes with these words in their command line are in the pod.
+fn processes(pod: &str, namespace: &Namespace<'_>, words: &str) -> usize {
     let uid = namespace.kubectl(&["get", "pod", pod, "--output", "jsonpath={.metadata.uid}"]).unwrap();
     let of_pod = |pid: &u32| {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        read("cgroup").contains(&uid) && read("cmdline").contains("--join")
+        read("cgroup").contains(&uid) && read("cmdline").contains(words)
     };
     Cluster::shared().processes().iter().filter(|pid| of_pod(pid)).count()
 }

@@ -61,6 +61,16 @@ pub(super) fn join(helper: &str) -> Vec<String> {
     ["sh", "-c", &script].map(str::to_owned).into()
 }
 
+/// What runs the binary that was taken in, with other arguments.
+pub(super) fn run(helper: &str, arguments: &[String]) -> Vec<String> {
+    let script = format!(
+        "for d in {FOLDERS}; do f=${{d%/}}/{helper}; if [ -x $f/pepo ]; then exec $f/pepo \"$@\"; fi; done\n\
+         echo 'the binary is gone from {FOLDERS}' >&2; exit 127"
+    );
+    let words = ["sh", "-c", &script, "sh"].map(str::to_owned);
+    words.into_iter().chain(arguments.iter().cloned()).collect()
+}
+
 /// Hears the script of [`join`] and sends the binary that it lacks. What follows on the stream is the agent's. `None` where the
 /// script ended without a word.
 pub(super) async fn bring(

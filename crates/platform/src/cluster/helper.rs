@@ -39,7 +39,7 @@ const PREFIX: &str = "pepo-";
 /// Version and shape of a helper, in its environment.
 const MARK: &str = "PEPO_HELPER";
 /// The binary in its image.
-const BINARY: &str = "/pepo";
+pub(super) const BINARY: &str = "/pepo";
 /// So many may run at once in a pod: each takes of its memory.
 const MOST: usize = 4;
 /// So long a helper may take to start: its image may have to be pulled.

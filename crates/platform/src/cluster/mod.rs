@@ -8,6 +8,8 @@
 mod borrowed;
 /// The API server.
 mod client;
+/// Programs for a person.
+mod exec;
 /// From a name to a container.
 mod find;
 /// What can be told beforehand.
@@ -38,6 +40,7 @@ use crate::{
     engine::Facts,
 };
 
+pub use self::exec::{Ended, Sizes, Start, Started, Streams, Within};
 pub(crate) use self::stream::Exec;
 
 /// So long a helper waits for somebody to use it.
@@ -154,12 +157,20 @@ impl Platform for Kubernetes {
 
     async fn reach(&self, located: &Located) -> Result<Reached, Failure> {
         let joined = self.cluster.join().await?;
-        let in_pod = located.in_pod.as_ref().ok_or_else(|| PlatformError::NotReachable {
-            name: located.name.clone(),
-            why: "it was found elsewhere".to_owned(),
-        })?;
-        helper::reach(joined, &self.helper(), located, in_pod).await
+        helper::reach(joined, &self.helper(), located, in_pod(located)?).await
     }
+
+    async fn start(&self, located: &Located, what: &Start) -> Result<Started, Failure> {
+        let joined = self.cluster.join().await?;
+        Ok(exec::start(joined, in_pod(located)?, what).await?)
+    }
+}
+
+fn in_pod(located: &Located) -> Result<&InPod, PlatformError> {
+    located.in_pod.as_deref().ok_or_else(|| PlatformError::NotReachable {
+        name: located.name.clone(),
+        why: "it was found elsewhere".to_owned(),
+    })
 }
 
 fn located(joined: &Joined, chosen: Chosen) -> Located {
