@@ -3,8 +3,8 @@
 use pepo_wire::{
     Code, Failure,
     agent::{
-        CheckRequest, Guard, ListProcessesRequest, OpenSession, ReleaseRequest, Right, SessionInfo, Target,
-        target::Kind,
+        CheckRequest, Grant, Guard, ListProcessesRequest, OpenSession, ReleaseRequest, Right, SessionInfo,
+        StartCore, Target, target::Kind,
     },
 };
 
@@ -47,6 +47,20 @@ impl Bounds {
         session.process.as_ref().is_some_and(|process| process.container_id == self.container)
     }
 
+    /// What is asked for, as far as it was granted.
+    fn held(&self, mut grant: Grant) -> Grant {
+        grant.who.clone_from(&self.who);
+        grant.rights.retain(|right| self.rights.iter().any(|granted| *granted as i32 == *right));
+        // Zero means the agent's default, which may be longer.
+        let asked = Some(grant.lease_seconds).filter(|&seconds| seconds > 0);
+        grant.lease_seconds = asked.map_or(self.lease_seconds, |asked| asked.min(self.lease_seconds));
+        // Zero means unlimited.
+        let asked = grant.pause_budget_millis.filter(|&millis| millis > 0);
+        let longest = self.pause_budget_millis;
+        grant.pause_budget_millis = Some(asked.map_or(longest, |asked| asked.min(longest)));
+        grant
+    }
+
     fn need(&self, right: Right, what: &str) -> Result<(), Failure> {
         if self.rights.contains(&right) {
             return Ok(());
@@ -85,22 +99,21 @@ impl Bound for ReleaseRequest {
     }
 }
 
+impl Bound for StartCore {
+    fn within(self, bounds: &Bounds) -> Result<Self, Failure> {
+        // It brings every secret in the memory home: more than a look, also where nothing is stopped.
+        bounds.need(Right::Stop, "bring its memory home")?;
+        let grant = bounds.held(self.grant.unwrap_or_default());
+        Ok(StartCore { target: self.target.within(bounds)?, grant: Some(grant), ..self })
+    }
+}
+
 impl Bound for OpenSession {
     fn within(self, bounds: &Bounds) -> Result<Self, Failure> {
         bounds.need(Right::Stop, "stop it")?;
-        let mut grant = self.grant.unwrap_or_default();
-        grant.who.clone_from(&bounds.who);
-        grant.rights.retain(|right| bounds.rights.iter().any(|granted| *granted as i32 == *right));
-        // Zero means the agent's default, which may be longer.
-        let asked = Some(grant.lease_seconds).filter(|&seconds| seconds > 0);
-        grant.lease_seconds = asked.map_or(bounds.lease_seconds, |asked| asked.min(bounds.lease_seconds));
-        // Zero means unlimited.
-        let asked = grant.pause_budget_millis.filter(|&millis| millis > 0);
-        let longest = bounds.pause_budget_millis;
-        grant.pause_budget_millis = Some(asked.map_or(longest, |asked| asked.min(longest)));
         Ok(OpenSession {
             target: self.target.within(bounds)?,
-            grant: Some(grant),
+            grant: Some(bounds.held(self.grant.unwrap_or_default())),
             // The target's life before the client's wishes, and no file of the node's is anybody's business.
             guard: Guard::Unspecified.into(),
             symbol_folders: Vec::new(),
@@ -111,7 +124,7 @@ impl Bound for OpenSession {
 
 #[cfg(test)]
 mod tests {
-    use pepo_wire::agent::{ContainerTarget, Grant, Process, ProcessTarget};
+    use pepo_wire::agent::{ContainerTarget, Process, ProcessTarget};
 
     use super::*;
 
@@ -154,19 +167,23 @@ mod tests {
             assert_eq!(check.within(&bounds).unwrap_err().code(), Code::NotGranted);
             let release = ReleaseRequest { all: true, target: other.clone() };
             assert_eq!(release.within(&bounds).unwrap_err().code(), Code::NotGranted);
+            let core = StartCore { target: other.clone(), ..StartCore::default() };
+            assert_eq!(core.within(&bounds).unwrap_err().code(), Code::NotGranted);
             let open = open(other, Grant::default());
             assert_eq!(open.within(&bounds).unwrap_err().code(), Code::NotGranted);
         }
     }
 
     #[test]
-    fn who_looks_neither_stops_nor_ends_sessions() {
+    fn who_looks_neither_stops_nor_ends_sessions_nor_takes_the_memory() {
         let bounds = bounds(&[]);
         let rights = vec![Right::Stop.into(), Right::Modify.into()];
         let open = open(container("c0ffee"), Grant { rights, ..Grant::default() });
         assert_eq!(open.within(&bounds).unwrap_err().code(), Code::NotGranted);
         let release = ReleaseRequest { all: false, target: container("c0ffee") };
         assert_eq!(release.within(&bounds).unwrap_err().code(), Code::NotGranted);
+        let core = StartCore { target: container("c0ffee"), no_stop: true, ..StartCore::default() };
+        assert_eq!(core.within(&bounds).unwrap_err().code(), Code::NotGranted);
     }
 
     #[test]

@@ -26,6 +26,7 @@ const LOOKING: &[&str] = &["stack", "top", "record"];
 const STACK: &[&str] = &["stack"];
 /// What looks for a time.
 const SAMPLING: &[&str] = &["top", "record"];
+const CORE: &[&str] = &["core"];
 const ATTACH: &str = "attach";
 /// What stops a target; `dap` is `attach` for an editor.
 const STOPPING: &[&str] = &[ATTACH, "dap"];
@@ -101,6 +102,7 @@ const RULES: &[Rule<Facts>] = &[
     rule("seccomp", access::seccomp),
     rule("no-new-privs", access::no_new_privs),
     rule("init", access::init),
+    rule("core", access::core),
     rule("timer", access::timer),
     rule("runtime", program::runtime),
     rule("architecture", program::architecture),

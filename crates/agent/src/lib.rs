@@ -7,6 +7,8 @@
 mod bounds;
 /// The rules of `check`.
 pub mod check;
+/// Core files that are under way.
+mod cores;
 /// Reads a file as the target sees it.
 mod files;
 /// Looks that are under way.

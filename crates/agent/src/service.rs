@@ -16,10 +16,10 @@ use pepo_process::{find, list};
 use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{
-        CheckRequest, CheckResponse, FileChunk, HelloRequest, HelloResponse, ListProcessesRequest,
-        ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, LookEvent, LookRequest,
-        ReadFileRequest, ReleaseRequest, ReleaseResponse, SessionEvent, SessionRequest, StackRequest,
-        StackResponse, Target,
+        CheckRequest, CheckResponse, CoreEvent, CoreRequest, FileChunk, HelloRequest, HelloResponse,
+        ListProcessesRequest, ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, LookEvent,
+        LookRequest, ReadFileRequest, ReleaseRequest, ReleaseResponse, SessionEvent, SessionRequest,
+        StackRequest, StackResponse, Target,
         agent_server::{Agent, AgentServer},
     },
     version,
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     Bounds,
     bounds::{Bound, held},
-    check, files, looking, release,
+    check, cores, files, looking, release,
     sessions::Sessions,
 };
 
@@ -45,8 +45,18 @@ const DUPLEX: usize = 256 << 10;
 const LETTING_GO: Duration = Duration::from_secs(30);
 
 /// What this agent offers, by name.
-const ABILITIES: &[&str] =
-    &["list", "check", "stack", "session", "session.symbols", "sessions", "release", "read-file", "look"];
+const ABILITIES: &[&str] = &[
+    "list",
+    "check",
+    "stack",
+    "session",
+    "session.symbols",
+    "sessions",
+    "release",
+    "read-file",
+    "look",
+    "core",
+];
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
@@ -151,6 +161,7 @@ impl Agent for Service {
     type SessionStream = BoxStream<'static, Result<SessionEvent, Status>>;
     type ReadFileStream = BoxStream<'static, Result<FileChunk, Status>>;
     type LookStream = BoxStream<'static, Result<LookEvent, Status>>;
+    type CoreStream = BoxStream<'static, Result<CoreEvent, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         let client = request.into_inner();
@@ -237,6 +248,16 @@ impl Agent for Service {
         request: Request<Streaming<LookRequest>>,
     ) -> Result<Response<Self::LookStream>, Status> {
         looking::start(request.into_inner(), self.config.bounds.as_deref())
+            .await
+            .map(Response::new)
+            .map_err(Failure::into_status)
+    }
+
+    async fn core(
+        &self,
+        request: Request<Streaming<CoreRequest>>,
+    ) -> Result<Response<Self::CoreStream>, Status> {
+        cores::start(request.into_inner(), self.config.bounds.as_deref())
             .await
             .map(Response::new)
             .map_err(Failure::into_status)

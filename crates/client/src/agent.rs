@@ -8,14 +8,14 @@ use pepo_wire::{
     agent::{
         CheckRequest, CheckResponse, HelloRequest, HelloResponse, ListProcessesRequest, ListSessionsRequest,
         OpenSession, Process, ReadFileRequest, ReleaseRequest, Released, SessionInfo, StackRequest,
-        StackResponse, StartLook, Target, agent_client::AgentClient,
+        StackResponse, StartCore, StartLook, Target, agent_client::AgentClient,
     },
     version,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Look, Session, SymbolPaths};
+use crate::{Core, Look, Session, SymbolPaths};
 
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -105,6 +105,18 @@ impl Agent {
                 .because(format!("it is of version {}", self.hello.version)));
         }
         Look::start(self.service.clone(), request).await
+    }
+
+    /// Plans a core file of a process; nothing is stopped before the plan is accepted.
+    ///
+    /// # Errors
+    /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
+    pub async fn core(&self, request: StartCore) -> Result<Core, Failure> {
+        if !self.can("core") {
+            return Err(Failure::new(Code::NotOffered, "the agent beside the target makes no core files")
+                .because(format!("it is of version {}", self.hello.version)));
+        }
+        Core::plan(self.service.clone(), request).await
     }
 
     /// Opens a debugger session; it is kept alive until it is closed or dropped.

@@ -5,6 +5,8 @@
 
 /// The connection and its calls.
 mod agent;
+/// A core file as it comes.
+mod core;
 /// Samples as they come.
 mod look;
 /// A debugger session, kept alive by its heartbeat.
@@ -12,6 +14,7 @@ mod session;
 /// Debug files on this side.
 mod symbols;
 
+pub use self::core::{Core, CoreSaid};
 pub use agent::Agent;
 pub use look::{Look, LookSaid};
 pub use session::{Event, Session, SessionSender};

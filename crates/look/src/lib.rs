@@ -2,8 +2,11 @@
 //!
 //! A crate of its own because looking must never share code with what holds a process.
 //! **Invariant:** knows no DAP and no gRPC transport; a thread that waits is never touched, one that runs is held for the time
-//! it takes to read its registers and stack. A JVM is asked, and holds its own threads for as long as it takes to tell of them.
+//! it takes to read its registers and stack; for a core file, all are held while memory is read. A JVM is asked, and holds its own
+//! threads for as long as it takes to tell of them.
 
+/// Core files.
+mod core;
 /// A fork that hears how we end.
 mod forked;
 /// Goroutines.
@@ -27,6 +30,7 @@ mod unwind;
 /// What threads wait for.
 mod waits;
 
+pub use self::core::core;
 pub use jvm::{answers, read_dump, read_stacks, samples};
 pub use python::readable;
 pub use record::{HIGHEST_RATE, Mode, Timer, USUAL_RATE, record, timer};

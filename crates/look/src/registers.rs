@@ -48,25 +48,38 @@ pub(crate) struct Held {
 /// Holds a running thread for one sample; what else is wanted of it is done `meanwhile`. Call it from a thread that ends soon after:
 /// its end lets go of everything.
 pub(crate) fn sample(tid: AgentTid, memory: &Memory, meanwhile: &mut dyn FnMut()) -> io::Result<Held> {
-    ptrace(libc::PTRACE_SEIZE as i64, tid, 0, 0)?;
+    seize(tid)?;
     let started = Instant::now();
-    let held = ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0)
-        .and_then(|()| wait_until_stopped(tid))
-        .and_then(|signal| {
-            let words = read_registers(tid);
-            let stack = words.as_ref().ok().map(of_words).map(|registers| registers.stack);
-            let stack = stack.and_then(|stack| memory.read_up_to(stack, STACK).ok());
-            meanwhile();
-            // A signal that came just then goes on to the thread.
-            ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)?;
-            Ok((words?, stack.unwrap_or_default()))
-        });
+    let held = interrupt(tid).and_then(|()| wait_until_stopped(tid, PATIENCE)).and_then(|signal| {
+        let words = read_registers(tid);
+        let stack = words.as_ref().ok().map(of_words).map(|registers| registers.stack);
+        let stack = stack.and_then(|stack| memory.read_up_to(stack, STACK).ok());
+        meanwhile();
+        // A signal that came just then goes on to the thread.
+        detach(tid, signal)?;
+        Ok((words?, stack.unwrap_or_default()))
+    });
     let pause = started.elapsed();
     held.map(|(words, stack)| Held { registers: of_words(&words), stack, waited: waited(&words), pause })
 }
 
+/// Takes hold of a thread, which runs on.
+pub(crate) fn seize(tid: AgentTid) -> io::Result<()> {
+    ptrace(libc::PTRACE_SEIZE as i64, tid, 0, 0)
+}
+
+/// Tells a thread that was seized to stop.
+pub(crate) fn interrupt(tid: AgentTid) -> io::Result<()> {
+    ptrace(libc::PTRACE_INTERRUPT as i64, tid, 0, 0)
+}
+
+/// Lets a thread that stands go, with the signal it had been about to get.
+pub(crate) fn detach(tid: AgentTid, signal: i64) -> io::Result<()> {
+    ptrace(libc::PTRACE_DETACH as i64, tid, 0, signal)
+}
+
 /// Waits for the stop; returns the signal to hand on when detaching.
-fn wait_until_stopped(tid: AgentTid) -> io::Result<i64> {
+pub(crate) fn wait_until_stopped(tid: AgentTid, patience: Duration) -> io::Result<i64> {
     let begun = Instant::now();
     loop {
         let mut status = 0;
@@ -75,7 +88,7 @@ fn wait_until_stopped(tid: AgentTid) -> io::Result<i64> {
         match waited {
             -1 => return Err(io::Error::last_os_error()),
             0 if begun.elapsed() < SOON => std::hint::spin_loop(),
-            0 if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+            0 if begun.elapsed() < patience => std::thread::sleep(LOOK),
             0 => return Err(io::ErrorKind::TimedOut.into()),
             _ if libc::WIFSTOPPED(status) => {
                 let group_or_interrupt = status >> 16 == libc::PTRACE_EVENT_STOP;
@@ -92,25 +105,82 @@ fn ptrace(request: i64, tid: AgentTid, address: usize, data: i64) -> io::Result<
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The general registers by PTRACE_GETREGSET with NT_PRSTATUS.
+/// A set of registers, by the type of its note in core files (include/uapi/linux/elf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    General,
+    Floating,
+    #[cfg(target_arch = "x86_64")]
+    Extended,
+    #[cfg(target_arch = "aarch64")]
+    Tls,
+}
+
+impl Set {
+    /// All but the general ones.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const OTHERS: &'static [Set] = &[Set::Floating, Set::Extended];
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const OTHERS: &'static [Set] = &[Set::Floating, Set::Tls];
+
+    /// The note's type.
+    pub(crate) fn note(self) -> u32 {
+        match self {
+            Set::General => 1,
+            Set::Floating => 2,
+            #[cfg(target_arch = "x86_64")]
+            Set::Extended => 0x202,
+            #[cfg(target_arch = "aarch64")]
+            Set::Tls => 0x401,
+        }
+    }
+}
+
+/// The general registers of a thread that stands.
 fn read_registers(tid: AgentTid) -> io::Result<[u64; 64]> {
-    const NT_PRSTATUS: usize = 1;
     let mut words = [0_u64; 64];
-    let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
+    get_set(tid, Set::General, words.as_mut_slice())?;
+    Ok(words)
+}
+
+/// A set of registers of a thread that stands, as the kernel writes it.
+pub(crate) fn read_set(tid: AgentTid, set: Set) -> io::Result<Vec<u8>> {
+    // The extended ones of x86-64 with AMX have 11 KiB.
+    let mut words = vec![0_u64; 4096];
+    let length = get_set(tid, set, &mut words)?;
+    Ok(words.iter().flat_map(|word| word.to_ne_bytes()).take(length).collect())
+}
+
+/// PTRACE_GETREGSET; returns the length in bytes.
+fn get_set(tid: AgentTid, set: Set, words: &mut [u64]) -> io::Result<usize> {
+    let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words) };
     // SAFETY: the kernel writes at most `iov_len` bytes to `words`, which outlives the call, and the new length to `part`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_ptrace,
             libc::PTRACE_GETREGSET as i64,
             i64::from(tid.as_raw()),
-            NT_PRSTATUS,
+            set.note() as usize,
             &raw mut part,
         )
     };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(words)
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(part.iov_len) }
+}
+
+/// A general set of which only these two are known.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn set_of(instruction: u64, stack: u64) -> Vec<u8> {
+    let mut words = [0_u64; 27];
+    (words[16], words[19]) = (instruction, stack);
+    words.map(u64::to_ne_bytes).as_flattened().to_vec()
+}
+
+/// A general set of which only these two are known.
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn set_of(instruction: u64, stack: u64) -> Vec<u8> {
+    let mut words = [0_u64; 34];
+    (words[32], words[31]) = (instruction, stack);
+    words.map(u64::to_ne_bytes).as_flattened().to_vec()
 }
 
 /// What a system call that was cut short returns: EINTR, and what the kernel restarts (ERESTARTSYS and its kin).

@@ -229,6 +229,8 @@ pub(crate) enum Verb {
     Record(verbs::record::Record),
     /// Two profiles compared
     Diff(verbs::diff::Diff),
+    /// A core file: its memory and threads, for gdb; it stands still while it is read
+    Core(verbs::core::Core),
     /// A debugger in this terminal
     Attach(verbs::attach::Attach),
     /// A debugger for an editor: the debug adapter protocol

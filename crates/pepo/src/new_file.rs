@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write as _,
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -33,6 +33,31 @@ impl NewFile {
         let file =
             OpenOptions::new().write(true).create_new(true).open(&part).map_err(|error| denied(&error))?;
         Ok(NewFile { path: path.to_owned(), part: Some(part), file })
+    }
+
+    /// Writes what comes next.
+    ///
+    /// # Errors
+    /// [`Code::FileDenied`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(|error| cannot(&self.path, &error))
+    }
+
+    /// So many zeros come next, which take no room where the file system knows holes. Only in a regular file.
+    ///
+    /// # Errors
+    /// [`Code::FileDenied`].
+    pub(crate) fn hole(&mut self, length: u64) -> Result<(), Failure> {
+        let longer = self.file.stream_position().and_then(|at| {
+            self.file.set_len(at + length)?;
+            self.file.seek(SeekFrom::Start(at + length))
+        });
+        longer.map(|_| ()).map_err(|error| cannot(&self.path, &error))
+    }
+
+    /// Is it a regular file?
+    pub(crate) fn is_regular(&self) -> bool {
+        self.part.is_some()
     }
 
     /// Writes it and puts it in its place.

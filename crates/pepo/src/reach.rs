@@ -148,6 +148,7 @@ pub(crate) async fn reach_to_stop(
     context: &Context,
     chosen: &Chosen,
     asks: bool,
+    verb: &str,
 ) -> Result<Reached, Failure> {
     let found = locate(context, chosen, Need::Stop).await?;
     let agrees = |why: &str| asks && std::io::stdin().is_terminal() && agreed(context, why);
@@ -157,7 +158,7 @@ pub(crate) async fn reach_to_stop(
         let name = found.located.name.to_string();
         return Err(Failure::new(Code::Interrupted, format!("{name} was not stopped"))
             .because(format!("{why} says that this is production, where a debugger needs a yes"))
-            .try_command("stop it nevertheless", ["pepo", "attach", &name, "--yes"]));
+            .try_command("stop it nevertheless", ["pepo", verb, &name, "--yes"]));
     }
     to(context, chosen, &found).await
 }

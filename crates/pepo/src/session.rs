@@ -121,7 +121,7 @@ fn hinted(failure: Failure, target: &str) -> Failure {
 }
 
 /// Who asks, for people who look at `pepo sessions`.
-fn who(environment: &Environment) -> String {
+pub(crate) fn who(environment: &Environment) -> String {
     let name = environment.user.as_ref().or(environment.username.as_ref());
     let name = name.map_or("somebody", String::as_str);
     match uid() {

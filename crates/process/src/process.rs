@@ -322,6 +322,14 @@ impl Process {
         Ok(Memory::new(self.pid, file))
     }
 
+    /// Which of its pages are there (proc_pid_pagemap(5)).
+    ///
+    /// # Errors
+    /// [`ProcessError::Gone`], or what opening said; it needs the right to read the process.
+    pub fn pagemap(&self) -> Result<File, ProcessError> {
+        self.open_below("pagemap", OFlags::RDONLY)
+    }
+
     /// Sends a signal that the process has a handler for.
     ///
     /// # Errors

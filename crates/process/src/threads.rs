@@ -106,6 +106,12 @@ pub fn list(process: &Process) -> Result<Vec<AgentTid>, ProcessError> {
     Ok(numbers.filter_map(AgentTid::new).collect())
 }
 
+/// A thread's number in its own innermost PID namespace; `None` when it has ended.
+#[must_use]
+pub fn container_tid(process: &Process, tid: AgentTid) -> Option<u32> {
+    innermost(&Task { process, tid }.read("status")?)
+}
+
 /// One thread's directory.
 struct Task<'a> {
     process: &'a Process,

@@ -5,7 +5,7 @@ use pepo_look::Timer;
 use pepo_process::permits::{Denial, Namespace, SYS_PTRACE};
 use pepo_wire::{Code, Failure, FailureExt as _};
 
-use super::{ALL, LOOKING, SAMPLING, STOPPING, Said, facts::Facts};
+use super::{ALL, CORE, LOOKING, SAMPLING, STOPPING, Said, facts::Facts};
 
 /// What a step says: its denial for each verb it concerns, else what there is to know.
 fn step(facts: &Facts, is_it: impl Fn(&Denial) -> bool, otherwise: impl FnOnce() -> Vec<Said>) -> Vec<Said> {
@@ -201,4 +201,12 @@ fn more(what: &str, level: u8) -> Failure {
             "allow it to every user of this machine",
             ["sudo".to_owned(), "sysctl".into(), format!("kernel.perf_event_paranoid={level}")],
         )
+}
+
+/// A core file needs the right to stop it, and no debugger.
+pub(super) fn core(facts: &Facts) -> Vec<Said> {
+    match facts.stop.denial() {
+        Some(denial) => vec![Said::no(CORE, denial.failure())],
+        None => vec![Said::ok(CORE, "it may be stopped and read")],
+    }
 }

@@ -25,9 +25,10 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(line).collect()
 }
 
-/// The findings that are not OK.
+/// The findings that are not OK. Of a core it is said again what is said of every stop.
 fn troubles(findings: &[Finding]) -> Vec<String> {
-    findings.iter().filter(|finding| finding.level() != Level::Ok).map(line).collect()
+    let troubles = findings.iter().filter(|finding| finding.level() != Level::Ok && finding.rule != "core");
+    troubles.map(line).collect()
 }
 
 fn request(pid: u32) -> CheckRequest {
@@ -64,6 +65,18 @@ fn the_machine_is_checked_without_a_target() {
         .iter()
         .find_map(|finding| finding.failure.as_ref().filter(|_| finding.rule == "tools"));
     assert_eq!(hint.unwrap().hints[0].command[..3], ["pepo", "tools", "install"]);
+}
+
+#[test]
+fn a_core_needs_the_right_to_stop_and_no_debugger() {
+    let env = CheckEnv::new(&Tools::in_folders(Vec::new(), Vec::new()));
+    let running =
+        pepo_testkit::spawn(&pepo_testkit::fixtures::python(pepo_testkit::Variant::debug()), &["1000"]);
+    let of =
+        |pid| check(&CheckRequest { verbs: vec!["core".into()], ..request(pid) }, &env).unwrap().findings;
+    assert_eq!(lines(&of(pepo_testkit::Life::pid(&running))), ["Ok core [core]"]);
+    let own = of(std::process::id());
+    assert!(own.len() == 1 && own[0].level() == Level::No && own[0].failure.is_some(), "{:?}", lines(&own));
 }
 
 #[test]

@@ -33,9 +33,9 @@ Examples:
 The exit status is 1 when the answer for a verb that was asked for is no.";
 
 /// The verbs that are judged.
-const VERBS: [&str; 5] = ["stack", "top", "record", "attach", "dap"];
+const VERBS: [&str; 6] = ["stack", "top", "record", "core", "attach", "dap"];
 /// Those that stop a target.
-const STOPPING: [&str; 2] = ["attach", "dap"];
+const STOPPING: [&str; 3] = ["core", "attach", "dap"];
 
 /// Arguments of `pepo check`.
 #[derive(Args, Debug)]

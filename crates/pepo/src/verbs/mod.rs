@@ -8,6 +8,10 @@ pub(crate) mod attach;
 pub(crate) mod check;
 /// Completions for a shell.
 pub(crate) mod completions;
+/// The memory and threads of a process, in a file.
+pub(crate) mod core;
+/// A core file.
+mod core_file;
 /// A debugger for an editor.
 pub(crate) mod dap;
 /// Two captures compared.
@@ -100,6 +104,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Stack(arguments) => stack::run(&arguments, &context).await,
         Verb::Top(arguments) => top::run(&arguments, &context).await,
         Verb::Record(arguments) => record::run(&arguments, &context).await,
+        Verb::Core(arguments) => self::core::run(&arguments, &context).await,
         Verb::Diff(arguments) => diff::run(&arguments, &context),
         Verb::Attach(arguments) => attach::run(&arguments, &context).await,
         Verb::Dap(arguments) => dap::run(&arguments, &context).await,

@@ -2,6 +2,8 @@
 
 /// Programs that are held at their first instruction.
 mod at_start;
+/// Core files.
+mod cores;
 /// A real editor, as the page tells to configure it.
 mod helix;
 

@@ -6,7 +6,7 @@ use crate::support::{Surroundings, same};
 fn every_help_text_is_as_committed() {
     let surroundings = Surroundings::new();
     same("help", &surroundings.run(&["--help"]).ok().stdout);
-    let looking = ["ps", "check", "stack", "top", "record", "diff"];
+    let looking = ["ps", "check", "stack", "top", "record", "core", "diff"];
     let others = [
         "attach",
         "dap",

@@ -78,7 +78,7 @@ pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     // From here on a signal does not end the command: it lets go first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let reached = tokio::select! {
-        reached = reach::reach_to_stop(context, &chosen, true) => reached?,
+        reached = reach::reach_to_stop(context, &chosen, true, "attach") => reached?,
         _ = signals.next() => return Err(untouched().into()),
     };
     let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;

@@ -1,0 +1,160 @@
+//! Memory in pieces of one mebibyte; those that are zero throughout are not sent.
+
+use std::{
+    sync::mpsc::{SyncSender, TrySendError},
+    time::{Duration, Instant},
+};
+
+use pepo_process::{Memory, Process};
+use pepo_wire::{Code, Failure, FailureExt as _};
+
+use super::mappings::Mapping;
+
+const PIECE: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// How often a full channel is tried again.
+const AGAIN: Duration = Duration::from_micros(200);
+/// Of an entry of `/proc/PID/pagemap` (proc_pid_pagemap(5)): the page is in memory, or swapped out.
+const THERE: u64 = 0b11 << 62;
+
+/// Bytes of the file, from an offset on.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why it did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The pause budget is spent.
+    Budget,
+    /// Nobody listens any more.
+    Unheard,
+    /// The process has ended.
+    Gone,
+}
+
+impl Cut {
+    pub(super) fn failure(self, process: &Process, stood_still: Duration) -> Failure {
+        match self {
+            Cut::Budget => {
+                Failure::new(Code::BudgetSpent, "the pause budget is spent: the target runs again")
+                    .because(format!(
+                        "it stood still for {} ms, and not all of its memory was read",
+                        stood_still.as_millis()
+                    ))
+                    .hint("allow more with `--pause-budget`, or read it while it runs with `--no-stop`")
+            }
+            Cut::Unheard => Failure::new(Code::Interrupted, "interrupted; the target was let go"),
+            Cut::Gone => Failure::new(
+                Code::ProcessGone,
+                format!("process {} has ended before its memory was read", process.pid()),
+            )
+            .try_command("list what runs now", ["pepo", "ps"]),
+        }
+    }
+}
+
+/// Reads and sends.
+pub(super) struct Reader<'a> {
+    process: &'a Process,
+    memory: Memory,
+    /// Absent where it may not be read: then all pages are read.
+    pagemap: Option<std::fs::File>,
+    pieces: SyncSender<Piece>,
+    until: Option<Instant>,
+    /// Bytes that could not be read.
+    pub(super) unreadable: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        process: &'a Process,
+        pieces: SyncSender<Piece>,
+        until: Option<Instant>,
+    ) -> Result<Reader<'a>, Failure> {
+        let memory = process.memory().map_err(|error| error.failure())?;
+        let pagemap = process.pagemap().ok();
+        Ok(Reader { process, memory, pagemap, pieces, until, unreadable: 0 })
+    }
+
+    /// Bytes as they are.
+    pub(super) fn bytes(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Cut> {
+        let at = (offset..).step_by(PIECE as usize);
+        at.zip(bytes.chunks(PIECE as usize)).try_for_each(|(offset, bytes)| self.send(offset, bytes.to_vec()))
+    }
+
+    /// What of a mapping is in the file, from `offset` on.
+    pub(super) fn mapping(&mut self, mapping: &Mapping, offset: u64) -> Result<(), Cut> {
+        let mut done = 0;
+        while done < mapping.dumped {
+            let length = PIECE.min(mapping.dumped - done);
+            let mut bytes = vec![0; length as usize];
+            self.fill(mapping, mapping.map.start + done, &mut bytes);
+            if !self.process.alive() {
+                return Err(Cut::Gone);
+            }
+            match bytes.iter().any(|&byte| byte != 0) {
+                true => self.send(offset + done, bytes)?,
+                false => self.in_time()?,
+            }
+            done += length;
+        }
+        Ok(())
+    }
+
+    /// Reads the pages that are there; where that fails, one by one.
+    fn fill(&mut self, mapping: &Mapping, start: u64, bytes: &mut [u8]) {
+        let there = self.there(mapping, start, bytes.len() as u64);
+        let mut page = 0;
+        for run in there.chunk_by(|a, b| a == b) {
+            let from = page * PAGE as usize;
+            page += run.len();
+            let Some(part) = bytes.get_mut(from..(page * PAGE as usize)) else { return };
+            if run[0] && self.memory.read_at(start + from as u64, part).is_err() {
+                for (one, at) in part.chunks_mut(PAGE as usize).zip((from as u64..).step_by(PAGE as usize)) {
+                    if self.memory.read_at(start + at, one).is_err() {
+                        one.fill(0);
+                        self.unreadable += one.len() as u64;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which pages are worth reading. Reading one that was never touched would make the kernel put one there.
+    fn there(&self, mapping: &Mapping, start: u64, length: u64) -> Vec<bool> {
+        let pages = (length / PAGE) as usize;
+        let mut entries = vec![0; pages * 8];
+        let read = self.pagemap.as_ref().filter(|_| mapping.zero_filled).is_some_and(|pagemap| {
+            std::os::unix::fs::FileExt::read_exact_at(pagemap, &mut entries, start / PAGE * 8).is_ok()
+        });
+        match read {
+            true => {
+                entries.as_chunks::<8>().0.iter().map(|one| u64::from_ne_bytes(*one) & THERE != 0).collect()
+            }
+            false => vec![true; pages],
+        }
+    }
+
+    fn send(&mut self, offset: u64, bytes: Vec<u8>) -> Result<(), Cut> {
+        let mut piece = Piece { offset, bytes };
+        loop {
+            self.in_time()?;
+            match self.pieces.try_send(piece) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(Cut::Unheard),
+                Err(TrySendError::Full(back)) => piece = back,
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    fn in_time(&self) -> Result<(), Cut> {
+        match self.until {
+            Some(until) if Instant::now() >= until => Err(Cut::Budget),
+            _ => Ok(()),
+        }
+    }
+}

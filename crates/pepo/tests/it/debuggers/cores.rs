@@ -1,0 +1,166 @@
+//! Core files: gdb opens them, and whoever dies meanwhile, the target lives.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    process::{Child, Stdio},
+};
+
+use pepo_testkit::{Life, Running, Variant, fixtures, spawn, spawn_command, wait};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    session::LIMIT,
+    support::{Run, Surroundings},
+};
+
+/// A program with 96 MiB that no compressor makes smaller, which says that it lives.
+fn large() -> Running {
+    let program = "import os, time\nfull = os.urandom(96 << 20)\nbeat = 0\nwhile True:\n beat += 1\n \
+                   print(f'beat {beat} ticks={beat} answer=42', flush=True)\n time.sleep(0.05)";
+    let running = spawn_command(pepo_testkit::command("python3").args(["-c", program]));
+    running.wait_started();
+    running
+}
+
+fn tracer(running: &Running) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+fn wait_until_held(running: &Running) {
+    wait::until("the target is held", LIMIT, || match tracer(running) {
+        0 => Err("nothing traces it"),
+        _ => Ok(()),
+    });
+}
+
+/// A command whose file is a pipe: it comes no further than what is read of it.
+fn into_a_pipe(surroundings: &Surroundings, running: &Running, more: &[&str]) -> (Child, File) {
+    let pipe = surroundings.path("pipe");
+    let _ = fs::remove_file(&pipe);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let name = format!("pid/{}", running.pid());
+    let line = ["core", &name, "-o", pipe.to_str().unwrap()];
+    let mut command = surroundings.command(&[&line[..], more].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Waits until the command has opened it.
+    (child, File::open(&pipe).unwrap())
+}
+
+fn to_its_end(child: Child, mut pipe: File) -> Run {
+    let reading = std::thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
+    let run = Run::of(child.wait_with_output().unwrap());
+    reading.join().unwrap().unwrap();
+    run
+}
+
+fn gdb(program: &str, core: &str) -> String {
+    let words =
+        ["-batch", "-nx", "-ex", "set pagination off", "-ex", "thread apply all bt", "-ex", "print pause_us"];
+    let output = pepo_testkit::command("gdb").args(words).args([program, core]).output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn gdb_shows_every_thread_and_a_variable_and_the_program_goes_on() {
+    let surroundings = Surroundings::new();
+    let fixture = fixtures::c(Variant::debug());
+    let running = spawn(&fixture, &["1000", "worker"]);
+    let name = format!("pid/{}", running.pid());
+    let program = fixture.path.to_str().unwrap();
+    for file in ["a.core", "b.core.zst"] {
+        let run = surroundings.run(&["core", &name, "--output", "json", "-o", file]).ok();
+        let told: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(told["threads"], 3, "{told}");
+        assert!(told["stood_still_micros"].as_u64().unwrap() > 0, "{told}");
+        if file.ends_with(".zst") {
+            let path = surroundings.path(file);
+            let opened =
+                pepo_testkit::command("zstd").args(["-dq", path.to_str().unwrap()]).status().unwrap();
+            assert!(opened.success());
+        }
+        let core = surroundings.path(file.trim_end_matches(".zst"));
+        let shown = gdb(program, core.to_str().unwrap());
+        for word in ["tick_for_ever", "beat_for_ever", "main (", "= 1000"] {
+            assert!(shown.contains(word), "{file}, {word}: {shown}");
+        }
+        running.assert_goes_on();
+        assert_eq!(tracer(&running), 0);
+    }
+    let run = surroundings.run(&["core", &name, "--no-stop", "-o", "c.core"]).ok();
+    assert!(run.stderr.contains("not of one moment") && run.stderr.contains("not stopped"), "{}", run.stderr);
+    let shown = gdb(program, surroundings.path("c.core").to_str().unwrap());
+    assert!(shown.contains("= 1000"), "{shown}");
+}
+
+#[test]
+fn the_target_lives_wherever_the_reader_is_killed() {
+    let (surroundings, running) = (Surroundings::new(), large());
+    for mebibytes in 0..12 {
+        let (mut child, mut pipe) = into_a_pipe(&surroundings, &running, &[]);
+        let mut some = vec![0; mebibytes << 20];
+        pipe.read_exact(&mut some).unwrap();
+        wait_until_held(&running);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        running.assert_goes_on();
+        assert_eq!(tracer(&running), 0);
+    }
+}
+
+#[test]
+fn a_way_home_that_hangs_holds_the_target_no_longer_than_its_budget() {
+    let (surroundings, running) = (Surroundings::new(), large());
+    let (child, pipe) = into_a_pipe(&surroundings, &running, &["--pause-budget", "300ms"]);
+    wait_until_held(&running);
+    running.assert_goes_on();
+    let run = to_its_end(child, pipe);
+    assert_eq!(run.status, Some(8), "{}", run.snapshot());
+    assert!(run.stderr.contains("P0502") && run.stderr.contains("--no-stop"), "{}", run.stderr);
+}
+
+#[test]
+fn one_that_ends_meanwhile_is_one_clear_error() {
+    let (surroundings, running) = (Surroundings::new(), large());
+    let (child, pipe) = into_a_pipe(&surroundings, &running, &[]);
+    wait_until_held(&running);
+    running.signal(Signal::KILL);
+    let run = to_its_end(child, pipe);
+    assert_eq!(run.status, Some(3), "{}", run.snapshot());
+    assert!(run.stderr.contains("has ended"), "{}", run.stderr);
+}
+
+#[test]
+fn interrupted_it_leaves_no_file() {
+    let (surroundings, running) = (Surroundings::new(), large());
+    let name = format!("pid/{}", running.pid());
+    let folder = surroundings.path("out");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("a.core");
+    let mut command = surroundings.command(&["core", &name, "-o", file.to_str().unwrap()]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until_held(&running);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.status, Some(8), "{}", run.snapshot());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    running.assert_goes_on();
+}
+
+#[test]
+fn a_full_disk_and_a_missing_right_are_one_clear_error_each() {
+    let running = spawn(&fixtures::c(Variant::debug()), &["1000"]);
+    let name = format!("pid/{}", running.pid());
+    let full = Surroundings::new().run(&["core", &name, "-o", "/dev/full"]);
+    assert_eq!(full.status, Some(4), "{}", full.snapshot());
+    assert!(full.stderr.contains("/dev/full cannot be written"), "{}", full.stderr);
+    let surroundings = Surroundings::new().of_nobody();
+    let denied = surroundings.run(&["core", &name, "-o", "a.core"]);
+    assert_eq!(denied.status, Some(4), "{}", denied.snapshot());
+    assert!(!surroundings.path("a.core").exists());
+    running.assert_goes_on();
+}
