@@ -187,7 +187,7 @@ impl<'a> Init<'a> {
         if let Some(ended) = self.stopped_or_ended(pid)? {
             return Ok(Some(ended));
         }
-        sys::detach_stopped(pid.as_raw_nonzero().get()).map_err(|error| not_held(&error))?;
+        sys::detach_stopped(pid.as_raw_nonzero().get(), &self.mask).map_err(|error| not_held(&error))?;
         // It is let go with a signal that stops it before it is back at its own code: whoever is told finds it stopped.
         self.stopped_or_ended(pid)
     }
@@ -263,27 +263,23 @@ impl<'a> Init<'a> {
         std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()
     }
 
-    /// Signals are this process's own again.
-    pub(crate) fn let_signals_in(&self) -> io::Result<()> {
-        self.mask.set().map(drop)
-    }
-
     /// The status after `-e`.
     pub(crate) fn remapped(&self, status: u8) -> u8 {
         if self.flags.remap.contains(&status) { 0 } else { status }
     }
 
-    /// Sleeps until a signal arrives, one of the descriptors is ready, or the time is over.
+    /// Sleeps until a signal arrives, one of the descriptors is ready, or the time is over; whether one of the descriptors is.
     pub(crate) fn wait(
         &self,
         others: &[std::os::fd::BorrowedFd<'_>],
         limit: Option<Duration>,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let fds = [std::os::fd::AsFd::as_fd(&self.signals)].into_iter().chain(others.iter().copied());
         let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let limit = limit.and_then(|limit| limit.try_into().ok());
         match rustix::event::poll(&mut fds, limit.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Ok(fds.iter().skip(1).any(|fd| !fd.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(internal("cannot wait for signals", &error.into())),
         }
     }
@@ -359,7 +355,8 @@ impl<'a> Init<'a> {
     }
 
     /// The user stopped the program at its terminal (^Z). In a shell's job we must stop with it, or the shell never
-    /// gets its terminal back; PID 1 of a container has nobody who could go on with it.
+    /// gets its terminal back. A session's leader (what is executed in a container is one) has nobody who could go on with it, so its
+    /// program goes on at once; PID 1 leaves that to whoever knows better.
     fn stopped(&self, pid: Pid, status: WaitStatus) {
         let by_terminal =
             matches!(status.stopping_signal(), Some(libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU));
@@ -367,9 +364,14 @@ impl<'a> Init<'a> {
         if !(by_terminal && mine) {
             return;
         }
+        let me = rustix::process::getpid();
+        if rustix::process::getsid(None) == Ok(me) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::CONT);
+            return;
+        }
         let group = sys::group();
         sys::set_foreground(group);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        let _ = rustix::process::kill_process(me, rustix::process::Signal::STOP);
         if sys::foreground() == Some(group) {
             sys::set_foreground(pid.as_raw_nonzero().get());
         }

@@ -67,21 +67,6 @@ pub(crate) fn ignore(signal: i32) -> io::Result<Action> {
     Ok(Action(signal, unsafe { before.assume_init() }))
 }
 
-/// Ctrl-C begins a new line with a new prompt; the terminal has forgotten what was typed. A program that is started gets the default.
-pub(crate) fn prompt_at_interrupts() -> io::Result<()> {
-    extern "C" fn prompt(_: libc::c_int) {
-        let text = b"\n$ ";
-        // SAFETY: `write` may be called in a handler, and the text is there for ever. What cannot be written is not.
-        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
-    }
-    // SAFETY: all zero is a `sigaction` with the default handler, no flags and an empty mask.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = prompt as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action lives through the call, and its handler does nothing but what handlers may.
-    check(unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) }).map(drop)
-}
-
 /// Does on SIGPIPE what is done by default.
 pub(crate) fn default_pipe() {
     // SAFETY: no handler of ours is named; the signal can have a handler.
@@ -265,7 +250,6 @@ fn prepare(child: &Child<'_>) -> io::Result<()> {
         // SIGTTOU is ignored until below, so a group in the background may do this.
         set_foreground(group());
     }
-    child.mask.set()?;
     for action in child.actions {
         // SAFETY: the action was given by the kernel.
         check(unsafe { libc::sigaction(action.0, &raw const action.1, ptr::null_mut()) })?;
@@ -273,12 +257,18 @@ fn prepare(child: &Child<'_>) -> io::Result<()> {
     if child.traced {
         // SAFETY: takes no pointer.
         check(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }.try_into().unwrap_or(-1))?;
+        // A signal would stop it before `exec` has told us; it gets its mask when it is let go.
+        return Ok(());
     }
-    Ok(())
+    child.mask.set().map(drop)
 }
 
-/// Lets go of a child that is traced by us and stopped, in such a way that it stays stopped, untraced.
-pub(crate) fn detach_stopped(pid: i32) -> io::Result<()> {
+/// Lets go of a child that is traced by us and stopped, in such a way that it stays stopped, untraced, with these signals blocked.
+pub(crate) fn detach_stopped(pid: i32, mask: &Mask) -> io::Result<()> {
+    // PTRACE_SETSIGMASK, which libc has with a type of its own. The kernel's set is 8 bytes, the first of ours.
+    // SAFETY: the kernel reads no more than that.
+    let result = unsafe { libc::ptrace(0x420b, pid, 8_usize, &raw const mask.0) };
+    check(result.try_into().unwrap_or(-1))?;
     // SAFETY: the signal is passed by value; no memory is touched.
     let result = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, libc::SIGSTOP) };
     check(result.try_into().unwrap_or(-1)).map(drop)

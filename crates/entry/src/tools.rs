@@ -2,13 +2,22 @@
 
 use std::{
     fs,
-    io::{self, BufRead, IsTerminal, Read, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    io::{self, IsTerminal, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use crate::{init::Init, program::Program, sys, tell};
+use crate::{
+    arguments::Flags,
+    exit::Fault,
+    init::{Ended, Init},
+    program::Program,
+    tell,
+};
 
 const HELP: &str = "\
 ls [PATH]        what is in a folder, or about a file
@@ -22,43 +31,160 @@ exit [STATUS]    leave
 
 /// Reads commands until the end of standard input; the last one's status. Another root is entered first.
 pub(crate) fn run(root: Option<&Path>) -> u8 {
-    if let Some(root) = root
-        && let Err(what) = enter(root)
-    {
+    let entered = root.map_or(Ok(()), enter);
+    let flags = Flags::default();
+    let begun = entered.and_then(|()| Init::new(&flags).map_err(told_of));
+    let ended = begun.and_then(|init| {
+        let mut tools = Tools { init, prompt: io::stdin().is_terminal(), status: 0, leaves: false };
+        tools.read().map(|()| tools.status)
+    });
+    ended.unwrap_or_else(|what| {
         tell::line(what);
-        return 1;
-    }
-    let prompt = io::stdin().is_terminal();
-    if prompt {
-        tell::show("a few tools; help lists them\n");
-        if let Err(error) = sys::prompt_at_interrupts() {
-            tell::line(format!("Ctrl-C leaves: {error}"));
+        1
+    })
+}
+
+fn told_of(fault: Fault) -> String {
+    fault.to_string()
+}
+
+/// Commands are read, and done, with all signals blocked: one that arrives is either ours, or the program's that is run, never lost
+/// between the two.
+struct Tools<'a> {
+    init: Init<'a>,
+    prompt: bool,
+    /// Of the last command.
+    status: u8,
+    leaves: bool,
+}
+
+impl Tools<'_> {
+    fn read(&mut self) -> Result<(), String> {
+        if self.prompt {
+            tell::show("a few tools; help lists them\n");
         }
-    }
-    let mut status = 0;
-    let mut lines = io::stdin().lock();
-    loop {
-        if prompt {
-            let folder = working().map(|folder| folder.display().to_string()).unwrap_or_default();
-            tell::show(&format!("{folder} $ "));
-        }
-        let mut line = Vec::new();
-        match lines.read_until(b'\n', &mut line) {
-            Ok(1..) => {}
-            _ => return status,
-        }
-        let words = split(&String::from_utf8_lossy(&line));
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        if let ["exit", rest @ ..] = words.as_slice() {
-            return rest.first().and_then(|status| status.parse().ok()).unwrap_or(status);
-        }
-        status = match command(&words) {
-            Ok(status) => status,
-            Err(what) => {
+        while !self.leaves {
+            if self.prompt {
+                let folder = working().map(|folder| folder.display().to_string()).unwrap_or_default();
+                tell::show(&format!("{folder} $ "));
+            }
+            let Some(line) = self.line()? else { continue };
+            let words = split(&String::from_utf8_lossy(&line));
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            if let ["exit", rest @ ..] = words.as_slice() {
+                self.leave(rest.first().and_then(|status| status.parse().ok()).unwrap_or(self.status));
+                continue;
+            }
+            let status = self.command(&words).unwrap_or_else(|what| {
                 tell::line(what);
                 1
+            });
+            if !self.leaves {
+                self.status = status;
             }
-        };
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, status: u8) {
+        (self.leaves, self.status) = (true, status);
+    }
+
+    /// The next line; none if Ctrl-C took it back, or it is time to leave. What follows it is left for the program that it runs.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let mut line = Vec::new();
+        loop {
+            let ready = self.init.wait(&[io::stdin().as_fd()], None).map_err(told_of)?;
+            if self.interrupted()? {
+                tell::show("\n");
+                return Ok(None);
+            }
+            let mut byte = [0];
+            match ready.then(|| rustix::io::read(io::stdin(), &mut byte)) {
+                None | Some(Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN)) => {}
+                Some(Ok(1)) if byte == *b"\n" => return Ok(Some(line)),
+                Some(Ok(1)) => line.extend(byte),
+                Some(_) if line.is_empty() => {
+                    self.leave(self.status);
+                    return Ok(None);
+                }
+                Some(_) => return Ok(Some(line)),
+            }
+        }
+    }
+
+    /// Whether somebody pressed Ctrl-C, or wants us to leave, since this was asked last.
+    fn interrupted(&mut self) -> Result<bool, String> {
+        let mut interrupted = false;
+        while let Some(arrived) = self.init.arrived().map_err(told_of)? {
+            match arrived.signal {
+                libc::SIGINT if self.prompt => interrupted = true,
+                libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
+                    self.leave(Ended::Killed { signal: arrived.signal, core: false }.status());
+                }
+                _ => {}
+            }
+        }
+        Ok(interrupted || self.leaves)
+    }
+
+    fn command(&mut self, words: &[&str]) -> Result<u8, String> {
+        match words {
+            [] => {}
+            ["help"] => tell::show(HELP),
+            ["ls"] => list(".")?,
+            ["ls", paths @ ..] => paths.iter().try_for_each(|path| list(path))?,
+            ["cat", files @ ..] => files.iter().try_for_each(|file| self.cat(file))?,
+            ["env"] => std::env::vars_os().for_each(|(name, value)| {
+                tell::show(&format!("{}={}\n", name.display(), value.display()));
+            }),
+            ["ps"] => processes()?,
+            ["pwd"] => {
+                let folder = working().map_err(|error| format!("pwd: {error}"))?;
+                tell::show(&format!("{}\n", folder.display()));
+            }
+            ["cd", rest @ ..] => {
+                let folder = rest.first().unwrap_or(&"/");
+                std::env::set_current_dir(below(folder)).map_err(|error| format!("cd: {folder}: {error}"))?;
+            }
+            ["run", line @ ..] if !line.is_empty() => return self.program(line),
+            [other, ..] => {
+                return Err(format!(
+                    "{other}: not one of ours; run {other} starts a program, help lists the tools"
+                ));
+            }
+        }
+        Ok(0)
+    }
+
+    /// Runs a program of the image as its init would.
+    fn program(&mut self, line: &[&str]) -> Result<u8, String> {
+        let program = Program::new(line.iter().map(Into::into).collect(), std::env::vars_os().collect());
+        let status = self.init.run(&program).map_err(told_of);
+        self.init.take_terminal();
+        status
+    }
+
+    fn cat(&mut self, file: &str) -> Result<(), String> {
+        let failed = |error: io::Error| format!("cat: {file}: {error}");
+        let mut bytes = [0; 64 * 1024];
+        let mut source = fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(below(file))
+            .map_err(failed)?;
+        loop {
+            let ready = self.init.wait(&[source.as_fd()], None).map_err(told_of)?;
+            if self.interrupted()? {
+                return Err(format!("cat: {file}: interrupted"));
+            }
+            match ready.then(|| source.read(&mut bytes)) {
+                Some(Ok(0)) => return Ok(()),
+                Some(Ok(count)) => io::stdout().write_all(&bytes[..count]).map_err(failed)?,
+                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(failed(error)),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -92,47 +218,6 @@ fn working() -> io::Result<PathBuf> {
     };
     let inside = ROOT.get().and_then(|root| folder.strip_prefix(root).ok());
     Ok(inside.map_or_else(|| folder.clone(), |inside| Path::new("/").join(inside)))
-}
-
-fn command(words: &[&str]) -> Result<u8, String> {
-    match words {
-        [] => {}
-        ["help"] => tell::show(HELP),
-        ["ls"] => list(".")?,
-        ["ls", paths @ ..] => paths.iter().try_for_each(|path| list(path))?,
-        ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file))?,
-        ["env"] => std::env::vars_os().for_each(|(name, value)| {
-            tell::show(&format!("{}={}\n", name.display(), value.display()));
-        }),
-        ["ps"] => processes()?,
-        ["pwd"] => {
-            let folder = working().map_err(|error| format!("pwd: {error}"))?;
-            tell::show(&format!("{}\n", folder.display()));
-        }
-        ["cd", rest @ ..] => {
-            let folder = rest.first().unwrap_or(&"/");
-            std::env::set_current_dir(below(folder)).map_err(|error| format!("cd: {folder}: {error}"))?;
-        }
-        ["run", line @ ..] if !line.is_empty() => return program(line),
-        [other, ..] => {
-            return Err(format!(
-                "{other}: not one of ours; run {other} starts a program, help lists the tools"
-            ));
-        }
-    }
-    Ok(0)
-}
-
-/// Runs a program of the image as its init would.
-fn program(line: &[&str]) -> Result<u8, String> {
-    let flags = crate::arguments::Flags::default();
-    let program = Program::new(line.iter().map(Into::into).collect(), std::env::vars_os().collect());
-    let told = |fault: crate::exit::Fault| fault.to_string();
-    let mut init = Init::new(&flags).map_err(told)?;
-    let status = init.run(&program).map_err(told);
-    init.take_terminal();
-    init.let_signals_in().map_err(|error| format!("signals stay blocked: {error}"))?;
-    status
 }
 
 fn list(path: &str) -> Result<(), String> {
@@ -175,19 +260,6 @@ fn told(path: &Path, metadata: &fs::Metadata, name: &str) -> String {
     let link = fs::read_link(path).map(|link| format!(" -> {}", link.display())).unwrap_or_default();
     let owner = format!("{}:{}", metadata.uid(), metadata.gid());
     format!("{letter}{bits} {owner:>9} {:>12} {}{link}\n", metadata.len(), name.escape_debug())
-}
-
-fn cat(file: &str) -> Result<(), String> {
-    let failed = |error: io::Error| format!("cat: {file}: {error}");
-    let mut bytes = [0; 64 * 1024];
-    let mut source = fs::File::open(below(file)).map_err(failed)?;
-    loop {
-        let count = source.read(&mut bytes).map_err(failed)?;
-        if count == 0 {
-            return Ok(());
-        }
-        io::stdout().write_all(&bytes[..count]).map_err(failed)?;
-    }
 }
 
 fn processes() -> Result<(), String> {

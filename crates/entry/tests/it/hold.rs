@@ -285,7 +285,7 @@ fn held(started: &Started) -> u32 {
     let program = only_child(started.init());
     let of = |name: &str| status_field(program.to_string(), name);
     assert_eq!((of("State"), of("TracerPid")), ("T (stopped)".to_owned(), "0".to_owned()));
-    assert_eq!(of("Name"), "bash");
+    assert_eq!((of("Name"), of("SigBlk")), ("bash".to_owned(), "0".repeat(16)));
     let maps = fs::read_to_string(format!("/proc/{program}/maps")).unwrap();
     assert!(maps.contains("bash") && !maps.contains("libc"), "it has run: {maps}");
     program
@@ -395,16 +395,60 @@ fn ctrl_c_ends_what_the_tools_run_and_not_the_tools() {
     let mut command = command(Init::Ours.path());
     let started = start(&mut on_terminal(&slave, command.arg("sh")));
     started.wait_for("$ ");
-    master.write_all(b"nonsense\x03run sh -c 'echo runs; sleep 60'\n").unwrap();
+    master.write_all(b"nonsense\x03run sh -c 'echo runs; exec sleep 60'\n").unwrap();
     started.wait_for("runs");
-    wait::until("a prompt again", LIMIT, || {
-        master.write_all(b"\x03").unwrap();
-        let said = started.stdout();
-        said.split("runs").nth(1).is_some_and(|after| after.contains("$ ")).then_some(()).ok_or(said)
-    });
-    master.write_all(b"exit\n").unwrap();
+    master.write_all(b"\x03exit\n").unwrap();
     let outcome = started.end();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (130, ""), "{outcome:?}");
+}
+
+/// It comes when the process has been made, and is not yet the program.
+#[test]
+fn ctrl_c_is_heard_by_what_is_about_to_become_a_program() {
+    let (mut master, slave) = terminal();
+    let mut command = command("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=setpgid", "-e", "signal=none"]);
+    command.args(["-e", "inject=setpgid:signal=SIGINT", Init::Ours.path(), "sh"]);
+    let started = start(&mut on_terminal(&slave, &command));
+    started.wait_for("$ ");
+    master.write_all(b"run sh -c 'echo runs; exec sleep 60'\nexit\n").unwrap();
+    let outcome = started.end();
+    assert_eq!(outcome.code(), 130, "{outcome:?}");
+    assert!(!outcome.stdout.contains("runs"), "{outcome:?}");
+}
+
+/// What is executed in a container leads its session: nobody could go on with it, so it does not stop.
+#[test]
+fn what_the_tools_run_goes_on_when_its_terminal_stops_it() {
+    let (mut master, slave) = terminal();
+    let mut command = command(Init::Ours.path());
+    let started = start(&mut on_terminal(&slave, command.arg("sh")));
+    started.wait_for("$ ");
+    master
+        .write_all(b"run bash -c 'trap \"echo went on\" CONT; echo runs; while :; do sleep 0.1; done'\n")
+        .unwrap();
+    started.wait_for("runs");
+    master.write_all(b"\x1a").unwrap();
+    started.wait_for("went on");
+    master.write_all(b"\x03exit\n").unwrap();
+    assert_eq!(started.end().code(), 130);
+}
+
+#[test]
+fn ctrl_c_ends_what_the_tools_show_and_a_signal_the_tools() {
+    let (mut master, slave) = terminal();
+    let mut command = command(Init::Ours.path());
+    let started = start(&mut on_terminal(&slave, command.arg("sh")));
+    started.wait_for("$ ");
+    master.write_all(b"cat /etc/hostname /dev/zero\n").unwrap();
+    started.wait_for("\0");
+    master.write_all(b"\x03run cat\nto the program\n\x04").unwrap();
+    started.wait_for("to the program");
+    master.write_all(b"env\n").unwrap();
+    started.wait_for("PATH=");
+    signal(started.pid(), Signal::TERM);
+    let outcome = started.end();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (143, "pepo-entry: cat: /dev/zero: interrupted\n"));
 }
 
 /// As a user who may not take another root.
