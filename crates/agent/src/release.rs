@@ -24,13 +24,14 @@ const LETTING_GO: Duration = Duration::from_secs(20);
 /// How long a guard that outlived its agent may still need.
 const GUARD: Duration = Duration::from_secs(3);
 
-/// The sessions on this machine: ours and other agents' by their journals, and tracers that are no agent's.
+/// The sessions on this machine: ours and other agents' by their journals, and tracers that are no agent's. A dead one is none: what
+/// its guard may hold for a moment yet is the guard's.
 pub(crate) async fn list(journal: &Journal) -> Vec<SessionInfo> {
     let journal = journal.clone();
     // Without an answer the list is short, which is better than none.
     let listed = tokio::task::spawn_blocking(move || known(&journal)).await;
     let (found, mut sessions) = listed.unwrap_or_default();
-    for one in found.iter().filter(|one| one.live) {
+    for one in &found {
         let socket = one.control();
         let still = tokio::time::timeout(ANSWERS, ask(&socket, STOOD_STILL)).await;
         let session = sessions.iter_mut().find(|session| session.session == one.entry.session);
@@ -42,7 +43,8 @@ pub(crate) async fn list(journal: &Journal) -> Vec<SessionInfo> {
 }
 
 fn known(journal: &Journal) -> (Vec<Found>, Vec<SessionInfo>) {
-    let found = journal.list_all();
+    let mut found = journal.list_all();
+    found.retain(|found| found.live);
     let ours: Vec<u32> = found.iter().map(|found| found.entry.agent_pid).collect();
     let mut sessions: Vec<_> = found.iter().map(of_journal).collect();
     for process in list::all() {
@@ -68,13 +70,14 @@ fn of_journal(found: &Found) -> SessionInfo {
         process: process_of(&found.entry).and_then(|process| list::describe(&process).ok()),
         target_name: found.entry.target_name.clone(),
         since: found.entry.since,
-        state: if found.live { "live" } else { "orphaned" }.to_owned(),
+        state: "live".to_owned(),
         stood_still_millis: 0,
     }
 }
 
 /// What predecessors left whose owners are dead: repaired and forgotten. What a guard still works on is left to it.
 pub(crate) fn sweep(journal: &Journal) {
+    journal.forget_unsaid();
     for found in journal.list().iter().filter(|found| !found.live) {
         match process_of(&found.entry) {
             Some(process) if process.status().is_ok_and(|status| status.tracer != 0) => {}

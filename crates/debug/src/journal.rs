@@ -11,6 +11,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use pepo_wire::{Code, Failure, FailureExt};
@@ -25,6 +26,8 @@ const FILE: &str = "journal.json";
 pub const CONTROL: &str = "control.sock";
 /// A journal is small; more is not read.
 const MAX_JOURNAL: u64 = 64 << 10;
+/// A session has said by then what it is: its debugger is chosen before anything of it starts.
+const SAID: Duration = Duration::from_secs(60);
 /// Folders looked at.
 const MAX_SESSIONS: usize = 10_000;
 
@@ -190,6 +193,14 @@ impl Journal {
         others::hidden()
     }
 
+    /// Removes the folders of owners that died before they said what their session is. One that is young may be about to.
+    pub fn forget_unsaid(&self) {
+        let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten().take(MAX_SESSIONS);
+        for folder in folders.map(|folder| folder.path()).filter(|folder| is_unsaid(folder)) {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+
     /// Removes what a dead owner left: the folder and what is in it.
     pub fn forget(&self, found: &Found) {
         if !found.live && found.folder.parent() == Some(&self.folder) {
@@ -223,6 +234,16 @@ fn found(folder: PathBuf) -> Option<Found> {
     // The lock is given back at once: `file` is dropped here.
     let live = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
     Some(Found { entry, folder, live, socket: None })
+}
+
+fn is_unsaid(folder: &Path) -> bool {
+    let made = fs::symlink_metadata(folder).and_then(|folder| folder.modified());
+    let age = made.ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > SAID)
+        && match File::open(folder.join(FILE)) {
+            Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok() && read(&file).is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
 }
 
 fn read(file: &File) -> Option<Entry> {
@@ -279,6 +300,35 @@ mod tests {
         assert!(!listed[0].live);
         journal.forget(&listed[0]);
         assert!(journal.list().is_empty());
+    }
+
+    #[test]
+    fn what_says_nothing_is_removed_when_nobody_holds_it_and_it_is_old() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&run.path().join("run")).unwrap();
+        let [live, dead, said] = ["live", "dead", "said"].map(|name| journal.begin(name).unwrap());
+        flock(&dead._lock, FlockOperation::Unlock).unwrap();
+        said.write(&entry("said")).unwrap();
+        flock(&said._lock, FlockOperation::Unlock).unwrap();
+        let place = run.path().join("run/sessions");
+        fs::create_dir(place.join("bare")).unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(&place)
+                .unwrap()
+                .map(|one| one.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        journal.forget_unsaid();
+        assert_eq!(names(), ["bare", "dead", "live", "said"], "all are young");
+        let old = std::time::SystemTime::now() - 2 * SAID;
+        for name in names() {
+            File::open(place.join(name)).unwrap().set_modified(old).unwrap();
+        }
+        journal.forget_unsaid();
+        assert_eq!(names(), ["live", "said"]);
+        drop(live);
     }
 
     #[test]

@@ -49,11 +49,11 @@ pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};
 pub use error::PlatformError;
 pub use helper::{AgentBinary, LABEL as HELPER_LABEL, Leave, is_orphan, labels as helper_labels, settled};
-pub use manifest::{ImageProgram, Injected, Injection, LARGEST as LARGEST_MANIFEST, Wanted, inject};
+pub use manifest::{Injected, Injection, LARGEST as LARGEST_MANIFEST, Wanted, inject};
 pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,
 };
 pub use server::{ServerAddress, carry};
 pub use sources::{Found, Listing, Options, Platforms};
-pub use start::{Before, RunLine};
+pub use start::{Before, ImageProgram, RunLine, no_program};

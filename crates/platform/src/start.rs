@@ -45,6 +45,34 @@ pub struct RunLine {
     arguments: Vec<String>,
 }
 
+/// What an image runs, unless whoever starts it says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageProgram {
+    /// The image's entry point.
+    pub entrypoint: Vec<String>,
+    /// Its command: the arguments, or all there is.
+    pub command: Vec<String>,
+}
+
+impl ImageProgram {
+    /// From what the image says of itself (`.Config` of its `inspect`).
+    #[must_use]
+    pub fn read(config: &Value) -> ImageProgram {
+        let list = |name: &str| -> Vec<String> {
+            let words = config[name].as_array().into_iter().flatten();
+            words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        };
+        ImageProgram { entrypoint: list("Entrypoint"), command: list("Cmd") }
+    }
+}
+
+/// There is nothing before which the entry could be put. Who calls this knows the command that says it.
+#[must_use]
+pub fn no_program(image: &str) -> Failure {
+    Failure::new(Code::Usage, format!("nothing says what a container of {image} runs"))
+        .because("the image has neither ENTRYPOINT nor CMD for it, and no command is given")
+}
+
 /// A program that is put into the container and before the image's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Before<'a> {
@@ -104,22 +132,24 @@ impl RunLine {
     /// What the container would run, with what the image says (`.Config` of its `inspect`).
     ///
     /// # Errors
-    /// [`Code::Usage`] if that is nothing.
+    /// [`no_program`].
     pub fn program(&self, config: &Value) -> Result<Vec<String>, Failure> {
-        let list = |name: &str| -> Vec<String> {
-            let words = config[name].as_array().into_iter().flatten();
-            words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
-        };
         // As the engines do: another entry point takes the image's command away, arguments take its place.
         let (mut program, command) = match &self.entrypoint {
-            None => (list("Entrypoint"), list("Cmd")),
+            None => {
+                let image = ImageProgram::read(config);
+                (image.entrypoint, image.command)
+            }
             Some(word) if word.is_empty() => (Vec::new(), Vec::new()),
             Some(word) => (serde_json::from_str(word).unwrap_or_else(|_| vec![word.clone()]), Vec::new()),
         };
         program.extend(if self.arguments.is_empty() { command } else { self.arguments.clone() });
         if program.is_empty() {
-            let what = format!("the image {} says no program, and none is given after it", self.image);
-            return Err(Failure::new(Code::Usage, what));
+            let failure = no_program(&self.image);
+            return Err(match self.entrypoint {
+                None => failure,
+                Some(_) => failure.hint("an empty --entrypoint takes away what the image has"),
+            });
         }
         Ok(program)
     }
@@ -223,8 +253,10 @@ mod tests {
         }
         let command = json!({"Entrypoint": null, "Cmd": ["/app"]});
         assert_eq!(line("i").unwrap().program(&command).unwrap(), ["/app"]);
-        assert_eq!(line("i").unwrap().program(&json!({})).unwrap_err().code(), Code::Usage);
-        assert_eq!(line("--entrypoint= i").unwrap().program(&command).unwrap_err().code(), Code::Usage);
+        assert_eq!(line("i").unwrap().program(&json!({})).unwrap_err(), no_program("i"));
+        let taken = line("--entrypoint= i").unwrap().program(&command).unwrap_err();
+        assert_ne!(taken, no_program("i"));
+        assert_eq!(taken.to_string(), no_program("i").to_string());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use pepo_platform::{ImageProgram, Injection, LARGEST_MANIFEST, Wanted, inject};
+use pepo_platform::{ImageProgram, Injection, LARGEST_MANIFEST, Wanted, inject, no_program};
 use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
@@ -70,7 +70,15 @@ pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
             said.push(wanted.name.clone());
             Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() })
         }
-        None => of_an_engine(wanted, context, &mut notes),
+        None => of_an_engine(wanted, context, &mut notes).map_err(|failure| {
+            let file = arguments.file.display().to_string();
+            let mut line = vec!["pepo", "inject", "-f", &file, "--image", &arguments.image];
+            if !arguments.debug.is_empty() {
+                line.extend(["--debug", &arguments.debug]);
+            }
+            line.extend(["-c", &wanted.name, "--entrypoint", "/app"]);
+            failure.try_command("name its program", line)
+        }),
     };
     let injected = inject(&text, &injection, &mut program)?;
     if entrypoint.is_some() {
@@ -155,7 +163,10 @@ fn of_an_engine(
     for engine in engines::ALL.into_iter().filter(|engine| is_asked(engine, context)) {
         match engines::image(engine, image)? {
             Ok(config) => {
-                let program = program(&config);
+                let program = ImageProgram::read(&config);
+                if program == ImageProgram::default() && !wanted.has_arguments {
+                    return Err(no_program(image));
+                }
                 notes.push(format!(
                     "{name}: what it runs is what {engine} has in {image}: {}",
                     shown(&program)
@@ -165,9 +176,7 @@ fn of_an_engine(
             Err(why) => failure = failure.because(format!("{engine}: {why}")),
         }
     }
-    Err(failure
-        .hint(format!("pull it here (docker pull {image}), and inject again"))
-        .hint(format!(r#"or say what it runs: -c {name} --entrypoint '["/app", "--flag"]'"#)))
+    Err(failure.hint(format!("pull it here (docker pull {image}), and inject again")))
 }
 
 fn is_asked(engine: &str, context: &Context) -> bool {
@@ -178,14 +187,6 @@ fn is_asked(engine: &str, context: &Context) -> bool {
         Some(On::Host | On::Cri | On::Kubernetes) => false,
     };
     wanted && engines::is_installed(engine, context)
-}
-
-fn program(config: &Value) -> ImageProgram {
-    let list = |name: &str| -> Vec<String> {
-        let words = config[name].as_array().into_iter().flatten();
-        words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
-    };
-    ImageProgram { entrypoint: list("Entrypoint"), command: list("Cmd") }
 }
 
 fn shown(program: &ImageProgram) -> String {

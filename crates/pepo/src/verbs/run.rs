@@ -73,11 +73,16 @@ mod here {
         }
         let engine = engine(context)?;
         engines::judge(engine, line)?;
-        let line = RunLine::read(line)?;
-        let config = image(engine, line.image())?;
+        let read = RunLine::read(line)?;
+        let config = image(engine, read.image())?;
         let own = engines::own_binary()?;
         let at = format!("/{}", entry::NAME);
-        let line = line.with_before(&Before { file: &own, at: &at, variable: VARIABLE }, &config)?;
+        let before = Before { file: &own, at: &at, variable: VARIABLE };
+        let line = read.with_before(&before, &config).map_err(|failure| {
+            let begun = ["pepo", "run", "--debug", words, "--on", engine, "--"];
+            let next = begun.into_iter().chain(line.iter().map(String::as_str)).chain(["/app"]);
+            failure.try_command("name its program", next)
+        })?;
         let mut command = engines::command(engine);
         command.arg("run").args(line).env(VARIABLE, words);
         engines::become_command(engine, command)

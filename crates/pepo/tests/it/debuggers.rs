@@ -163,6 +163,31 @@ fn a_reader_that_goes_away_lets_the_target_go() {
     before.assert_same();
 }
 
+/// Its note stays, and with it the place of its sockets: whoever comes next takes both away, and shows neither.
+#[test]
+fn the_session_of_a_killed_command_is_never_shown_and_removed_by_the_next() {
+    let surroundings = Surroundings::new();
+    let noted = || std::fs::read_dir(surroundings.path("pepo_run/sessions")).unwrap().count();
+    for fixture in session::fixtures() {
+        let (running, name) = target(&fixture);
+        let before = Snapshot::take(running.pid());
+        let mut held = Held::open(&surroundings, &["attach", &name], &fixture);
+        held.signal(Signal::KILL);
+        assert_eq!(held.status(), None);
+        assert_eq!(noted(), 1, "what is to be removed is there");
+        wait::until("nothing is left", LIMIT, || {
+            let sessions = surroundings.run(&["sessions", "--output", "json"]).ok().json();
+            let mut shown =
+                sessions["sessions"].as_array().unwrap().iter().filter(|one| one["target"] == *name);
+            // Its guard may not be done yet.
+            assert!(shown.all(|one| one["state"] == "foreign"), "{sessions}");
+            if noted() == 0 { Ok(()) } else { Err(sessions) }
+        });
+        running.assert_goes_on();
+        before.assert_same();
+    }
+}
+
 #[test]
 fn two_clients_at_once_debug_two_targets() {
     let fixture = fixtures::go(Variant::debug());

@@ -16,6 +16,8 @@ mod tests;
 
 use pepo_wire::{Code, Failure};
 
+use crate::ImageProgram;
+
 use self::edit::Edits;
 
 /// Where the entry is in its image.
@@ -49,15 +51,6 @@ pub struct Wanted {
     pub image: String,
     /// Whether the manifest says arguments.
     pub has_arguments: bool,
-}
-
-/// What an image runs, for containers whose manifest says no command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageProgram {
-    /// The image's entry point.
-    pub entrypoint: Vec<String>,
-    /// Its command: the arguments, unless the manifest has its own.
-    pub command: Vec<String>,
 }
 
 /// A manifest that was changed.

@@ -87,6 +87,36 @@ fn runs(name: &str, kind: Kind) {
         assert!(run.stderr.contains(said), "{run:?}");
     }
 
+    // An image that says no program is told apart, by both verbs, with the command that names one.
+    engine.load(&Image::new("pepo.test/says-nothing:1").with_shell());
+    let run = start(&["--rm", "pepo.test/says-nothing:1"]).fails(2);
+    let manifest = surroundings.path("pod.yaml");
+    let manifest = manifest.to_str().unwrap();
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: x}\nspec:\n  containers:\n  - {name: web, image: 'pepo.test/says-nothing:1'}\n";
+    fs::write(manifest, pod).unwrap();
+    let inject = ["inject", "--on", name, "-f", manifest, "--image", "entry:1", "--debug", "stayalive"];
+    let injected = surroundings.run(&inject).fails(2);
+    let said = "error[P0002]: nothing says what a container of pepo.test/says-nothing:1 runs\n  \
+                the image has neither ENTRYPOINT nor CMD for it, and no command is given\n";
+    for (run, next) in [
+        (&run, format!("`pepo run --debug stayalive --on {name} -- --rm pepo.test/says-nothing:1 /app`")),
+        (
+            &injected,
+            format!("`pepo inject -f {manifest} --image entry:1 --debug stayalive -c web --entrypoint /app`"),
+        ),
+    ] {
+        assert_eq!(
+            run.stderr,
+            format!("{said}hint: name its program: {}\n", next.trim_matches('`')),
+            "{run:?}"
+        );
+        assert_eq!(run.stdout, "");
+    }
+    let named = [&inject[..], &["-c", "web", "--entrypoint", "/app"]].concat();
+    assert!(surroundings.run(&named).ok().stdout.contains(r#""--", "/app"]"#));
+    fs::write(manifest, pod.replace(":1'}", ":1', args: [/app]}")).unwrap();
+    assert!(surroundings.run(&inject).ok().stdout.contains(r#""--"]"#));
+
     // Another command, in the foreground: the streams and the status are its own.
     let run =
         start(&["--rm", "--network=none", "pepo.test/run:1", "sh", "-c", "echo out; echo err >&2"]).ok();
