@@ -23,7 +23,7 @@ macro_rules! variables {
 variables! {
     /// Folder with debuggers, searched before `$XDG_DATA_HOME/pepo/tools` and `PATH`; a program is at `NAME/bin/PROGRAM`.
     tools = "PEPO_TOOLS";
-    /// Folder for what agents keep while they run; else `$XDG_RUNTIME_DIR/pepo`, `/run/pepo` for root, `/tmp/pepo-UID`.
+    /// Folder for what agents keep while they run; else `$XDG_RUNTIME_DIR/pepo`, `/run/pepo` for root, `/tmp/pepo-UID`. What a killed one left in it, the next removes.
     run = "PEPO_RUN";
     /// Image of the helpers that are put into pods; `--image` goes first.
     image = "PEPO_IMAGE";

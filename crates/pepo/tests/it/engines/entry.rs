@@ -16,11 +16,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[test]
 fn docker_runs_with_the_entry() {
     runs("docker", Kind::Docker);
+    says_no_program("docker", Kind::Docker);
 }
 
 #[test]
 fn podman_runs_with_the_entry() {
     runs("podman", Kind::Podman);
+    says_no_program("podman", Kind::Podman);
 }
 
 /// The engine's own command, beside ours.
@@ -87,9 +89,21 @@ fn runs(name: &str, kind: Kind) {
         assert!(run.stderr.contains(said), "{run:?}");
     }
 
-    // An image that says no program is told apart, by both verbs, with the command that names one.
+    // Another command, in the foreground: the streams and the status are its own.
+    let run =
+        start(&["--rm", "--network=none", "pepo.test/run:1", "sh", "-c", "echo out; echo err >&2"]).ok();
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
+    let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
+    assert!(run.stdout.starts_with("root:"), "{run:?}");
+}
+
+/// An image that says no program is told apart, by both verbs, with the command that names one.
+fn says_no_program(name: &str, kind: Kind) {
+    let engine = Engine::shared(kind);
+    let surroundings = Surroundings::new().at(&engine);
     engine.load(&Image::new("pepo.test/says-nothing:1").with_shell());
-    let run = start(&["--rm", "pepo.test/says-nothing:1"]).fails(2);
+    let line = ["run", "--debug", "stayalive", "--on", name, "--", "--rm", "pepo.test/says-nothing:1"];
+    let run = surroundings.run(&line).fails(2);
     let manifest = surroundings.path("pod.yaml");
     let manifest = manifest.to_str().unwrap();
     let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: x}\nspec:\n  containers:\n  - {name: web, image: 'pepo.test/says-nothing:1'}\n";
@@ -116,13 +130,6 @@ fn runs(name: &str, kind: Kind) {
     assert!(surroundings.run(&named).ok().stdout.contains(r#""--", "/app"]"#));
     fs::write(manifest, pod.replace(":1'}", ":1', args: [/app]}")).unwrap();
     assert!(surroundings.run(&inject).ok().stdout.contains(r#""--"]"#));
-
-    // Another command, in the foreground: the streams and the status are its own.
-    let run =
-        start(&["--rm", "--network=none", "pepo.test/run:1", "sh", "-c", "echo out; echo err >&2"]).ok();
-    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
-    let run = start(&["--rm", "--network=none", "--entrypoint", "cat", "pepo.test/run:1", "/etc/group"]).ok();
-    assert!(run.stdout.starts_with("root:"), "{run:?}");
 }
 
 #[test]
