@@ -40,7 +40,7 @@ fn a_restricted_read_only_pod_without_a_shell_is_looked_into_by_its_helper() {
     let mut terminal = Terminal::run(&here.surroundings, &here.line(&["shell", "pod/shop"]));
     terminal.waits_for("/ $ ", 1);
     terminal.types("\x03");
-    terminal.waits_for("\n$ ", 1);
+    terminal.waits_for("/ $ ", 2);
     terminal.types("ls /app\r");
     terminal.waits_for("loop", 1);
     let shells = || processes("shop", &here.namespace, "entry\0sh");
