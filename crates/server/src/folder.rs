@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::SystemTime,
 };
 
@@ -37,8 +37,8 @@ pub struct Folder {
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Tokens {
-    tokens: Vec<Known>,
+pub(crate) struct Tokens {
+    pub(crate) tokens: Vec<Known>,
 }
 
 /// What tells one state of a file from the next: inode, length, time of change.
@@ -48,7 +48,7 @@ type Stamp = (u64, u64, SystemTime);
 #[derive(Debug)]
 struct Watched<T> {
     path: PathBuf,
-    read: Mutex<Option<(Stamp, T)>>,
+    read: Mutex<Option<(Stamp, Arc<T>)>>,
 }
 
 impl Folder {
@@ -86,8 +86,8 @@ impl Folder {
             new.push(folder.add_token("admin", Kind::Person)?);
             new.push(folder.add_token("node", Kind::Node)?);
         }
-        folder.policy.with(|_| ())?;
-        folder.tokens.with(|_| ())?;
+        folder.policy()?;
+        folder.tokens()?;
         Ok((folder, new))
     }
 
@@ -102,7 +102,7 @@ impl Folder {
                 .because("it has 1 to 63 letters, digits, `-`, `_` and `.`"));
         }
         let mut tokens =
-            if self.tokens.path.exists() { self.tokens.with(Tokens::clone)? } else { Tokens::default() };
+            if self.tokens.path.exists() { Tokens::clone(&*self.tokens.now()?) } else { Tokens::default() };
         if tokens.tokens.iter().any(|known| known.name == name) {
             return Err(Failure::new(Code::Usage, format!("there is a token of `{name}` already"))
                 .hint(format!("take it out of {} first", self.tokens.path.display())));
@@ -120,13 +120,13 @@ impl Folder {
     }
 
     /// The tokens as they are now.
-    pub(crate) fn tokens(&self) -> Result<Vec<Known>, Failure> {
-        self.tokens.with(|tokens| tokens.tokens.clone())
+    pub(crate) fn tokens(&self) -> Result<Arc<Tokens>, Failure> {
+        self.tokens.now()
     }
 
-    /// Asks the policy as it is now; one that cannot be read allows nothing.
-    pub(crate) fn allows(&self, who: &str, verb: Verb, target: &str) -> Result<bool, Failure> {
-        self.policy.with(|policy| policy.allows(who, verb, target))
+    /// The policy as it is now; without one that can be read nothing is allowed.
+    pub(crate) fn policy(&self) -> Result<Arc<Policy>, Failure> {
+        self.policy.now()
     }
 
     pub(crate) fn audit(&self) -> Result<Audit, Failure> {
@@ -157,19 +157,20 @@ impl Folder {
 
 impl<T: DeserializeOwned> Watched<T> {
     /// Reads it again if it changed. A file that is gone or not understood is an error, and not the last one that was.
-    fn with<R>(&self, ask: impl FnOnce(&T) -> R) -> Result<R, Failure> {
+    fn now(&self) -> Result<Arc<T>, Failure> {
         let stamp = fs::metadata(&self.path)
             .and_then(|metadata| Ok((metadata.ino(), metadata.len(), metadata.modified()?)))
             .map_err(|error| denied(&self.path, &error))?;
         let mut known = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &*known {
-            Some((when, value)) if *when == stamp => Ok(ask(value)),
-            _ => {
-                let value =
-                    serde_json::from_slice(&read(&self.path)?).map_err(|error| broken(&self.path, &error))?;
-                Ok(ask(&known.insert((stamp, value)).1))
-            }
+        if let Some((when, value)) = &*known
+            && *when == stamp
+        {
+            return Ok(Arc::clone(value));
         }
+        let value =
+            Arc::new(serde_json::from_slice(&read(&self.path)?).map_err(|error| broken(&self.path, &error))?);
+        *known = Some((stamp, Arc::clone(&value)));
+        Ok(value)
     }
 }
 
@@ -201,10 +202,10 @@ mod tests {
         let path = folder.path().join("state");
         let (first, new) = Folder::open(&path).unwrap();
         assert_eq!(new.iter().map(|token| token.kind).collect::<Vec<_>>(), [Kind::Person, Kind::Node]);
-        assert!(first.allows("admin", Verb::Modify, "docker/shop@node").unwrap());
+        assert!(first.policy().unwrap().allows("admin", Verb::Modify, "docker/shop@node"));
         let (second, new) = Folder::open(&path).unwrap();
         assert_eq!(new, Vec::new());
-        assert_eq!(second.tokens().unwrap(), first.tokens().unwrap());
+        assert_eq!(second.tokens().unwrap().tokens, first.tokens().unwrap().tokens);
         assert_eq!(second.authority().unwrap().key, first.authority().unwrap().key);
         for entry in fs::read_dir(&path).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode();
@@ -218,9 +219,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (state, _) = Folder::open(folder.path()).unwrap();
         fs::write(folder.path().join(POLICY), "{").unwrap();
-        assert_eq!(state.allows("admin", Verb::Look, "x").unwrap_err().code(), Code::Usage);
+        assert_eq!(state.policy().unwrap_err().code(), Code::Usage);
         fs::remove_file(folder.path().join(POLICY)).unwrap();
-        assert_eq!(state.allows("admin", Verb::Look, "x").unwrap_err().code(), Code::FileDenied);
+        assert_eq!(state.policy().unwrap_err().code(), Code::FileDenied);
     }
 
     #[test]
@@ -228,7 +229,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (state, _) = Folder::open(folder.path()).unwrap();
         state.add_token("ann", Kind::Person).unwrap();
-        assert_eq!(state.tokens().unwrap().len(), 3);
+        assert_eq!(state.tokens().unwrap().tokens.len(), 3);
         for name in ["ann", "", "a b", "a/b", "a@b"] {
             assert_eq!(state.add_token(name, Kind::Node).unwrap_err().code(), Code::Usage, "{name}");
         }

@@ -26,7 +26,8 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    /// Which of the known tokens proved it.
+    pub(crate) sha256: String,
 }
 
 /// A token as it is kept.
@@ -60,9 +61,7 @@ impl std::fmt::Debug for NewToken {
 /// # Errors
 /// [`Code::Internal`] without random numbers.
 pub(crate) fn make(name: &str, kind: Kind, authority: Option<&[u8]>) -> Result<(NewToken, Known), Failure> {
-    let mut secret = [0; SECRET];
-    SystemRandom::new().fill(&mut secret).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
-    let mut text = URL_SAFE_NO_PAD.encode(secret);
+    let mut text = random::<SECRET>()?;
     let known = Known { name: name.to_owned(), kind, sha256: fingerprint(text.as_bytes()) };
     if let Some(authority) = authority {
         text = format!("{text}.{}", fingerprint(authority));
@@ -70,8 +69,18 @@ pub(crate) fn make(name: &str, kind: Kind, authority: Option<&[u8]>) -> Result<(
     Ok((NewToken { name: name.to_owned(), kind, text }, known))
 }
 
+/// So many random bytes, base64url.
+///
+/// # Errors
+/// [`Code::Internal`] without random numbers.
+pub(crate) fn random<const LENGTH: usize>() -> Result<String, Failure> {
+    let mut bytes = [0; LENGTH];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
 /// SHA-256, base64url.
-pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+fn fingerprint(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
 }
 
@@ -101,7 +110,7 @@ pub(crate) fn caller(known: &[Known], metadata: &MetadataMap, kind: Kind) -> Res
             Kind::Node => "the token is a person's, not a node's",
         }));
     }
-    Ok(Caller { name: found.name.clone(), kind })
+    Ok(Caller { name: found.name.clone(), sha256: digest })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     audit::{Audit, Line},
     folder::Folder,
-    identity::{self, Caller, Kind, fingerprint},
+    identity::{self, Caller, Kind},
     nodes::{Carried, Nodes},
     policy::Verb,
     relay,
@@ -64,7 +64,7 @@ fn full_name(node: &str, target: &NodeTarget) -> String {
 
 impl Desk {
     fn caller<T>(&self, request: &Request<T>, kind: Kind) -> Result<Caller, Failure> {
-        identity::caller(&self.folder.tokens()?, request.metadata(), kind)
+        identity::caller(&self.folder.tokens()?.tokens, request.metadata(), kind)
     }
 
     fn write(&self, line: Line<'_>) -> Result<(), Failure> {
@@ -80,16 +80,12 @@ impl Desk {
     /// [`Code::TargetNotFound`] for what the caller may not even look at; [`Code::NotGranted`] without the right to stop it, where
     /// that was asked for.
     fn granted(&self, who: &str, target: &str, asked: &[Right]) -> Result<Vec<Right>, Failure> {
-        if !self.folder.allows(who, Verb::Look, target)? {
+        let policy = self.folder.policy()?;
+        if !policy.allows(who, Verb::Look, target) {
             return Err(not_found(target));
         }
-        let mut granted = Vec::new();
-        for &right in asked {
-            let Some(verb) = Verb::of(right) else { continue };
-            if self.folder.allows(who, verb, target)? {
-                granted.push(right);
-            }
-        }
+        let allowed = |right: &Right| Verb::of(*right).is_some_and(|verb| policy.allows(who, verb, target));
+        let granted: Vec<Right> = asked.iter().copied().filter(allowed).collect();
         if asked.contains(&Right::Stop) && !granted.contains(&Right::Stop) {
             return Err(Failure::new(
                 Code::NotGranted,
@@ -116,7 +112,8 @@ impl Desk {
             }
         };
         self.write(Line { act: "reach", who, target: &name, rights: words(&rights), why: "" })?;
-        let order = new_order()?;
+        // A name that nobody guesses.
+        let order = identity::random::<16>()?;
         let bounds = Bounds {
             who: who.to_owned(),
             container_id: open.container_id.clone(),
@@ -139,10 +136,10 @@ impl Desk {
     }
 
     /// Comes to an end when the caller may no more what was granted, or the time is over; says which.
-    async fn no_longer(&self, who: &str, token: &str, target: &str, rights: &[Right]) -> String {
+    async fn no_longer(&self, caller: &Caller, target: &str, rights: &[Right]) -> String {
         let still = || -> Result<bool, Failure> {
-            let known = self.folder.tokens()?.iter().any(|one| one.sha256 == token);
-            Ok(known && self.granted(who, target, rights)?.len() == rights.len())
+            let known = self.folder.tokens()?.tokens.iter().any(|one| one.sha256 == caller.sha256);
+            Ok(known && self.granted(&caller.name, target, rights)?.len() == rights.len())
         };
         let end = tokio::time::Instant::now() + LASTS;
         while tokio::time::Instant::now() < end {
@@ -171,15 +168,6 @@ fn words(rights: &[Right]) -> Vec<&'static str> {
     std::iter::once("look").chain(rights.iter().map(word)).collect()
 }
 
-/// A name that nobody guesses.
-fn new_order() -> Result<String, Failure> {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    use ring::rand::{SecureRandom as _, SystemRandom};
-    let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::new(Code::Internal, "no random numbers"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
 /// The first message of a stream.
 async fn first<T>(stream: &mut Streaming<T>) -> Result<T, Failure> {
     let late = |_| Failure::new(Code::TimedOut, format!("nothing was said within {FIRST:?}"));
@@ -204,11 +192,10 @@ impl Directory for Service {
     ) -> Result<Response<ListTargetsResponse>, Status> {
         let desk = &self.0;
         let caller = desk.caller(&request, Kind::Person).map_err(Failure::into_status)?;
-        // A policy that cannot be read is one failure, and not an empty list.
-        desk.folder.allows(&caller.name, Verb::Look, "").map_err(Failure::into_status)?;
-        let targets = desk.nodes.targets(|node, target| {
-            desk.folder.allows(&caller.name, Verb::Look, &full_name(node, target)).unwrap_or(false)
-        });
+        let policy = desk.folder.policy().map_err(Failure::into_status)?;
+        let targets = desk
+            .nodes
+            .targets(|node, target| policy.allows(&caller.name, Verb::Look, &full_name(node, target)));
         let targets = targets.into_iter().map(|(node, target)| ListedTarget { node, target: Some(target) });
         Ok(Response::new(ListTargetsResponse { targets: targets.collect() }))
     }
@@ -219,7 +206,6 @@ impl Directory for Service {
     ) -> Result<Response<Self::ReachStream>, Status> {
         let desk = Arc::clone(&self.0);
         let caller = desk.caller(&request, Kind::Person).map_err(Failure::into_status)?;
-        let token = bearer(&request).map(|secret| fingerprint(secret.as_bytes())).unwrap_or_default();
         let mut from_person = request.into_inner();
         let opened = async {
             let message = first(&mut from_person).await?;
@@ -237,7 +223,7 @@ impl Directory for Service {
         let opened = ReachResponse { kind: Some(reach_response::Kind::Opened(opened)) };
         tokio::spawn(async move {
             let _ = to_person.send(Ok(opened)).await;
-            let end = desk.no_longer(&caller.name, &token, &name, &rights);
+            let end = desk.no_longer(&caller, &name, &rights);
             let why = relay::tie(from_person, to_person, carried, end).await;
             let line = Line { act: "end", who: &caller.name, target: &name, why: &why, ..Line::default() };
             if let Err(failure) = desk.write(line) {
@@ -246,10 +232,6 @@ impl Directory for Service {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
-}
-
-fn bearer<T>(request: &Request<T>) -> Option<&str> {
-    request.metadata().get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 #[tonic::async_trait]
