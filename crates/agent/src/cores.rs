@@ -51,12 +51,7 @@ pub(crate) async fn start(
         }
         said.send_replace(Word::Gone);
     });
-    // Of its own: what a thread has seized is let go by its end at the latest, also what did not stop in time.
-    let runtime = Handle::current();
-    std::thread::Builder::new()
-        .name("core".to_owned())
-        .spawn(move || run(request, word, &runtime, &events))
-        .map_err(|error| Failure::new(Code::Internal, "no thread could be started").because_of(&error))?;
+    tokio::task::spawn_blocking(move || run(request, word, &events));
     Ok(Box::pin(ReceiverStream::new(outgoing)))
 }
 
@@ -74,14 +69,13 @@ fn granted(request: &mut StartCore) -> Result<(), Failure> {
 fn run(
     mut request: StartCore,
     word: watch::Receiver<Word>,
-    runtime: &Handle,
     events: &mpsc::Sender<Result<CoreEvent, Status>>,
 ) {
     let target =
         request.target.take().ok_or_else(|| Failure::new(Code::Usage, "the request names no target"));
     let accepted = || {
         let mut word = word.clone();
-        let said = runtime
+        let said = Handle::current()
             .block_on(async move { word.wait_for(|word| *word != Word::Nothing).await.map(|word| *word) });
         said.is_ok_and(|word| word == Word::Accepted)
     };

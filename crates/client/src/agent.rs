@@ -70,6 +70,14 @@ impl Agent {
         self.hello.abilities.iter().any(|one| one == ability)
     }
 
+    fn offers(&self, ability: &str, lacks: &str) -> Result<(), Failure> {
+        if self.can(ability) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::NotOffered, format!("the agent beside the target {lacks}"))
+            .because(format!("it is of version {}", self.hello.version)))
+    }
+
     /// The processes of a target, or all that the agent sees.
     ///
     /// # Errors
@@ -100,10 +108,7 @@ impl Agent {
     /// # Errors
     /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
     pub async fn look(&self, request: StartLook) -> Result<Look, Failure> {
-        if !self.can("look") {
-            return Err(Failure::new(Code::NotOffered, "the agent beside the target takes no samples")
-                .because(format!("it is of version {}", self.hello.version)));
-        }
+        self.offers("look", "takes no samples")?;
         Look::start(self.service.clone(), request).await
     }
 
@@ -112,10 +117,7 @@ impl Agent {
     /// # Errors
     /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
     pub async fn core(&self, request: StartCore) -> Result<Core, Failure> {
-        if !self.can("core") {
-            return Err(Failure::new(Code::NotOffered, "the agent beside the target makes no core files")
-                .because(format!("it is of version {}", self.hello.version)));
-        }
+        self.offers("core", "makes no core files")?;
         Core::plan(self.service.clone(), request).await
     }
 

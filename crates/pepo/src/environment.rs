@@ -1,5 +1,7 @@
 //! The environment, read in one place: every variable is declared once, with what it does.
 
+use std::path::PathBuf;
+
 macro_rules! variables {
     ($($(#[doc = $doc:literal])+ $field:ident = $name:literal;)+) => {
         /// The variables as they were when the command started; an empty one counts as not set.
@@ -18,6 +20,15 @@ macro_rules! variables {
         /// Name and meaning of every variable, for the reference.
         pub(crate) const VARIABLES: &[(&str, &str)] = &[$(($name, concat!($($doc),+)),)+];
     };
+}
+
+impl Environment {
+    /// `$XDG_STATE_HOME/pepo`, else `~/.local/state/pepo`.
+    pub(crate) fn state_folder(&self) -> Option<PathBuf> {
+        let state = self.state_home.as_ref().map(PathBuf::from);
+        let state = state.or_else(|| Some(PathBuf::from(self.home.as_ref()?).join(".local/state")))?;
+        Some(state.join("pepo"))
+    }
 }
 
 variables! {

@@ -94,12 +94,7 @@ fn request(
     OpenSession {
         target: Some(reached.target.clone()),
         debugger: arguments.debugger.clone().unwrap_or_default(),
-        grant: Some(Grant {
-            who: who(&context.environment),
-            rights,
-            lease_seconds: 0,
-            pause_budget_millis: budget.map(|budget| u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)),
-        }),
+        grant: Some(grant(context, rights, budget)),
         guard: match arguments.guard {
             None => Guard::Unspecified,
             Some(OnOff::On) => Guard::On,
@@ -112,6 +107,16 @@ fn request(
     }
 }
 
+/// What a stop asks for, in this user's name, with the agent's own lease.
+pub(crate) fn grant(context: &Context, rights: Vec<i32>, budget: Option<Duration>) -> Grant {
+    Grant {
+        who: who(&context.environment),
+        rights,
+        lease_seconds: 0,
+        pause_budget_millis: budget.map(|budget| u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
 /// Linux allows one tracer: how to get rid of it.
 fn hinted(failure: Failure, target: &str) -> Failure {
     if failure.code() == Code::AlreadyTraced && failure.hints.is_empty() {
@@ -121,7 +126,7 @@ fn hinted(failure: Failure, target: &str) -> Failure {
 }
 
 /// Who asks, for people who look at `pepo sessions`.
-pub(crate) fn who(environment: &Environment) -> String {
+fn who(environment: &Environment) -> String {
     let name = environment.user.as_ref().or(environment.username.as_ref());
     let name = name.map_or("somebody", String::as_str);
     match uid() {

@@ -1,16 +1,13 @@
 //! `pepo core`: the memory and threads of a process as a core file on the user's own disk.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use clap::{ArgAction, Args};
 use pepo_client::CoreSaid;
 use pepo_platform::Need;
 use pepo_wire::{
     Code, Failure,
-    agent::{CoreEnded, CorePlan, Grant, Right, StartCore},
+    agent::{CoreEnded, CorePlan, Right, StartCore},
 };
 use serde_json::json;
 
@@ -109,12 +106,7 @@ fn request(arguments: &Core, reached: &Reached, context: &Context) -> StartCore 
     let budget = arguments.pause_budget.or_else(|| reached.located.health_pause_budget());
     StartCore {
         target: Some(reached.target.clone()),
-        grant: Some(Grant {
-            who: session::who(&context.environment),
-            rights: vec![Right::Stop.into()],
-            lease_seconds: 0,
-            pause_budget_millis: budget.map(|budget| u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)),
-        }),
+        grant: Some(session::grant(context, vec![Right::Stop.into()], budget)),
         no_stop: arguments.no_stop,
         all: arguments.all,
     }
@@ -139,14 +131,14 @@ fn free(path: &Path) -> Option<u64> {
     if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return None;
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).map(PathBuf::from);
-    let stat = rustix::fs::statvfs(folder.unwrap_or_else(|| PathBuf::from("."))).ok()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let stat = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 #[cfg(not(unix))]
 fn free(_path: &Path) -> Option<u64> {
-    None::<PathBuf>.map(|_| 0)
+    None
 }
 
 fn progress(read: u64, plan: &CorePlan, context: &Context) {

@@ -20,12 +20,12 @@ pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
     use pepo_node::{Config, Event};
     use pepo_platform::{LocalAgent, Need, Options, ReachPolicy, ServerAddress};
 
-    use crate::{duration::spoken, render::no_runtime, signals::Signals};
+    use crate::{duration::spoken, reach, render::no_runtime, signals::Signals};
 
     let server = ServerAddress::parse(&arguments.server, context.environment.token.as_deref())?;
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut platforms = Options::usual(Some(local));
-    platforms.on = super::super::reach::on(context);
+    platforms.on = reach::on(context);
     platforms.cri_socket.clone_from(&context.global.cri_socket);
     // The node's own rights, or none: nothing is made for a stream.
     platforms.policy = ReachPolicy::InProcess;

@@ -68,13 +68,10 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
     told
 }
 
-/// `$XDG_STATE_HOME/pepo/server`, else `~/.local/state/pepo/server`.
+/// In the user's state folder.
 #[cfg(target_os = "linux")]
 fn usual(context: &Context) -> Result<PathBuf, pepo_wire::Failure> {
-    let environment = &context.environment;
-    let state = environment.state_home.as_ref().map(PathBuf::from);
-    let home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".local/state"));
-    state.or_else(home).map(|folder| folder.join("pepo/server")).ok_or_else(|| {
+    context.environment.state_folder().map(|folder| folder.join("server")).ok_or_else(|| {
         pepo_wire::Failure::new(pepo_wire::Code::Usage, "there is no folder for what the server keeps")
             .because("neither XDG_STATE_HOME nor HOME is set")
             .try_command("name one", ["pepo", "serve", "--state", "/var/lib/pepo"])

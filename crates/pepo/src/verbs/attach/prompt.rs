@@ -144,11 +144,9 @@ pub(super) async fn end_of_input() {
     std::future::pending().await
 }
 
-/// `$XDG_STATE_HOME/pepo/history`, else `~/.local/state/pepo/history`.
+/// Where lines are kept from one session to the next.
 fn history_file(environment: &Environment) -> Option<PathBuf> {
-    let state = environment.state_home.as_ref().map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(environment.home.as_ref()?).join(".local/state")))?;
-    Some(state.join("pepo").join("history"))
+    Some(environment.state_folder()?.join("history"))
 }
 
 /// The editor, inside its thread.
