@@ -34,6 +34,6 @@ pub use diff::{Change, Diff};
 pub use formats::{FORMATS, Format, FormatError, read};
 pub use merge::merge;
 pub use source_map::{Original, SourceMap, source_map_url};
-pub use symbols::{Named, SymbolError, Symbols, debug_file_names};
+pub use symbols::{Named, SymbolError, Symbols, debug_file_of, is_debug_file};
 pub use table::{By, Row, rows};
 pub use tree::{Node, Tree};

@@ -14,6 +14,7 @@ use std::{
 
 use gimli::{EndianArcSlice, RunTimeEndian};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+use pepo_wire::agent::WantedSymbols;
 
 use self::{demangle::demangled, go::GoTable};
 
@@ -100,6 +101,12 @@ impl Symbols {
         Ok(Symbols { dwarf, go: GoTable::find(&program), table })
     }
 
+    /// Is there DWARF?
+    #[must_use]
+    pub fn has_debug_info(&self) -> bool {
+        self.dwarf.is_some()
+    }
+
     /// Is there a line for at least some address?
     #[must_use]
     pub fn has_lines(&self) -> bool {
@@ -158,11 +165,20 @@ impl Symbols {
 
 fn parse<'d>(what: &'static str, bytes: &'d [u8], build_id: &str) -> Result<object::File<'d>, SymbolError> {
     let file = object::File::parse(bytes).map_err(|source| SymbolError::NotElf { what, source })?;
-    let found = file.build_id().ok().flatten().map(hex).unwrap_or_default();
+    let found = self::build_id(&file);
     if build_id.is_empty() || found == build_id {
         return Ok(file);
     }
     Err(SymbolError::OtherBuild { what, found, wanted: build_id.to_owned() })
+}
+
+/// Lower-case hex; empty when there is none.
+fn build_id(file: &object::File<'_>) -> String {
+    file.build_id().ok().flatten().map(hex).unwrap_or_default()
+}
+
+fn has_debug_info(file: &object::File<'_>) -> bool {
+    file.section_by_name(".debug_info").is_some_and(|section| section.size() > 0)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -180,7 +196,7 @@ fn symbols(file: &object::File<'_>) -> Vec<Symbol> {
 }
 
 fn dwarf(file: &object::File<'_>) -> Option<addr2line::Context<Reader>> {
-    file.section_by_name(".debug_info").filter(|section| section.size() > 0)?;
+    has_debug_info(file).then_some(())?;
     let endian = if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
     let load = |section: gimli::SectionId| -> Result<Reader, gimli::Error> {
         let section = file.section_by_name(section.name());
@@ -204,22 +220,31 @@ fn unpacked<'d>(section: &object::Section<'d, '_>) -> Option<Cow<'d, [u8]>> {
     data.decompress().ok()
 }
 
-/// Where the debug file split from a program may be, below a folder of debug files, the likeliest first.
+/// What the debug file split from a program is known by; empty where it names none.
 #[must_use]
-pub fn debug_file_names(program: &[u8]) -> Vec<String> {
-    let Ok(file) = object::File::parse(program) else { return Vec::new() };
-    let mut names = Vec::new();
-    if let Ok(Some([first, rest @ ..])) = file.build_id()
-        && !rest.is_empty()
-    {
-        names.push(format!(".build-id/{first:02x}/{}.debug", hex(rest)));
-    }
-    if let Ok(Some((link, _))) = file.gnu_debuglink() {
-        let link = String::from_utf8_lossy(link);
-        // A name, never a way out of the folder.
-        names.extend((!link.contains('/') && link != "..").then(|| link.into_owned()));
-    }
-    names
+pub fn debug_file_of(program: &[u8]) -> WantedSymbols {
+    let Ok(file) = object::File::parse(program) else { return WantedSymbols::default() };
+    let link = file.gnu_debuglink().ok().flatten();
+    let link = link.map(|(link, sum)| (String::from_utf8_lossy(link).into_owned(), sum));
+    // A name, never a way out of a folder.
+    let (debug_link, debug_link_crc) =
+        link.filter(|(link, _)| !link.contains('/') && link != "..").unwrap_or_default();
+    WantedSymbols { path: String::new(), build_id: build_id(&file), debug_link, debug_link_crc }
+}
+
+/// Is it the debug file that is wanted: does it hold debug information, and is it of the same build, or where no build id is known, has
+/// it the checksum?
+#[must_use]
+pub fn is_debug_file(bytes: &[u8], wanted: &WantedSymbols) -> bool {
+    let Ok(file) = object::File::parse(bytes) else { return false };
+    let is_same = if wanted.build_id.is_empty() {
+        let mut sum = flate2::Crc::new();
+        sum.update(bytes);
+        !wanted.debug_link.is_empty() && sum.sum() == wanted.debug_link_crc
+    } else {
+        build_id(&file) == wanted.build_id
+    };
+    is_same && has_debug_info(&file)
 }
 
 #[cfg(test)]
@@ -314,14 +339,15 @@ mod tests {
         let bare = Symbols::read(&program, None, "").unwrap();
         assert!(bare.dwarf.is_none());
         let debug_file = split.debug_file.clone().unwrap();
-        let names = debug_file_names(&program);
-        let folder = debug_file.parent().unwrap();
-        assert_eq!(names.len(), 2, "{names:?}");
-        for name in &names {
-            assert!(folder.join(name).exists(), "{name}");
+        let debug = fs::read(&debug_file).unwrap();
+        let wanted = debug_file_of(&program);
+        assert_eq!(Some(wanted.debug_link.as_str()), debug_file.file_name().and_then(|name| name.to_str()));
+        let by_sum = WantedSymbols { build_id: String::new(), ..wanted.clone() };
+        for wanted in [&wanted, &by_sum] {
+            assert!(is_debug_file(&debug, wanted), "{wanted:?}");
+            assert!(!is_debug_file(&program, wanted) && !is_debug_file(&debug[..debug.len() / 2], wanted));
         }
-        let debug = fs::read(debug_file).unwrap();
-        let id = object::File::parse(&*program).unwrap().build_id().unwrap().map(hex).unwrap();
+        let id = wanted.build_id;
         let symbols = Symbols::read(&program, Some(&debug), &id).unwrap();
         let frames = frames_of(&symbols, "tick", &symbols);
         assert_eq!(frames[0].function, "tick");

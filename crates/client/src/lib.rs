@@ -7,6 +7,8 @@
 mod agent;
 /// A core file as it comes.
 mod core;
+/// Debug files of servers.
+mod debuginfod;
 /// Samples as they come.
 mod look;
 /// A debugger session, kept alive by its heartbeat.
@@ -16,6 +18,7 @@ mod symbols;
 
 pub use self::core::{Core, CoreSaid};
 pub use agent::Agent;
+pub use debuginfod::{Debuginfod, Limits};
 pub use look::{Look, LookSaid};
 pub use session::{Event, Session, SessionSender};
 pub use symbols::SymbolPaths;

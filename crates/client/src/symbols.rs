@@ -64,6 +64,22 @@ impl SymbolPaths {
         self.paths.iter().map(PathBuf::as_path).filter(|path| path.is_dir())
     }
 
+    /// The first file that fits and has debug information.
+    #[must_use]
+    pub fn debug_file(&self, wanted: &WantedSymbols) -> Option<PathBuf> {
+        // Most folders of debug files have it there; else all is looked at.
+        let by_id = wanted
+            .build_id
+            .split_at_checked(2)
+            .map(|(first, rest)| format!(".build-id/{first}/{rest}.debug"));
+        let usual = by_id.into_iter().flat_map(|name| self.folders().map(move |folder| folder.join(&name)));
+        let fits = |path: &PathBuf| {
+            Elf::read(path).is_some_and(|elf| elf.build_id == wanted.build_id && elf.has_debug_info)
+        };
+        let walked = || self.find(std::slice::from_ref(wanted)).0.into_iter().next().map(|fit| fit.path);
+        usual.into_iter().find(fits).or_else(walked)
+    }
+
     /// Answers what the agent wants.
     pub(crate) async fn bring(self, wanted: SymbolsWanted, sender: &SessionSender) -> Result<(), Failure> {
         let (shared, limit) = (self.shared, wanted.max_bytes);

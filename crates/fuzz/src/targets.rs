@@ -2,7 +2,8 @@
 //! linger holds for all.
 
 use pepo_capture::{
-    Builder, By, Diff, FORMATS, Module, SourceMap, Symbols, debug_file_names, read, source_map_url,
+    Builder, By, Diff, FORMATS, Module, SourceMap, Symbols, debug_file_of, is_debug_file, read,
+    source_map_url,
 };
 use pepo_process::cgroup::CgroupEntry;
 use pepo_process::elf::{self, Elf};
@@ -268,7 +269,8 @@ fn symbol_corpus() -> Vec<Vec<u8>> {
 
 /// Names addresses in and around the program's code.
 fn symbols(bytes: &[u8]) {
-    let _ = debug_file_names(bytes);
+    let wanted = debug_file_of(bytes);
+    let _ = is_debug_file(bytes, &wanted);
     if let Ok(symbols) = Symbols::read(bytes, None, "") {
         named_functions(&symbols);
     }

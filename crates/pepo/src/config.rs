@@ -1,6 +1,8 @@
 //! From arguments and environment to what verbs are given: checked, decided, ready.
 
-use std::{io::IsTerminal as _, sync::Arc};
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+
+use pepo_client::{Debuginfod, Limits};
 
 use crate::{
     arguments::{Color, Global},
@@ -20,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     /// The agent in this process.
     pub(crate) local: Arc<Local>,
+    /// Servers of debug files, if the user names any.
+    pub(crate) debuginfod: Option<Arc<Debuginfod>>,
 }
 
 impl Context {
@@ -39,6 +43,20 @@ impl Context {
             error_paint: paint(std::io::stderr().is_terminal()),
         };
         let local = Arc::new(Local::new(&environment));
-        Context { global, environment, printer, local }
+        let debuginfod = debuginfod(&environment).map(Arc::new);
+        Context { global, environment, printer, local, debuginfod }
     }
+}
+
+fn debuginfod(environment: &Environment) -> Option<Debuginfod> {
+    let urls = environment.debuginfod_urls.as_deref()?;
+    let number = |text: &Option<String>| text.as_ref()?.trim().parse().ok().filter(|number| *number > 0);
+    let seconds = |text, usual| number(text).map_or(usual, Duration::from_secs);
+    let usual = Limits::default();
+    let limits = Limits {
+        stall: seconds(&environment.debuginfod_timeout, usual.stall),
+        whole: seconds(&environment.debuginfod_max_time, usual.whole),
+        bytes: number(&environment.debuginfod_max_size).unwrap_or(usual.bytes),
+    };
+    Debuginfod::new(urls, environment.debuginfod_cache(), limits)
 }

@@ -29,6 +29,18 @@ impl Environment {
         let state = state.or_else(|| Some(PathBuf::from(self.home.as_ref()?).join(".local/state")))?;
         Some(state.join("pepo"))
     }
+
+    /// Where elfutils and gdb keep debug files of servers too.
+    pub(crate) fn debuginfod_cache(&self) -> Option<PathBuf> {
+        let named = self.debuginfod_cache_path.as_ref().map(PathBuf::from);
+        let home = self.home.as_ref().map(PathBuf::from);
+        let old = home.as_ref().map(|home| home.join(".debuginfod_client_cache")).filter(|old| old.is_dir());
+        let below = |cache: PathBuf| cache.join("debuginfod_client");
+        named
+            .or(old)
+            .or_else(|| self.cache_home.as_ref().map(PathBuf::from).map(below))
+            .or_else(|| home.map(|home| below(home.join(".cache"))))
+    }
 }
 
 variables! {
@@ -48,6 +60,18 @@ variables! {
     data_home = "XDG_DATA_HOME";
     /// Folder of the history of `pepo attach`; else `~/.local/state`.
     state_home = "XDG_STATE_HOME";
+    /// Folder of what can be had again; else `~/.cache`.
+    cache_home = "XDG_CACHE_HOME";
+    /// Servers of debuginfod, separated by spaces, that debug files of `stack`, `top` and `record` are fetched from; without it, none is asked.
+    debuginfod_urls = "DEBUGINFOD_URLS";
+    /// Folder for what those servers gave; else `$XDG_CACHE_HOME/debuginfod_client`, as elfutils and gdb have it.
+    debuginfod_cache_path = "DEBUGINFOD_CACHE_PATH";
+    /// Seconds that an answer of theirs may take to begin, and each 100 KiB of it; else 90.
+    debuginfod_timeout = "DEBUGINFOD_TIMEOUT";
+    /// Seconds that a file of theirs may take; else 600.
+    debuginfod_max_time = "DEBUGINFOD_MAXTIME";
+    /// Bytes that a file of theirs may have; else 512 MiB.
+    debuginfod_max_size = "DEBUGINFOD_MAXSIZE";
     /// The user's folder.
     home = "HOME";
     /// Name of this user, for `pepo sessions`.

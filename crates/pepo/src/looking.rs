@@ -110,7 +110,7 @@ impl Looking {
         request: StartLook,
         scope: Scope,
         symbols: &[PathBuf],
-        verb: &str,
+        (verb, context): (&str, &Context),
     ) -> Result<Looking, Failure> {
         let request = scope.of(StartLook { target: Some(reached.target.clone()), ..request });
         let look = match reached.agent.look(request).await {
@@ -124,7 +124,7 @@ impl Looking {
             started_millis: u64::try_from(started.as_millis()).unwrap_or(0),
             ..Meta::default()
         };
-        let files = Files::new(reached, symbols);
+        let files = Files::new(reached, symbols, context)?;
         let collector = Collector::new(&look.started, meta).by_thread(scope.threads);
         Ok(Looking { look, collector, files, begun: Instant::now() })
     }
@@ -197,6 +197,18 @@ impl Looking {
     /// Names all addresses that have no name yet. What cannot be named is noted once, and stays an address.
     pub(crate) async fn name(&mut self) {
         let wanted: Vec<ModuleId> = self.collector.builder().so_far().without_symbols().into_keys().collect();
+        self.name_modules(wanted).await;
+    }
+
+    /// The same as far as files are there by now: what is still on its way is named another time.
+    pub(crate) async fn name_so_far(&mut self) {
+        let so_far = self.collector.builder().so_far();
+        let is_read = |id: &ModuleId| self.files.is_read(&so_far.modules[id.index()]);
+        let wanted: Vec<ModuleId> = so_far.without_symbols().into_keys().filter(is_read).collect();
+        self.name_modules(wanted).await;
+    }
+
+    async fn name_modules(&mut self, wanted: Vec<ModuleId>) {
         for id in wanted {
             let module = self.collector.builder().so_far().modules[id.index()].clone();
             match self.files.symbols(&module).await {
@@ -210,6 +222,8 @@ impl Looking {
                 }
             }
         }
+        let notes = self.files.notes();
+        self.collector.builder().meta().notes.extend(notes);
         self.map().await;
         self.collector.builder().settle();
     }

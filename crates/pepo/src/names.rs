@@ -1,48 +1,39 @@
 //! Names for addresses, from the target's files: fetched through its agent, with the debug files that belong to them.
 
+/// One program or library.
+mod reading;
+
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use pepo_capture::{Module, SourceMap, Symbols, debug_file_names, source_map_url};
-use pepo_client::Agent;
-use pepo_wire::{
-    Failure,
-    agent::{Frame, Target},
-};
-use tokio::task::JoinHandle;
+use pepo_capture::{Module, SourceMap, Symbols, source_map_url};
+use pepo_client::SymbolPaths;
+use pepo_wire::{Failure, agent::Frame};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::reach::Reached;
-
-/// Where a target keeps debug files of its own.
-const IN_TARGET: &str = "/usr/lib/debug";
-/// The largest program or library that is fetched to name its addresses, in bytes.
-const MOST_PROGRAM: u64 = 1 << 30;
-/// The largest debug file that is fetched from there, in bytes.
-const MOST_DEBUG: u64 = 256 << 20;
+use self::reading::Places;
+use crate::{config::Context, reach::Reached, render::Printer};
 
 /// The largest script, and the largest source map, that is fetched, in bytes.
 const MOST_SCRIPT: u64 = 64 << 20;
 
-type Fetched = JoinHandle<Result<Vec<u8>, Failure>>;
+/// How often it is told what is under way.
+const TOLD: Duration = Duration::from_millis(200);
 
-/// A file here with the same build id is the same file. The target chose its path: it may name a device, or a pipe.
-async fn here(module: &Module) -> Option<Vec<u8>> {
-    let metadata = tokio::fs::metadata(&module.path).await.ok()?;
-    let may_be = !module.build_id.is_empty() && metadata.is_file() && metadata.len() <= MOST_PROGRAM;
-    if may_be { tokio::fs::read(&module.path).await.ok() } else { None }
-}
+/// Reading of a module, under way.
+type Reading = AbortOnDropHandle<Result<Symbols, String>>;
 
 /// The files that name addresses. They are fetched as soon as they are heard of: later the process may have ended, and its root
 /// with it.
 #[derive(Debug)]
 pub(crate) struct Files {
-    agent: Agent,
-    target: Target,
-    folders: Vec<PathBuf>,
-    fetched: HashMap<Module, Fetched>,
+    places: Places,
+    printer: Printer,
+    reading: HashMap<Module, Reading>,
     known: HashMap<Module, Result<Option<Symbols>, String>>,
     /// Of scripts: their maps, and the folders that those name sources from.
     maps: HashMap<String, Option<(SourceMap, String)>>,
@@ -50,15 +41,18 @@ pub(crate) struct Files {
 
 impl Files {
     /// `symbols` are folders of debug files on this side.
-    pub(crate) fn new(reached: &Reached, symbols: &[PathBuf]) -> Files {
-        Files {
+    ///
+    /// # Errors
+    /// One of them is not there.
+    pub(crate) fn new(reached: &Reached, symbols: &[PathBuf], context: &Context) -> Result<Files, Failure> {
+        let places = Places {
             agent: reached.agent.clone(),
             target: reached.target.clone(),
-            folders: symbols.to_vec(),
-            fetched: HashMap::new(),
-            known: HashMap::new(),
-            maps: HashMap::new(),
-        }
+            folders: SymbolPaths::new(symbols, false)?,
+            debuginfod: context.debuginfod.clone(),
+        };
+        let printer = context.printer;
+        Ok(Files { places, printer, reading: HashMap::new(), known: HashMap::new(), maps: HashMap::new() })
     }
 
     /// The source map of a script of the target, and the folder that it names sources from; nothing where it has none. The error is a
@@ -82,7 +76,7 @@ impl Files {
             return Ok(None);
         }
         // What is not there any more is named as V8 names it.
-        let Ok(text) = self.agent.read_file(self.target.clone(), script, MOST_SCRIPT).await else {
+        let Ok(text) = self.places.read(script, MOST_SCRIPT).await else {
             return Ok(None);
         };
         let Some(url) = source_map_url(&text) else { return Ok(None) };
@@ -105,7 +99,7 @@ impl Files {
 
     async fn map_file(&mut self, url: &str, path: &str) -> Result<Vec<u8>, String> {
         let name = url.rsplit('/').next().unwrap_or(url);
-        for folder in &self.folders {
+        for folder in self.places.folders.folders() {
             if let Ok(bytes) = tokio::fs::read(folder.join(name)).await {
                 return Ok(bytes);
             }
@@ -113,21 +107,27 @@ impl Files {
         if url.contains("://") {
             return Err(format!("it is at {url}: give its folder by --symbols"));
         }
-        let read = self.agent.read_file(self.target.clone(), path, MOST_SCRIPT).await;
+        let read = self.places.read(path, MOST_SCRIPT).await;
         read.map_err(|failure| failure.to_string())
     }
 
-    /// Begins to fetch a module, once.
+    /// Begins to read a module, once.
     pub(crate) fn fetch(&mut self, module: &Module) {
-        if !module.path.starts_with('/')
-            || self.fetched.contains_key(module)
-            || self.known.contains_key(module)
-        {
-            return;
+        let is_new = !self.reading.contains_key(module) && !self.known.contains_key(module);
+        if is_new && module.path.starts_with('/') {
+            let reading = tokio::spawn(self.places.clone().symbols(module.clone()));
+            self.reading.insert(module.clone(), AbortOnDropHandle::new(reading));
         }
-        let (agent, target, path) = (self.agent.clone(), self.target.clone(), module.path.clone());
-        let task = tokio::spawn(async move { agent.read_file(target, &path, MOST_PROGRAM).await });
-        self.fetched.insert(module.clone(), task);
+    }
+
+    /// Is it known by now what names a module has?
+    pub(crate) fn is_read(&self, module: &Module) -> bool {
+        self.reading.get(module).is_none_or(AbortOnDropHandle::is_finished)
+    }
+
+    /// What servers of debug files have said since it was last asked, for people.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.places.debuginfod.as_ref().map(|servers| servers.notes()).unwrap_or_default()
     }
 
     /// Names the frames of these stacks that are native code, as far as can be: with file and line, and with those functions that
@@ -144,6 +144,7 @@ impl Files {
         for module in &modules {
             notes.extend(self.symbols(module).await.err());
         }
+        notes.extend(self.notes());
         for frames in stacks {
             *frames = frames.drain(..).flat_map(|frame| self.named(frame)).collect();
         }
@@ -172,44 +173,18 @@ impl Files {
     }
 
     async fn read(&mut self, module: &Module) -> Result<Option<Symbols>, String> {
-        let Some(task) = self.fetched.remove(module) else { return Ok(None) };
-        let fetched = match task.await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(failure)) => Err(failure.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let program = match fetched {
-            Ok(program) => program,
-            Err(why) => here(module).await.ok_or_else(|| format!("no names for {}: {why}", module.path))?,
-        };
-        let debug = self.debug_file(&program).await;
-        let build_id = module.build_id.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            // A debug file of another build is passed over.
-            debug
-                .and_then(|debug| Symbols::read(&program, Some(&debug), &build_id).ok())
-                .map_or_else(|| Symbols::read(&program, None, &build_id), Ok)
-        });
-        let symbols = reading.await.map_err(|error| error.to_string())?;
-        symbols.map(Some).map_err(|error| format!("no names for {}: {error}", module.path))
-    }
-
-    /// The debug file split from a program: from the folders of the user, else from the target's own.
-    async fn debug_file(&mut self, program: &[u8]) -> Option<Vec<u8>> {
-        let names = debug_file_names(program);
-        let mut here = Vec::new();
-        for folder in &self.folders {
-            here.extend(names.iter().map(|name| folder.join(name)));
-        }
-        for path in here {
-            if let Ok(bytes) = tokio::fs::read(path).await {
-                return Some(bytes);
+        let Some(mut reading) = self.reading.remove(module) else { return Ok(None) };
+        loop {
+            tokio::select! {
+                read = &mut reading => return read.map_err(|error| error.to_string())?.map(Some),
+                () = tokio::time::sleep(TOLD) => {
+                    let servers = self.places.debuginfod.as_ref();
+                    if let Some(text) = servers.and_then(|servers| servers.under_way()) {
+                        self.printer.progress(&text);
+                    }
+                }
             }
         }
-        // Only by build id: what is found by name may be of another build.
-        let by_id = names.iter().find(|name| name.starts_with(".build-id/"))?;
-        let path = format!("{IN_TARGET}/{by_id}");
-        self.agent.read_file(self.target.clone(), &path, MOST_DEBUG).await.ok()
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct Record {
     /// Of several targets: a file each. `{target}` in its name is the target's; without, that stands before the ending
     #[arg(long)]
     apart: bool,
-    /// Folder with split debug files on this machine; may be given several times
+    /// Folder on this machine with debug files, or with programs as they were before they were stripped; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
     /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's frames from memory,
@@ -137,7 +137,7 @@ async fn record(
         ..StartLook::default()
     };
     let mut looking =
-        Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "record").await?;
+        Looking::begin(&reached, request, arguments.scope, &arguments.symbols, ("record", context)).await?;
     looking.until_the_end(context, &mut one.signals, progress).await?;
     progress.names(context);
     let interrupted = tokio::select! {

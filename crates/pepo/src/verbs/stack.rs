@@ -65,7 +65,7 @@ pub(crate) struct Stack {
     /// JVM: also who holds locks of java.util.concurrent; for this the JVM goes through its heap while its threads stand still
     #[arg(long)]
     locks: bool,
-    /// Folder with split debug files on this machine; may be given several times
+    /// Folder on this machine with debug files, or with programs as they were before they were stripped; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
 }
@@ -118,7 +118,7 @@ async fn seen(
         Some(way) => way,
         None => {
             let reached = one.reach(context).await?;
-            let files = Files::new(&reached, &arguments.symbols);
+            let files = Files::new(&reached, &arguments.symbols, context)?;
             (reached, files)
         }
     };

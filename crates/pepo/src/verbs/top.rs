@@ -52,7 +52,7 @@ pub(crate) struct Top {
     /// One table, then the end
     #[arg(long)]
     once: bool,
-    /// Folder with split debug files on this machine; may be given several times
+    /// Folder on this machine with debug files, or with programs as they were before they were stripped; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
     /// What is looked at.
@@ -105,7 +105,7 @@ pub(crate) async fn run(arguments: &Top, context: &Context) -> Outcome {
 async fn begin(arguments: &Top, mut one: One, context: &Context) -> Result<Watched, Failure> {
     let reached = one.reach(context).await?;
     let request = StartLook { rate: arguments.rate, ..StartLook::default() };
-    let beginning = Looking::begin(&reached, request, arguments.scope, &arguments.symbols, "top");
+    let beginning = Looking::begin(&reached, request, arguments.scope, &arguments.symbols, ("top", context));
     let looking = unless_interrupted(&mut one.signals, beginning).await?;
     Ok(Watched { name: one.name, looking })
 }
@@ -129,7 +129,11 @@ async fn draw(
     let window = u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX);
     let mut captures = Vec::new();
     for Watched { looking, .. } in watched {
-        looking.name().await;
+        if arguments.once {
+            looking.name().await;
+        } else {
+            looking.name_so_far().await;
+        }
         let builder = looking.collector.builder();
         let until = builder.so_far().meta.duration_nanos;
         builder.forget_before(until.saturating_sub(window));

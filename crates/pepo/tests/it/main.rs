@@ -8,6 +8,9 @@
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]
 mod debuggers;
+/// Debug files from servers, and those that are at hand.
+#[cfg(target_os = "linux")]
+mod debuginfod;
 /// The page on editors.
 mod documented;
 /// `pepo dap` from outside.

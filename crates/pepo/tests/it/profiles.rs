@@ -227,6 +227,10 @@ impl Recording {
         kill_process(pid, signal).unwrap();
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn end(self) -> Run {
         Run::of(self.0.wait_with_output().unwrap())
     }
