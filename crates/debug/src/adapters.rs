@@ -96,6 +96,7 @@ async fn launch(
         })?,
     };
     let (handle, ours) = waiting.take(&order).await?;
+    request.begun.notify_one();
     let handle = handle.removes([vec![log.clone(), stub_log(request.run_dir), home], launch.files].concat());
     let io = match launch.dap {
         Dap::Stdio => {

@@ -15,7 +15,10 @@ use pepo_process::{
 };
 use pepo_wire::{Code, Failure};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 
 use crate::{guard::handle::Waiting, tools::Tools};
 
@@ -134,6 +137,8 @@ pub struct AttachRequest<'a> {
     pub run_dir: &'a Path,
     /// An executable whose `guard` verb runs [`crate::guard`]: this program.
     pub self_exe: &'a Path,
+    /// Told when nothing of ours is in the way of the debugger any more: what takes a processor may begin.
+    pub begun: &'a Notify,
 }
 
 /// A debugger in place.

@@ -118,6 +118,7 @@ impl Debugger for PythonDebugger {
     ) -> Result<Attached, Failure> {
         // Its warnings were told by `fits`; here it is only the judgement that counts.
         judge(request.runtime)?;
+        request.begun.notify_one();
         let warnings = lacks_cplusplus(request.process, request.runtime).into_iter().collect();
         let process = Process::open_started(request.process.pid(), request.process.start_time())
             .map_err(|error| error.failure())?;

@@ -1,5 +1,5 @@
-//! Starting adapters and stubs: in a session of their own, without a descriptor of ours, adapters without network, and each in
-//! its [`Cage`].
+//! Starting adapters and stubs: in a session of their own, without a descriptor of ours, without network, and each in its
+//! [`Cage`].
 
 #![allow(unsafe_code)] // `pre_exec`, `fork` and the ioctl that brings a loopback interface up have no safe form.
 
@@ -68,16 +68,12 @@ pub(super) fn start(
     command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
     let wrapped = cage::is_wrapped(&command);
     let (mut cage, listener) = Cage::build(inmate, &command)?;
-    let own_network = matches!(inmate, Inmate::Adapter { .. });
     // SAFETY: between fork and exec the closure makes only system calls; it takes no lock and no memory.
     unsafe {
         command.pre_exec(move || {
             let _ = rustix::process::setsid();
             reset_signals();
             first_to_go();
-            if own_network {
-                make_own_network();
-            }
             for &(from, to) in &files {
                 keep_open(from, to);
             }
@@ -112,9 +108,10 @@ fn first_to_go() {
     }
 }
 
-/// A network namespace of its own whose loopback interface is up (netdevice(7)). Where that is refused it keeps ours.
-fn make_own_network() {
-    // SAFETY: plain system calls with a structure of this frame; the child has one thread and shares no memory.
+/// Leaves the agent's network for one whose loopback interface is up (netdevice(7)); all children will live there. It takes a
+/// guard about a millisecond, so it is done while that waits for its order. Where it is refused the network stays.
+pub(super) fn leave_network() {
+    // SAFETY: plain system calls with a structure of this frame; the guard has one thread.
     unsafe {
         if libc::unshare(libc::CLONE_NEWNET) != 0 {
             return;

@@ -110,6 +110,7 @@ impl Known {
 /// Runs a guard: reads its order, forks, waits.
 pub(super) fn run() -> io::Result<()> {
     child::close_on_exec_all();
+    child::leave_network();
     let _ = rustix::process::setsid();
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
     child::ignore(libc::SIGPIPE);

@@ -11,7 +11,7 @@ use pepo_wire::{
     Code, Failure, FailureExt as _,
     agent::{Guard, OpenSession, Opened, SymbolsWanted},
 };
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 
 use super::{
     aftermath,
@@ -119,25 +119,28 @@ impl Found {
         let (debugger, mut warnings) =
             chosen.map_err(|failure| ports::explain(failure, &process, facts.language))?;
         headroom(debugger, &process)?;
-        let sources = read_sources(&process, &facts);
         let brought = symbols.folder().into_iter();
         let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();
         let held = held::at_first_instruction(&process);
-        let mut attached = debugger
-            .attach(
-                &AttachRequest {
-                    process: &process,
-                    runtime: &facts,
-                    tools: &env.tools,
-                    guard: guard(request.guard()),
-                    raw: rights.raw,
-                    symbol_folders: &folders,
-                    run_dir: folder,
-                    self_exe: &env.self_exe,
-                },
-                waiting,
-            )
-            .await?;
+        let begun = Notify::new();
+        let attach = AttachRequest {
+            process: &process,
+            runtime: &facts,
+            tools: &env.tools,
+            guard: guard(request.guard()),
+            raw: rights.raw,
+            symbol_folders: &folders,
+            run_dir: folder,
+            self_exe: &env.self_exe,
+            begun: &begun,
+        };
+        let attaching = async {
+            let attached = debugger.attach(&attach, waiting).await;
+            begun.notify_one();
+            attached
+        };
+        let (attached, (described, sources)) = tokio::join!(attaching, describe(&process, &facts, &begun));
+        let mut attached = attached?;
         warnings.extend_from_slice(&attached.warnings);
         attached.quirks.extend(held.then_some(HELD));
         let (budget, source) = budget(grant.pause_budget_millis);
@@ -146,13 +149,13 @@ impl Found {
             session: session.to_owned(),
             debugger: debugger.facts().name.to_owned(),
             debugger_version: attached.version.clone(),
-            process: list::describe(&process).ok(),
+            process: described,
             attach_arguments: attached.attach_arguments.to_string(),
             initialize_arguments: attached.initialize_arguments.to_string(),
             guard: attached.guard.name().to_owned(),
             pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
             budget_source: source.to_owned(),
-            sources: sources.await.unwrap_or_default(),
+            sources,
             lease_seconds: lease.as_secs() as u32,
             stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
             warnings,
@@ -194,14 +197,20 @@ fn choose_with(
     Ok((debugger, warnings.into_iter().map(explain).collect()))
 }
 
-/// Reads which sources the program was made of, while the debugger starts.
-fn read_sources(process: &Process, facts: &RuntimeFacts) -> JoinHandle<Vec<String>> {
+/// Describes the process and reads which sources its program was made of, while the debugger starts: once it has begun, for both
+/// want a processor.
+async fn describe(
+    process: &Process,
+    facts: &RuntimeFacts,
+    begun: &Notify,
+) -> (Option<pepo_wire::agent::Process>, Vec<String>) {
     let (pid, start_time, facts) = (process.pid(), process.start_time(), facts.clone());
-    tokio::task::spawn_blocking(move || {
-        Process::open_started(pid, start_time)
-            .map(|process| sources::of(&process, &facts))
-            .unwrap_or_default()
-    })
+    begun.notified().await;
+    let describing = tokio::task::spawn_blocking(move || {
+        let process = Process::open_started(pid, start_time).ok()?;
+        Some((list::describe(&process).ok(), sources::of(&process, &facts)))
+    });
+    describing.await.ok().flatten().unwrap_or_default()
 }
 
 /// A debugger that does not fit into the memory left where it would run could get the target killed: in the agent's own

@@ -138,6 +138,7 @@ impl Rig {
                     symbol_folders,
                     run_dir: run_dir.path(),
                     self_exe: &guard_program(),
+                    begun: &tokio::sync::Notify::new(),
                 },
                 None,
             )
