@@ -4,6 +4,9 @@
 //! a channel of few pieces, so a slow way home slows the reading down; the pause budget is kept by the reader alone, whoever else hangs.
 //! Nothing is written into the target: when this process dies, the kernel lets its threads go as they are.
 
+/// Registers as debuggers know them.
+#[cfg(target_arch = "x86_64")]
+mod extended;
 /// The file's beginning: ELF header, program headers, notes.
 mod layout;
 /// Which memory is in it.

@@ -108,13 +108,24 @@ impl Stopped {
         let order = known.iter().filter(|tid| **tid == main).chain(known.iter().filter(|tid| **tid != main));
         for &tid in order {
             let container_tid = threads::container_tid(process, tid).unwrap_or(tid.get());
-            let read = |set: Set| registers::read_set(tid, set).ok().map(|bytes| (set.note(), bytes));
+            let read =
+                |set: Set| registers::read_set(tid, set).ok().map(|bytes| (set.note(), as_known(set, bytes)));
             if let Ok(general) = registers::read_set(tid, Set::General) {
                 let others = Set::OTHERS.iter().filter_map(|set| read(*set)).collect();
                 self.threads.push(Thread { container_tid, general, others });
             }
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn as_known(set: Set, bytes: Vec<u8>) -> Vec<u8> {
+    if set == Set::Extended { super::extended::as_known(bytes) } else { bytes }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn as_known(_set: Set, bytes: Vec<u8>) -> Vec<u8> {
+    bytes
 }
 
 impl Drop for Stopped {

@@ -2,6 +2,8 @@
 
 /// Helpers of images that are not ours.
 mod borrowed;
+/// Core files.
+mod cores;
 /// What `pepo check` foresees.
 mod foreseen;
 /// A look around inside.

@@ -5,6 +5,9 @@
     reason = "a test that cannot go on fails, and starts programs"
 )]
 
+/// Core files read back.
+#[cfg(target_os = "linux")]
+mod core_files;
 /// Sessions on processes of this machine, with real debuggers.
 #[cfg(target_os = "linux")]
 mod debuggers;

@@ -8,9 +8,9 @@ use std::{
 
 use pepo_testkit::{Life, Running, Variant, fixtures, spawn, spawn_command, wait};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::{
+    core_files::{self, ARGUMENTS, delve, made, one_core},
     session::LIMIT,
     support::{Run, Surroundings},
 };
@@ -57,43 +57,29 @@ fn to_its_end(child: Child, mut pipe: File) -> Run {
     run
 }
 
-fn gdb(program: &str, core: &str) -> String {
-    let words =
-        ["-batch", "-nx", "-ex", "set pagination off", "-ex", "thread apply all bt", "-ex", "print pause_us"];
-    let output = pepo_testkit::command("gdb").args(words).args([program, core]).output().unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-}
-
 #[test]
 fn gdb_shows_every_thread_and_a_variable_and_the_program_goes_on() {
     let surroundings = Surroundings::new();
-    let fixture = fixtures::c(Variant::debug());
+    let running = spawn(&core_files::fixture(), &ARGUMENTS);
+    one_core(&surroundings, &[&format!("pid/{}", running.pid())], &running);
+    assert_eq!(tracer(&running), 0);
+}
+
+#[test]
+fn delve_shows_the_goroutines_of_a_go_program_and_a_variable() {
+    let surroundings = Surroundings::new();
+    let fixture = fixtures::go(Variant::debug());
     let running = spawn(&fixture, &["1000", "worker"]);
-    let name = format!("pid/{}", running.pid());
-    let program = fixture.path.to_str().unwrap();
-    for file in ["a.core", "b.core.zst"] {
-        let run = surroundings.run(&["core", &name, "--output", "json", "-o", file]).ok();
-        let told: Value = serde_json::from_str(&run.stdout).unwrap();
-        assert_eq!(told["threads"], 3, "{told}");
-        assert!(told["stood_still_micros"].as_u64().unwrap() > 0, "{told}");
-        if file.ends_with(".zst") {
-            let path = surroundings.path(file);
-            let opened =
-                pepo_testkit::command("zstd").args(["-dq", path.to_str().unwrap()]).status().unwrap();
-            assert!(opened.success());
-        }
-        let core = surroundings.path(file.trim_end_matches(".zst"));
-        let shown = gdb(program, core.to_str().unwrap());
-        for word in ["tick_for_ever", "beat_for_ever", "main (", "= 1000"] {
-            assert!(shown.contains(word), "{file}, {word}: {shown}");
-        }
-        running.assert_goes_on();
-        assert_eq!(tracer(&running), 0);
+    let (told, core) = made(&surroundings, &[&format!("pid/{}", running.pid())], &["-o", "a.core"]);
+    assert!(told["threads"].as_u64() > Some(2), "{told}");
+    let commands = ["goroutines -t", "threads", "print main.pause"];
+    let shown = delve(&surroundings, &fixture.path, &core, &commands);
+    for word in ["main.tickForEver", "main.beatForEver", "[sleep]", "Millisecond (1000000)"] {
+        assert!(shown.contains(word), "no {word:?} in {shown}");
     }
-    let run = surroundings.run(&["core", &name, "--no-stop", "-o", "c.core"]).ok();
-    assert!(run.stderr.contains("not of one moment") && run.stderr.contains("not stopped"), "{}", run.stderr);
-    let shown = gdb(program, surroundings.path("c.core").to_str().unwrap());
-    assert!(shown.contains("= 1000"), "{shown}");
+    let threads = shown.lines().filter(|line| line.trim_start_matches("* ").trim().starts_with("Thread "));
+    assert_eq!(Some(threads.count() as u64), told["threads"].as_u64(), "{shown}");
+    running.assert_goes_on();
 }
 
 #[test]
