@@ -7,6 +7,8 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
 
+use super::aside;
+
 /// As much is read at once.
 const BUFFER: usize = 128 * 1024;
 /// As often may one be within another (a `.tar.gz` that a server compresses once more).
@@ -17,16 +19,16 @@ const WINDOW: u64 = 256 << 20;
 /// What was recognised.
 pub(crate) enum Content {
     /// The bytes of a tar.
-    Tar(Box<dyn Read>),
+    Tar(Box<dyn Read + Send>),
     /// The bytes of a zip.
-    Zip(Box<dyn Read>),
+    Zip(Box<dyn Read + Send>),
     /// Neither; in words.
     Other(&'static str),
 }
 
 /// Recognises what `bytes` are; decompresses them where needed. The second is what it was, in words.
-pub(crate) fn recognise(bytes: Box<dyn Read>) -> io::Result<(Content, String)> {
-    let mut bytes: Box<dyn BufRead> = Box::new(BufReader::with_capacity(BUFFER, bytes));
+pub(crate) fn recognise(bytes: Box<dyn Read + Send>) -> io::Result<(Content, String)> {
+    let mut bytes: Box<dyn BufRead + Send> = Box::new(BufReader::with_capacity(BUFFER, bytes));
     let mut name = String::new();
     for _ in 0..=DEEPEST {
         let begin = peek(&mut bytes)?;
@@ -39,22 +41,24 @@ pub(crate) fn recognise(bytes: Box<dyn Read>) -> io::Result<(Content, String)> {
             }
             [b'P', b'K', 3 | 5, 4 | 6, ..] => return Ok((Content::Zip(Box::new(bytes)), "zip".to_owned())),
             begin => {
-                let content =
-                    if is_tar(begin) { Content::Tar(Box::new(bytes)) } else { Content::Other(words(begin)) };
-                return Ok((content, format!("tar{name}")));
+                if !is_tar(begin) {
+                    return Ok((Content::Other(words(begin)), name));
+                }
+                let bytes = if name.is_empty() { Box::new(bytes) } else { aside::read(Box::new(bytes)) };
+                return Ok((Content::Tar(bytes), format!("tar{name}")));
             }
         };
     }
     Ok((Content::Other("compressed too often"), name))
 }
 
-fn decoded(name: &mut String, kind: &str, reader: impl Read + 'static) -> Box<dyn BufRead> {
+fn decoded(name: &mut String, kind: &str, reader: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
     name.insert_str(0, &format!(".{kind}"));
     Box::new(BufReader::with_capacity(BUFFER, reader))
 }
 
 /// The first block, or what there is of it, put before the rest again.
-fn peek(bytes: &mut Box<dyn BufRead>) -> io::Result<Vec<u8>> {
+fn peek(bytes: &mut Box<dyn BufRead + Send>) -> io::Result<Vec<u8>> {
     let mut begin = Vec::new();
     bytes.by_ref().take(512).read_to_end(&mut begin)?;
     let rest = std::mem::replace(bytes, Box::new(io::empty()));

@@ -1,10 +1,9 @@
 //! The bytes of one archive, wherever they are: with retries, resumed where they broke off, within the limits.
 
 use std::{
-    cell::RefCell,
     fs::File,
     io::{self, Read},
-    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -30,11 +29,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const REDIRECTS: usize = 10;
 
 /// What was wrong with the bytes of an archive, kept where the one who reads through decoders finds it.
-pub(crate) type Trace = Rc<RefCell<Option<Fault>>>;
+pub(crate) type Trace = Arc<Mutex<Option<Fault>>>;
 
 /// The bytes of an archive, counted and summed.
 pub(crate) struct Fetched {
-    bytes: Box<dyn Read>,
+    bytes: Box<dyn Read + Send>,
     sum: digest::Context,
     /// So many were read.
     pub(crate) count: u64,
@@ -46,7 +45,7 @@ pub(crate) struct Fetched {
 /// Opens a source; at most `most` bytes until `end`.
 pub(crate) fn open(source: &Source, most: u64, end: Instant) -> Result<Fetched, Fault> {
     let trace = Trace::default();
-    let bytes: Box<dyn Read> = match &source.place {
+    let bytes: Box<dyn Read + Send> = match &source.place {
         Place::File(path) => Box::new(File::open(path).map_err(|error| {
             let exit = if error.kind() == io::ErrorKind::PermissionDenied {
                 Exit::Permission
@@ -56,7 +55,7 @@ pub(crate) fn open(source: &Source, most: u64, end: Instant) -> Result<Fetched, 
             Fault::new(exit, format!("fstree: cannot open {}: {error}", path.display()))
                 .next("a file: URL names a file in the image or in a volume")
         })?),
-        Place::Web(url) => Box::new(Download::start(url, end, Rc::clone(&trace))?),
+        Place::Web(url) => Box::new(Download::start(url, end, Arc::clone(&trace))?),
     };
     let sum = digest::Context::new(&SHA256);
     Ok(Fetched { bytes, sum, count: 0, most, source: source.to_string(), trace })
@@ -77,7 +76,7 @@ impl Fetched {
 
     /// Where a fault is noted.
     pub(crate) fn trace(&self) -> Trace {
-        Rc::clone(&self.trace)
+        Arc::clone(&self.trace)
     }
 
     /// The SHA-256 of all that was read.
@@ -105,7 +104,7 @@ impl Read for Fetched {
 /// Notes a fault, and gives an error for the decoders in between.
 fn noted(trace: &Trace, fault: Fault) -> io::Error {
     let error = io::Error::other(fault.to_string());
-    trace.borrow_mut().get_or_insert(fault);
+    trace.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     error
 }
 

@@ -78,8 +78,8 @@ impl Answer {
     }
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
 /// The body of an answer.
 pub(crate) struct Body {

@@ -4,12 +4,16 @@
 //! The work is done by a process of its own, so that the init stays as small as it is, goes on listening to signals,
 //! and outlives whatever an archive does to who unpacks it.
 
+/// Reading on another thread.
+mod aside;
 /// The data of files.
 mod data;
 /// What an archive is, by its content.
 mod decode;
 /// The bytes of an archive.
 mod fetch;
+/// Files as they are made.
+mod files;
 /// One request.
 mod http;
 /// What an archive would do, judged.

@@ -9,20 +9,18 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     io,
     os::fd::{AsFd, OwnedFd},
-    rc::Rc,
+    sync::Arc,
 };
 
 use ring::digest::{self, SHA256};
 use rustix::{
-    fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags,
-        Timespec, Timestamps, Uid, XattrFlags,
-    },
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags, Uid},
     io::Errno,
 };
 
 use super::{
-    data::{Ahead, copy, errno, sum_at, zeros},
+    data::{Ahead, errno, sum_at, zeros},
+    files::{self, Waiting},
     list::Entry,
     tar::{Kind, Member},
     unpack::{Store, hex},
@@ -31,6 +29,8 @@ use crate::exit::{Exit, Fault};
 
 /// As many folders are kept open.
 const MOST_OPEN: usize = 32;
+/// As many small files may wait until they are made.
+const MOST_WAITING: usize = 4096;
 /// Between so many small entries a signal may wait.
 const STOP_AFTER: usize = 64;
 /// Before and after a larger one it does not, in bytes.
@@ -88,6 +88,7 @@ pub(crate) fn place(
         root,
         source,
         store,
+        waiting: Vec::new(),
         open: HashMap::new(),
         made: Vec::new(),
         new: HashSet::new(),
@@ -110,10 +111,12 @@ pub(crate) fn place(
 }
 
 struct Placing<'a> {
+    /// Small files for new folders, which are made many at once.
+    waiting: Vec<Waiting<'a>>,
     root: OwnedFd,
     source: &'a str,
     store: &'a Store,
-    open: HashMap<String, Rc<OwnedFd>>,
+    open: HashMap<String, Arc<OwnedFd>>,
     /// Folders that were made and what was put into them, in order, and how each is removed.
     made: Vec<(String, AtFlags)>,
     /// The folders among them: nothing of the image can be in them.
@@ -134,8 +137,8 @@ struct Placing<'a> {
 /// What failed: at which path, and why.
 type Step<T> = Result<T, Fault>;
 
-impl Placing<'_> {
-    fn prepare(&mut self, entries: &[Entry], stop: &dyn Fn() -> bool) -> Step<()> {
+impl<'a> Placing<'a> {
+    fn prepare(&mut self, entries: &'a [Entry], stop: &dyn Fn() -> bool) -> Step<()> {
         let mut folders = Vec::new();
         for (at, entry) in entries.iter().enumerate() {
             if (at % STOP_AFTER == 0 || entry.member.size >= LARGE) && stop() {
@@ -151,6 +154,7 @@ impl Placing<'_> {
                 self.beside(entry)?;
             }
         }
+        self.settle()?;
         // Folders that were made take their own mode and time last: putting things in changes both.
         for entry in folders.into_iter().rev() {
             let folder = self.folder(&entry.path)?;
@@ -161,16 +165,17 @@ impl Placing<'_> {
                 Mode::empty(),
             );
             let opened = opened.map_err(|error| self.failed(&entry.path, error))?;
-            self.dress(&opened, &entry.member).map_err(|error| self.failed(&entry.path, error))?;
+            files::dress(&opened, &entry.member, &mut self.report.notes)
+                .map_err(|error| self.failed(&entry.path, error))?;
         }
         self.report.folders = self.new.len();
         Ok(())
     }
 
     /// A folder, opened; made if it is not there. Links of the image are followed, within the root.
-    fn folder(&mut self, path: &str) -> Step<Rc<OwnedFd>> {
+    fn folder(&mut self, path: &str) -> Step<Arc<OwnedFd>> {
         if let Some(open) = self.open.get(path) {
-            return Ok(Rc::clone(open));
+            return Ok(Arc::clone(open));
         }
         let opened = match self.opened(path) {
             Err(Errno::NOENT) => {
@@ -197,8 +202,8 @@ impl Placing<'_> {
         if self.open.len() >= MOST_OPEN {
             self.open.clear();
         }
-        let opened = Rc::new(opened);
-        self.open.insert(path.to_owned(), Rc::clone(&opened));
+        let opened = Arc::new(opened);
+        self.open.insert(path.to_owned(), Arc::clone(&opened));
         Ok(opened)
     }
 
@@ -233,7 +238,7 @@ impl Placing<'_> {
     }
 
     /// Where a path is until all is in its place.
-    fn waiting<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    fn standing<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let mut ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let tree = ends.find_map(|end| Some((end, self.ready.get(*self.trees.get(&path[..end])?)?)));
         match tree {
@@ -245,8 +250,8 @@ impl Placing<'_> {
     }
 
     fn opened(&self, path: &str) -> Result<OwnedFd, Errno> {
-        let waiting = self.waiting(path);
-        let path = if path.is_empty() { "." } else { &waiting };
+        let standing = self.standing(path);
+        let path = if path.is_empty() { "." } else { &standing };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within) {
@@ -257,18 +262,24 @@ impl Placing<'_> {
     }
 
     /// Makes an entry beside its place.
-    fn beside(&mut self, entry: &Entry) -> Step<()> {
+    fn beside(&mut self, entry: &'a Entry) -> Step<()> {
         let (above, name) = split(&entry.path);
         let folder = self.folder(above)?;
         if self.new.contains(above) {
             self.made.push((entry.path.clone(), AtFlags::empty()));
-            self.make(&folder, name, entry).map_err(|error| self.failed(&entry.path, error))?;
             self.report.new += 1;
             if entry.member.kind == Kind::File {
                 self.temporaries.insert(entry.path.clone(), (above.to_owned(), name.to_owned()));
             }
+            if entry.member.kind == Kind::File && entry.member.size < LARGE {
+                self.waiting.push(Waiting { folder, entry });
+                return if self.waiting.len() < MOST_WAITING { Ok(()) } else { self.settle() };
+            }
+            self.settle()?;
+            self.make(&folder, name, entry).map_err(|error| self.failed(&entry.path, error))?;
             return Ok(());
         }
+        self.settle()?;
         let before = self.before(&folder, name, &entry.path)?;
         let temporary = format!("{}{}", self.prefix, self.ready.len());
         let made = self.make(&folder, &temporary, entry);
@@ -292,6 +303,13 @@ impl Placing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the files that wait.
+    fn settle(&mut self) -> Step<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let made = files::make_all(&waiting, self.store, &mut self.ahead, &mut self.report.notes);
+        made.map_err(|(entry, error)| self.failed(&entry.path, error))
     }
 
     /// What stands in the place of an entry, in words.
@@ -326,11 +344,7 @@ impl Placing<'_> {
         let member = &entry.member;
         match member.kind {
             Kind::File => {
-                let flags =
-                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(folder, temporary, flags, Mode::RUSR | Mode::WUSR)?;
-                self.fill(&file, entry)?;
-                self.dress(&file, member)?;
+                files::make(folder, temporary, entry, self.store, &mut self.ahead, &mut self.report.notes)?;
                 Ok(String::new())
             }
             Kind::HardLink => {
@@ -360,50 +374,13 @@ impl Placing<'_> {
         }
     }
 
-    /// Copies a file's data out of the store; holes stay holes.
-    fn fill(&mut self, file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
-        let mut from = entry.at;
-        for (offset, length) in &entry.member.pieces {
-            copy(self.store, &mut self.ahead, from, file, *offset, *length)?;
-            from += length;
-        }
-        let end = entry.member.pieces.last().map_or(0, |(offset, length)| offset + length);
-        if end < entry.member.size {
-            rustix::fs::ftruncate(file, entry.member.size)?;
-        }
-        Ok(())
-    }
-
-    /// Owner, mode, attributes and time, as far as they are permitted.
-    fn dress(&mut self, file: &OwnedFd, member: &Member) -> Result<(), Errno> {
-        let owner =
-            rustix::fs::fchown(file, Some(Uid::from_raw(member.user)), Some(Gid::from_raw(member.group)));
-        let mut mode = member.mode;
-        if owner.is_err() {
-            self.note("owners");
-            // As another user's it would be another right.
-            mode &= 0o1777;
-        }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-        for (name, value) in &member.attributes {
-            if rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
-                self.note(&format!("the attribute {}", String::from_utf8_lossy(name)));
-            }
-        }
-        rustix::fs::futimens(file, &times(member))
-    }
-
     /// The same for what has no data.
     fn own_link(&mut self, folder: &OwnedFd, name: &str, member: &Member) {
         let (user, group) = (Some(Uid::from_raw(member.user)), Some(Gid::from_raw(member.group)));
         if rustix::fs::chownat(folder, name, user, group, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            self.note("owners");
+            self.report.notes.insert("owners".to_owned());
         }
-        let _ = rustix::fs::utimensat(folder, name, &times(member), AtFlags::SYMLINK_NOFOLLOW);
-    }
-
-    fn note(&mut self, what: &str) {
-        self.report.notes.insert(what.to_owned());
+        let _ = rustix::fs::utimensat(folder, name, &files::times(member), AtFlags::SYMLINK_NOFOLLOW);
     }
 
     /// The SHA-256 of a file of the archive, holes and all.
@@ -465,13 +442,13 @@ impl Placing<'_> {
         let before = ready.before.is_some();
         let failed = |error| (format!("{path}/{name}"), error);
         let folder = match self.open.get(&path) {
-            Some(open) => Rc::clone(open),
+            Some(open) => Arc::clone(open),
             None => {
-                let opened = Rc::new(self.opened(&path).map_err(failed)?);
+                let opened = Arc::new(self.opened(&path).map_err(failed)?);
                 if self.open.len() >= MOST_OPEN {
                     self.open.clear();
                 }
-                self.open.insert(path.clone(), Rc::clone(&opened));
+                self.open.insert(path.clone(), Arc::clone(&opened));
                 opened
             }
         };
@@ -495,8 +472,8 @@ impl Placing<'_> {
     /// Removes all that was made and is in no place.
     fn undo(&mut self) {
         for (path, how) in std::mem::take(&mut self.made).iter().rev() {
-            let waiting = self.waiting(path);
-            let (above, name) = split(&waiting);
+            let standing = self.standing(path);
+            let (above, name) = split(&standing);
             if let Ok(folder) = self.opened(above) {
                 let _ = rustix::fs::unlinkat(folder.as_fd(), name, *how);
             }
@@ -537,9 +514,4 @@ fn joined(folder: &str, name: &str) -> String {
 
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
-}
-
-fn times(member: &Member) -> Timestamps {
-    let modified = Timespec { tv_sec: member.time.0, tv_nsec: member.time.1.into() };
-    Timestamps { last_access: modified, last_modification: modified }
 }

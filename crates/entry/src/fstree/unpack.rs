@@ -4,6 +4,10 @@ use std::{
     fs::File,
     io::{self, BufWriter, IntoInnerError, Read, Seek, Write},
     os::unix::fs::FileExt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::fs::{MemfdFlags, Mode, OFlags};
@@ -112,7 +116,7 @@ pub(crate) fn unpack(source: &Source, rules: &Rules, fetched: Fetched) -> Result
         store: Store::new(rules.limit).map_err(|error| no_room(&error))?,
         buffer: vec![0; 256 * 1024],
     };
-    let counted = Counted(std::rc::Rc::new(std::cell::RefCell::new(fetched)));
+    let counted = Counted { fetched: Arc::new(Mutex::new(fetched)), count: Arc::default() };
     let (content, kind) =
         decode::recognise(Box::new(counted.clone())).map_err(|error| work.fault(&error, None))?;
     match content {
@@ -133,24 +137,30 @@ pub(crate) fn unpack(source: &Source, rules: &Rules, fetched: Fetched) -> Result
 
 /// The fetched bytes, which decoders read and we count.
 #[derive(Clone)]
-struct Counted(std::rc::Rc<std::cell::RefCell<Fetched>>);
+struct Counted {
+    fetched: Arc<Mutex<Fetched>>,
+    /// So many were read: to be asked while somebody reads.
+    count: Arc<AtomicU64>,
+}
 
 impl Counted {
-    fn count(&self) -> u64 {
-        self.0.borrow().count
+    fn fetched(&self) -> MutexGuard<'_, Fetched> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what decoders left, so that the sum is the whole file's.
     fn finish(&self) -> io::Result<(u64, [u8; 32])> {
-        io::copy(&mut self.clone(), &mut io::sink())?;
-        let fetched = self.0.borrow();
+        let mut fetched = self.fetched();
+        io::copy(&mut *fetched, &mut io::sink())?;
         Ok((fetched.count, fetched.sum()))
     }
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.borrow_mut().read(buffer)
+        let count = self.fetched().read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 }
 
@@ -164,7 +174,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn tar(&mut self, bytes: Box<dyn Read>, counted: &Counted) -> Result<(), Fault> {
+    fn tar(&mut self, bytes: Box<dyn Read + Send>, counted: &Counted) -> Result<(), Fault> {
         let mut tar = Tar::new(bytes);
         while let Some(member) = tar.next().map_err(|error| self.fault(&error, None))? {
             let at = self.store.end();
@@ -175,7 +185,7 @@ impl Work<'_> {
                 if count == 0 {
                     break;
                 }
-                self.keep(count, &path, counted.count())?;
+                self.keep(count, &path, counted.count.load(Ordering::Relaxed))?;
             }
         }
         tar.finish().map_err(|error| self.fault(&error, None))
@@ -201,7 +211,7 @@ impl Work<'_> {
     }
 
     /// A zip's list stands at its end, so it is kept whole first.
-    fn zip(&mut self, mut bytes: Box<dyn Read>) -> Result<(), Fault> {
+    fn zip(&mut self, mut bytes: Box<dyn Read + Send>) -> Result<(), Fault> {
         let mut whole = Store::new(self.rules.limit).map_err(|error| no_room(&error))?;
         loop {
             let count = bytes.read(&mut self.buffer).map_err(|error| self.fault(&error, None))?;
@@ -255,7 +265,7 @@ impl Work<'_> {
 
     /// What a reader's error means: the fetch's own fault, or an archive that is broken.
     fn fault(&self, error: &io::Error, path: Option<&[u8]>) -> Fault {
-        if let Some(fault) = self.trace.borrow_mut().take() {
+        if let Some(fault) = self.trace.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return fault;
         }
         self.broken(&error.to_string(), path)

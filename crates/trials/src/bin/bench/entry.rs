@@ -51,14 +51,21 @@ fn inits(ours: &Path) -> Result<String> {
         }
     }
     let medians: Vec<_> = times.iter_mut().map(|times| middle(times)).collect();
-    let mut out = String::from("| init | start | of tini's | resident | size |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| init | start | its own part | of tini's | resident | size |\n|---|---|---|---|---|---|\n",
+    );
     for (init, time) in inits.iter().zip(&medians) {
         let ratio = time.as_secs_f64() / medians[1].as_secs_f64();
         let (resident, size) = match init.words.first() {
             Some(program) => (kib(init.resident()?), kib(fs::metadata(found(program)?)?.len() / 1024)),
             None => (String::new(), String::new()),
         };
-        out += &format!("| {} | {time:.2?} | {ratio:.2} | {resident} | {size} |\n", init.name);
+        let own = if init.words.is_empty() {
+            String::new()
+        } else {
+            format!("{:.2?}", time.saturating_sub(medians[0]))
+        };
+        out += &format!("| {} | {time:.2?} | {own} | {ratio:.2} | {resident} | {size} |\n", init.name);
     }
     Ok(out)
 }
