@@ -5,14 +5,17 @@ use crate::{Builder, Capture, Process};
 /// Targets that are named one by one.
 const NAMED: usize = 3;
 
-/// All of them as one capture, the earliest first, named in the order given; each process says which target it belongs to.
+/// All of them as one capture, the earliest first, named in the order given; each process says which target it belongs to. What has no
+/// name yet has a frame that says where it lies.
 #[must_use]
 pub fn merge<'a>(captures: impl IntoIterator<Item = &'a Capture>) -> Capture {
     let mut captures: Vec<&Capture> = captures.into_iter().collect();
     let names: Vec<&str> = captures.iter().map(|one| one.meta.target.as_str()).collect();
     captures.sort_by_key(|one| one.meta.started_millis);
     if let [only] = captures[..] {
-        return only.clone();
+        let mut builder = Builder::new();
+        builder.add(only);
+        return builder.finish();
     }
     let mut builder = Builder::new();
     for one in &captures {

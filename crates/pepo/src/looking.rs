@@ -198,6 +198,7 @@ impl Looking {
     pub(crate) async fn name(&mut self) {
         let wanted: Vec<ModuleId> = self.collector.builder().so_far().without_symbols().into_keys().collect();
         self.name_modules(wanted).await;
+        self.collector.builder().settle();
     }
 
     /// The same as far as files are there by now: what is still on its way is named another time.
@@ -225,7 +226,6 @@ impl Looking {
         let notes = self.files.notes();
         self.collector.builder().meta().notes.extend(notes);
         self.map().await;
-        self.collector.builder().settle();
     }
 
     /// Names functions of scripts that were made from others as they were written.

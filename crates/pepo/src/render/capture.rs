@@ -19,26 +19,14 @@ fn share(weight: u64, whole: u64) -> f64 {
     weight as f64 / whole.max(1) as f64
 }
 
+/// Columns of a terminal below which a row has its name alone.
+const NARROW: usize = 60;
+
 /// The lines of a capture: what it is, then its rows, at most so many.
 pub(crate) fn lines(capture: &Capture, rows: &[Row], most: usize, paint: Paint) -> Vec<String> {
     let mut lines = vec![paint.over(Style::Faint, &printable(&capture.summary()))];
-    let places = rows.iter().any(|row| !row.place.is_empty());
-    let mut columns =
-        vec![("SELF", Lean::Right), ("TOTAL", Lean::Right), ("NAME", Lean::Left), ("MODULE", Lean::Left)];
-    columns.extend(places.then_some(("PLACE", Lean::Left)));
-    let mut table = Table::new(&columns);
     let whole = capture.total_weight();
-    for row in rows.iter().take(most) {
-        let mut cells: Vec<Cell> = vec![
-            percent(share(row.own, whole)).into(),
-            percent(share(row.total, whole)).into(),
-            Cell::painted(shortened(&row.label), Style::Strong),
-            Cell::painted(row.module.as_str(), Style::Faint),
-        ];
-        cells.extend(places.then(|| Cell::painted(row.place.as_str(), Style::Faint)));
-        table.row(cells);
-    }
-    lines.extend(table.lines(paint));
+    lines.extend(table(rows.iter().take(most), whole, None, paint));
     if rows.len() > most {
         lines.push(paint.over(Style::Faint, &format!("and {} more", rows.len() - most)));
     }
@@ -46,6 +34,36 @@ pub(crate) fn lines(capture: &Capture, rows: &[Row], most: usize, paint: Paint) 
         capture.meta.notes.iter().map(|note| paint.over(Style::Faint, &format!("note: {}", printable(note)))),
     );
     lines
+}
+
+/// Rows below their headings, on a terminal of so many columns.
+pub(crate) fn table<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    whole: u64,
+    room: Option<usize>,
+    paint: Paint,
+) -> Vec<String> {
+    let rows: Vec<&Row> = rows.collect();
+    let is_narrow = room.is_some_and(|room| room < NARROW);
+    let places = rows.iter().any(|row| !row.place.is_empty());
+    let modules = !is_narrow && rows.iter().any(|row| !row.module.is_empty());
+    let mut columns = vec![("SELF", Lean::Right), ("TOTAL", Lean::Right), ("NAME", Lean::Cut)];
+    columns.extend(modules.then_some(("MODULE", Lean::Cut)));
+    columns.extend(places.then_some(("PLACE", Lean::Cut)));
+    let mut table = Table::new(&columns).within(room);
+    for row in rows {
+        // Where a file is matters less than which it is.
+        let place = if is_narrow { row.place.rsplit('/').next().unwrap_or_default() } else { &row.place };
+        let mut cells: Vec<Cell> = vec![
+            percent(share(row.own, whole)).into(),
+            percent(share(row.total, whole)).into(),
+            Cell::painted(shortened(&row.label), Style::Strong),
+        ];
+        cells.extend(modules.then(|| Cell::painted(row.module.as_str(), Style::Faint)));
+        cells.extend(places.then(|| Cell::painted(place, Style::Faint)));
+        table.row(cells);
+    }
+    table.lines(paint)
 }
 
 fn shortened(label: &str) -> String {

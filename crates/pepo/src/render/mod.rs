@@ -10,6 +10,8 @@ pub(crate) mod capture;
 pub(crate) mod data;
 /// Failures for people and as data.
 pub(crate) mod failure;
+/// A whole terminal for a live display.
+pub(crate) mod screen;
 /// Commands quoted for a shell.
 pub(crate) mod shell;
 /// Colours by meaning.
@@ -212,6 +214,7 @@ pub(crate) fn finish(printer: Printer, outcome: Outcome) -> u8 {
 /// From here on a panic is told like every error, without a trace of Rust.
 pub(crate) fn tell_panics() {
     std::panic::set_hook(Box::new(|info| {
+        screen::leave();
         let words = info.payload_as_str().unwrap_or("no words");
         let place =
             info.location().map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));

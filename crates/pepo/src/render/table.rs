@@ -168,7 +168,7 @@ fn taken(widths: &[Option<usize>]) -> usize {
 }
 
 /// At most so wide, with an ellipsis where something was cut.
-fn cut(text: &str, wide: usize) -> String {
+pub(crate) fn cut(text: &str, wide: usize) -> String {
     if width(text) <= wide {
         return text.to_owned();
     }

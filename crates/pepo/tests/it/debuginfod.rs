@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -15,6 +18,7 @@ use rustix::process::Signal;
 use crate::{
     profiles::{LIMIT, Recording, hot, name},
     support::Surroundings,
+    terminal::Terminal,
 };
 
 /// What a server answers.
@@ -22,6 +26,8 @@ use crate::{
 enum Answer {
     /// This file, whatever is asked for.
     File(Vec<u8>),
+    /// The same, as soon as the test says so.
+    Later(Vec<u8>, Arc<AtomicBool>),
     /// The same, half of it.
     Half(Vec<u8>),
     /// Nothing there.
@@ -70,6 +76,12 @@ fn serve(mut stream: TcpStream, answer: &Answer, paths: &Mutex<Vec<String>>) {
     };
     match answer {
         Answer::File(bytes) => says("200 OK", bytes, bytes.len()),
+        Answer::Later(bytes, now) => {
+            wait::until("the test lets it", LIMIT, || {
+                now.load(Ordering::SeqCst).then_some(()).ok_or("not yet")
+            });
+            says("200 OK", bytes, bytes.len());
+        }
         Answer::Half(bytes) => says("200 OK", &bytes[..bytes.len() / 2], bytes.len()),
         Answer::NotFound => says("404 Not Found", b"no", 2),
         Answer::Broken => says("500 Internal Server Error", b"no", 2),
@@ -250,6 +262,27 @@ fn profiles_are_named_by_servers_with_what_was_compiled_into_others() {
     assert!(rows.iter().any(|row| row["place"].as_str().unwrap().contains("hot.c:")), "{data}");
     assert_eq!(program.asked(&server), 1);
     program.target.assert_goes_on();
+}
+
+#[test]
+fn a_live_table_goes_on_while_names_are_on_their_way_and_shows_them_when_they_come() {
+    let program = Stripped::start();
+    let now = Arc::new(AtomicBool::new(false));
+    let server = Server::start(Answer::Later(program.debug.clone(), Arc::clone(&now)));
+    let surroundings = with(&[&server]);
+    let line = ["top", &name(&program.target), "--interval", "200ms"];
+    let mut terminal = Terminal::run(&surroundings, &line);
+    wait::until("that it is fetched", LIMIT, || {
+        let lines = terminal.screen().join("\n");
+        (lines.contains("debuginfod: ") && lines.contains("[hot]")).then_some(()).ok_or(lines)
+    });
+    now.store(true, Ordering::SeqCst);
+    wait::until("names", LIMIT, || {
+        let lines = terminal.screen().join("\n");
+        (lines.contains("burn") && !lines.contains("[hot]")).then_some(()).ok_or(lines)
+    });
+    terminal.types("q");
+    assert_eq!(terminal.status(), Some(0));
 }
 
 /// As gdb finds them: by build id or by name in a folder of the user's, whatever else is in it, or beside the program in the target.

@@ -32,6 +32,9 @@ mod help;
 /// Pods of a real cluster.
 #[cfg(target_os = "linux")]
 mod kubernetes;
+/// The live table of `pepo top`, on a terminal.
+#[cfg(target_os = "linux")]
+mod live;
 /// Looking at processes of this machine.
 #[cfg(target_os = "linux")]
 mod looking;

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     os::unix::process::CommandExt as _,
     process::{Child, Command},
     sync::{Arc, Mutex},
@@ -14,9 +14,9 @@ use std::{
 use pepo_testkit::wait;
 use rustix::{
     fs::{Mode, OFlags, open},
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, Signal, kill_process, kill_process_group},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{Winsize, tcgetattr, tcsetwinsize},
 };
 
 use crate::support::Surroundings;
@@ -30,6 +30,8 @@ pub(crate) struct Terminal {
     keyboard: File,
     said: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
+    /// How it was before the command.
+    modes: String,
 }
 
 impl Terminal {
@@ -48,6 +50,7 @@ impl Terminal {
         let slave = || -> OwnedFd {
             open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap()
         };
+        let modes = modes(&master);
         command.stdin(slave()).stdout(slave()).stderr(slave()).process_group(0);
         let child = command.spawn().unwrap();
         // With the command's own ends gone, the last writer is the child.
@@ -69,7 +72,7 @@ impl Terminal {
             }
         });
         keyboard.flush().unwrap();
-        Terminal { child, keyboard, said, reader: Some(reader) }
+        Terminal { child, keyboard, said, reader: Some(reader), modes }
     }
 
     /// Types.
@@ -80,6 +83,29 @@ impl Terminal {
     /// Sends SIGINT to the command and all it has started in its process group, as a terminal does for Ctrl-C unless it is read raw.
     pub(crate) fn interrupts(&self) {
         kill_process_group(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
+    /// Sends another signal to the command itself.
+    pub(crate) fn is_sent(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Has another size from now on.
+    pub(crate) fn becomes(&self, columns: u16, rows: u16) {
+        tcsetwinsize(&self.keyboard, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+            .unwrap();
+        // No terminal that controls the command: nobody tells it but this.
+        self.is_sent(Signal::WINCH);
+    }
+
+    /// Does it treat what is typed and written as it did before the command?
+    pub(crate) fn is_as_it_was(&self) -> bool {
+        modes(&self.keyboard) == self.modes
+    }
+
+    /// The lines that a person sees, of a display that moves about: of ECMA-48 what such a display writes.
+    pub(crate) fn screen(&self) -> Vec<String> {
+        screen(&self.said())
     }
 
     /// All that was written so far.
@@ -119,6 +145,48 @@ impl Terminal {
         }
         self.said()
     }
+}
+
+/// How a terminal treats what is typed and written (termios(3)).
+fn modes(terminal: impl AsFd) -> String {
+    let modes = tcgetattr(terminal).unwrap();
+    format!("{:?} {:?} {:?}", modes.input_modes, modes.output_modes, modes.local_modes)
+}
+
+fn screen(said: &str) -> Vec<String> {
+    let mut lines: Vec<Vec<char>> = Vec::new();
+    let (mut row, mut column) = (0, 0);
+    let mut rest = said.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => {
+                let mut numbers = String::new();
+                let ends = |c: &char| c.is_ascii_alphabetic();
+                let what = rest.by_ref().skip(1).inspect(|c| numbers.push(*c)).find(ends);
+                numbers.pop();
+                match what {
+                    Some('H') => {
+                        let mut at = numbers.split(';').map(|number| number.parse().unwrap_or(1) - 1);
+                        (row, column) = (at.next().unwrap(), at.next().unwrap_or(0));
+                    }
+                    Some('K') => lines.get_mut(row).into_iter().for_each(|line| line.truncate(column)),
+                    Some('J') if numbers == "2" => lines.clear(),
+                    Some('J') => lines.truncate(row),
+                    _ => {}
+                }
+            }
+            '\r' => column = 0,
+            '\n' => row += 1,
+            c => {
+                lines.resize(lines.len().max(row + 1), Vec::new());
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+    }
+    lines.into_iter().map(|line| line.into_iter().collect::<String>().trim_end().to_owned()).collect()
 }
 
 impl Drop for Terminal {
