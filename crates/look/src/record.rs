@@ -25,7 +25,10 @@ mod space;
 /// Samples of threads that wait.
 mod waiting;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read as _,
+    time::{Duration, Instant},
+};
 
 use pepo_process::{Process, list};
 use pepo_wire::{
@@ -91,7 +94,7 @@ struct Cost {
 /// several times a second.
 ///
 /// # Errors
-/// Why it could not begin. What goes wrong later is told in the last event.
+/// Why it could not begin, or failed before the first sample. What goes wrong later is told in the last event.
 pub fn record(
     process: &Process,
     request: &StartLook,
@@ -114,7 +117,10 @@ fn run(
     hand_on: &mut dyn FnMut(LookEvent) -> bool,
 ) -> Result<(), Failure> {
     let described = list::describe(process).map_err(|error| error.failure())?;
-    let (mut sampler, notes) = choose(process, request)?;
+    let (mut sampler, mut notes) = choose(process, request)?;
+    if is_narrow(process) {
+        notes.push("a program of 32 bits: its samples are counted, and have no stacks".to_owned());
+    }
     let started = LookStarted {
         process: Some(described),
         sampler: sampler.name().to_owned(),
@@ -128,6 +134,11 @@ fn run(
     let mut batch = Batch::new(process);
     let mut ended = collect(process, sampler.as_mut(), request, &mut batch, enough, hand_on);
     let Some(ended) = &mut ended else { return Ok(()) };
+    // It had only seemed to have begun.
+    if let Some(failure) = ended.failure.take_if(|_| batch.counts().0 == 0) {
+        sampler.finish();
+        return Err(failure);
+    }
     ended.duration_nanos = batch.elapsed();
     let spent = sampler.spent();
     let cost = sampler.finish();
@@ -140,6 +151,13 @@ fn run(
     ended.notes.extend(cost.notes);
     hand_on(LookEvent { kind: Some(Event::Ended(std::mem::take(ended))) });
     Ok(())
+}
+
+/// Is it a program of 32 bits? (elf(5), `EI_CLASS`)
+fn is_narrow(process: &Process) -> bool {
+    let mut head = [0; 5];
+    let read = process.open_exe().is_ok_and(|mut program| program.read_exact(&mut head).is_ok());
+    read && head[4] == object::elf::ELFCLASS32.0
 }
 
 /// Nothing when no one listens any more.

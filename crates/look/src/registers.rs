@@ -139,7 +139,11 @@ impl Set {
 /// The general registers of a thread that stands.
 fn read_registers(tid: AgentTid) -> io::Result<[u64; 64]> {
     let mut words = [0_u64; 64];
-    get_set(tid, Set::General, words.as_mut_slice())?;
+    let length = get_set(tid, Set::General, words.as_mut_slice())?;
+    // Those of a thread that runs code of 32 bits are another set.
+    if length < set_of(0, 0).len() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "32-bit code has no stacks here"));
+    }
     Ok(words)
 }
 

@@ -117,6 +117,11 @@ fn open_python(
     }
 }
 
+/// What stands for the frames beyond the last that is shown.
+fn cut_off() -> Frame {
+    Frame { function: "[cut off]".to_owned(), ..Frame::default() }
+}
+
 struct Reader<'a> {
     process: &'a Process,
     memory: &'a Memory,
@@ -220,7 +225,8 @@ impl Reader<'_> {
         for _ in 0..TRIES {
             let (Unwound { walked, whole }, placing) = self.look(thread);
             let Some((placed, is_cut)) = placing else {
-                return walked.iter().map(|one| self.frame(one)).collect();
+                let cut_off = (walked.len() >= MAX_FRAMES).then(cut_off);
+                return walked.iter().map(|one| self.frame(one)).chain(cut_off).collect();
             };
             let joined = join(&walked, &placed, self.eval_loop.as_ref(), whole && !is_cut);
             let (Some(joined), Some(python)) = (joined, &mut self.python) else { continue };

@@ -1,6 +1,8 @@
-//! Memory in pieces of one mebibyte; those that are zero throughout are not sent.
+//! Memory in pieces of one mebibyte, without the pages at both ends that are zero. (Of the stack of a thread a page or two are used, and
+//! a program may have thousands.)
 
 use std::{
+    ops::Range,
     sync::mpsc::{SyncSender, TrySendError},
     time::{Duration, Instant},
 };
@@ -95,9 +97,9 @@ impl<'a> Reader<'a> {
             if !self.process.alive() {
                 return Err(Cut::Gone);
             }
-            match bytes.iter().any(|&byte| byte != 0) {
-                true => self.send(offset + done, bytes)?,
-                false => self.in_time()?,
+            match not_zero(&bytes) {
+                Some(part) => self.send(offset + done + part.start as u64, bytes.drain(part).collect())?,
+                None => self.in_time()?,
             }
             done += length;
         }
@@ -156,5 +158,31 @@ impl<'a> Reader<'a> {
             Some(until) if Instant::now() >= until => Err(Cut::Budget),
             _ => Ok(()),
         }
+    }
+}
+
+/// From the first page that is not zero to the last.
+fn not_zero(bytes: &[u8]) -> Option<Range<usize>> {
+    let page = PAGE as usize;
+    let is_full = |page: &[u8]| page.iter().any(|&byte| byte != 0);
+    let first = bytes.chunks(page).position(is_full)?;
+    let last = bytes.chunks(page).rposition(is_full)?;
+    Some(first * page..bytes.len().min((last + 1) * page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_zeros_at_both_ends_are_left_out() {
+        let mut bytes = vec![0; 5 * PAGE as usize];
+        assert_eq!(not_zero(&bytes), None);
+        bytes[2 * 4096 + 17] = 1;
+        assert_eq!(not_zero(&bytes), Some(2 * 4096..3 * 4096));
+        bytes[4 * 4096 - 1] = 1;
+        bytes.truncate(4 * 4096);
+        assert_eq!(not_zero(&bytes), Some(2 * 4096..4 * 4096));
+        assert_eq!(not_zero(&[1]), Some(0..1));
     }
 }

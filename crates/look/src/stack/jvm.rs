@@ -8,7 +8,7 @@ use pepo_process::{
 };
 use pepo_wire::agent::{Deadlock, Frame, RuntimeWait, Thread, ThreadWaitedFor};
 
-use super::MAX_FRAMES;
+use super::{MAX_FRAMES, cut_off};
 use crate::jvm::{self, Dump, JavaFrame, JavaThread};
 
 /// A JVM's answer.
@@ -81,8 +81,7 @@ impl Jvm {
             language: "java".to_owned(),
             ..Frame::default()
         };
-        let cut_off = Frame { function: "[cut off]".to_owned(), ..Frame::default() };
-        thread.frames.iter().map(frame).chain(thread.is_cut.then_some(cut_off)).collect()
+        thread.frames.iter().map(frame).chain(thread.is_cut.then(cut_off)).collect()
     }
 
     pub(super) fn deadlocks(&self) -> Vec<Deadlock> {

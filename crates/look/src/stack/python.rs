@@ -8,7 +8,7 @@ use std::{
 use pepo_process::{Process, runtime::python::PythonFacts};
 use pepo_wire::agent::{Frame, Thread, Variable};
 
-use super::MAX_FRAMES;
+use super::{MAX_FRAMES, cut_off};
 use crate::python::{Interpreter, Placed, PythonThread, Shape, Unreadable};
 
 /// How long is waited for a thread to be at one place for as long as it takes to copy its frames, or for the interpreter to begin.
@@ -101,7 +101,7 @@ impl Python {
         let all_fit = fit == frames.len();
         frames.truncate(fit);
         if is_cut || !all_fit {
-            frames.push(Frame { function: "[cut off]".to_owned(), ..Frame::default() });
+            frames.push(cut_off());
         }
         frames
     }
