@@ -29,6 +29,9 @@ mod generated;
 mod held;
 /// Every help text.
 mod help;
+/// Targets as bad as they can be.
+#[cfg(target_os = "linux")]
+mod hostile;
 /// Pods of a real cluster.
 #[cfg(target_os = "linux")]
 mod kubernetes;

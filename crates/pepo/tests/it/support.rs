@@ -9,6 +9,22 @@ use std::{
 /// The binary under test.
 pub(crate) const PEPO: &str = env!("CARGO_BIN_EXE_pepo");
 
+/// Refuses itself the calls that its first argument names, and becomes the rest.
+#[cfg(target_os = "linux")]
+const FILTER: &str = "\
+import ctypes, os, struct, sys
+rules = [(0x20, 0, 0, 0)]
+for call in sys.argv[1].split():
+    number, error = map(int, call.split(':'))
+    rules += [(0x15, 0, 1, number), (6, 0, 0, 0x50000 | error)]
+rules.append((6, 0, 0, 0x7fff0000))
+text = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+filter = struct.pack('HP', len(rules), ctypes.addressof(text))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, filter, 0, 0) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+";
+
 /// A folder with nothing in it, and the command's surroundings made of it.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -93,6 +109,15 @@ impl Surroundings {
         let run = self.path("nobody").display().to_string();
         std::os::unix::fs::chown(self.folder(), Some(65534), Some(65534)).unwrap();
         Surroundings { before, ..self.with("PEPO_RUN", run) }
+    }
+
+    /// Besides, these system calls are refused with these errors (seccomp(2)).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn refused(mut self, calls: &[(u32, i32)]) -> Surroundings {
+        let calls: Vec<_> = calls.iter().map(|(number, error)| format!("{number}:{error}")).collect();
+        let python = pepo_testkit::Python::of_the_system().path.display().to_string();
+        self.before.extend([python, "-c".into(), FILTER.into(), calls.join(" ")]);
+        self
     }
 
     /// The command, not yet started; nothing on stdin.
