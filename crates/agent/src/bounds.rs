@@ -4,7 +4,7 @@ use pepo_wire::{
     Code, Failure,
     agent::{
         CheckRequest, Grant, Guard, ListProcessesRequest, OpenSession, ReleaseRequest, Right, SessionInfo,
-        StartCore, Target, target::Kind,
+        StartCore, StartWriteTree, Target, target::Kind,
     },
 };
 
@@ -108,6 +108,14 @@ impl Bound for StartCore {
     }
 }
 
+impl Bound for StartWriteTree {
+    fn within(self, bounds: &Bounds) -> Result<Self, Failure> {
+        bounds.need(Right::Modify, "change its files")?;
+        let grant = bounds.held(self.grant.unwrap_or_default());
+        Ok(StartWriteTree { target: self.target.within(bounds)?, grant: Some(grant), ..self })
+    }
+}
+
 impl Bound for OpenSession {
     fn within(self, bounds: &Bounds) -> Result<Self, Failure> {
         bounds.need(Right::Stop, "stop it")?;
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn only_the_granted_container_is_a_target() {
-        let bounds = bounds(&[Right::Stop]);
+        let bounds = bounds(&[Right::Stop, Right::Modify]);
         assert!(container("c0ffee").within(&bounds).is_ok());
         let process = Kind::Process(ProcessTarget { agent_pid: 1, ..ProcessTarget::default() });
         let process = Some(Target { kind: Some(process), selector: None });
@@ -169,6 +177,8 @@ mod tests {
             assert_eq!(release.within(&bounds).unwrap_err().code(), Code::NotGranted);
             let core = StartCore { target: other.clone(), ..StartCore::default() };
             assert_eq!(core.within(&bounds).unwrap_err().code(), Code::NotGranted);
+            let write = StartWriteTree { target: other.clone(), ..StartWriteTree::default() };
+            assert_eq!(write.within(&bounds).unwrap_err().code(), Code::NotGranted);
             let open = open(other, Grant::default());
             assert_eq!(open.within(&bounds).unwrap_err().code(), Code::NotGranted);
         }
@@ -184,6 +194,21 @@ mod tests {
         assert_eq!(release.within(&bounds).unwrap_err().code(), Code::NotGranted);
         let core = StartCore { target: container("c0ffee"), no_stop: true, ..StartCore::default() };
         assert_eq!(core.within(&bounds).unwrap_err().code(), Code::NotGranted);
+    }
+
+    #[test]
+    fn files_are_written_with_the_right_to_modify_alone() {
+        let rights = vec![Right::Modify.into(), Right::Raw.into()];
+        let write = |bounds: &Bounds| {
+            let grant = Some(Grant { who: "root".to_owned(), rights: rights.clone(), ..Grant::default() });
+            let target = container("c0ffee");
+            StartWriteTree { target, grant, ..StartWriteTree::default() }.within(bounds)
+        };
+        for given in [&[][..], &[Right::Stop]] {
+            assert_eq!(write(&bounds(given)).unwrap_err().code(), Code::NotGranted);
+        }
+        let grant = write(&bounds(&[Right::Modify])).unwrap().grant.unwrap();
+        assert_eq!((grant.who.as_str(), grant.rights), ("ann", vec![Right::Modify as i32]));
     }
 
     #[test]

@@ -27,6 +27,7 @@ const STACK: &[&str] = &["stack"];
 /// What looks for a time.
 const SAMPLING: &[&str] = &["top", "record"];
 const CORE: &[&str] = &["core"];
+const FILES: &[&str] = &["cp"];
 const ATTACH: &str = "attach";
 /// What stops a target; `dap` is `attach` for an editor.
 const STOPPING: &[&str] = &[ATTACH, "dap"];
@@ -103,6 +104,7 @@ const RULES: &[Rule<Facts>] = &[
     rule("no-new-privs", access::no_new_privs),
     rule("init", access::init),
     rule("core", access::core),
+    rule("files", access::files),
     rule("timer", access::timer),
     rule("runtime", program::runtime),
     rule("architecture", program::architecture),

@@ -21,6 +21,8 @@ mod service;
 mod sessions;
 /// Debug files from the user's side.
 mod symbols;
+/// Trees of files, out of a target and into it.
+mod trees;
 
 pub use bounds::Bounds;
 pub use service::{AgentConfig, serve, serve_in_process};

@@ -18,13 +18,14 @@ use pepo_wire::{
     agent::{
         CheckRequest, CheckResponse, CoreEvent, CoreRequest, FileChunk, HelloRequest, HelloResponse,
         ListProcessesRequest, ListProcessesResponse, ListSessionsRequest, ListSessionsResponse, LookEvent,
-        LookRequest, ReadFileRequest, ReleaseRequest, ReleaseResponse, SessionEvent, SessionRequest,
-        StackRequest, StackResponse, Target,
+        LookRequest, ReadFileRequest, ReadTreeRequest, ReleaseRequest, ReleaseResponse, SessionEvent,
+        SessionRequest, StackRequest, StackResponse, Target, TreePart, WriteTreeRequest, WriteTreeResponse,
         agent_server::{Agent, AgentServer},
     },
     version,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
     bounds::{Bound, held},
     check, cores, files, looking, release,
     sessions::Sessions,
+    trees,
 };
 
 /// Pings go out this often, and a client that answers none for [`PING_LIMIT`] is gone: the end of a stream is not always seen.
@@ -56,6 +58,8 @@ const ABILITIES: &[&str] = &[
     "read-file",
     "look",
     "core",
+    "read-tree",
+    "write-tree",
 ];
 
 /// What an agent is told at its start.
@@ -94,7 +98,9 @@ where
 {
     let sessions = open_sessions(&config)?;
     release::sweep(sessions.journal());
-    let service = AgentServer::new(Service { config, sessions: Arc::clone(&sessions) })
+    let writing = TaskTracker::new();
+    let service = Service { config, sessions: Arc::clone(&sessions), writing: writing.clone() };
+    let service = AgentServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let served = http2::Builder::new(TokioExecutor::new())
@@ -104,6 +110,9 @@ where
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
         .await;
     sessions.finish(LETTING_GO).await;
+    writing.close();
+    // What was being written is taken away before this process may end.
+    let _ = tokio::time::timeout(LETTING_GO, writing.wait()).await;
     match served {
         // A client that goes away without a word is the usual end of a killed one.
         Err(error) if !is_io(&error) => {
@@ -135,6 +144,8 @@ fn open_sessions(config: &AgentConfig) -> Result<Arc<Sessions>, Failure> {
 struct Service {
     config: AgentConfig,
     sessions: Arc<Sessions>,
+    /// Files that are being put into targets.
+    writing: TaskTracker,
 }
 
 impl Service {
@@ -162,6 +173,7 @@ impl Agent for Service {
     type ReadFileStream = BoxStream<'static, Result<FileChunk, Status>>;
     type LookStream = BoxStream<'static, Result<LookEvent, Status>>;
     type CoreStream = BoxStream<'static, Result<CoreEvent, Status>>;
+    type ReadTreeStream = BoxStream<'static, Result<TreePart, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         let client = request.into_inner();
@@ -262,6 +274,26 @@ impl Agent for Service {
             .map(Response::new)
             .map_err(Failure::into_status)
     }
+
+    async fn read_tree(
+        &self,
+        request: Request<ReadTreeRequest>,
+    ) -> Result<Response<Self::ReadTreeStream>, Status> {
+        let request = request.into_inner();
+        let target = self.held(request.target)?;
+        let who = self.config.bounds.as_ref().map(|bounds| bounds.who.clone());
+        Ok(Response::new(trees::read(ReadTreeRequest { target, ..request }, who)))
+    }
+
+    async fn write_tree(
+        &self,
+        request: Request<Streaming<WriteTreeRequest>>,
+    ) -> Result<Response<WriteTreeResponse>, Status> {
+        trees::write(request.into_inner(), self.config.bounds.as_deref(), &self.writing)
+            .await
+            .map(Response::new)
+            .map_err(Failure::into_status)
+    }
 }
 
 /// The processes of a target with the debugger each would get; those that end meanwhile are left out.
@@ -278,6 +310,6 @@ fn list_processes(target: Option<&Target>) -> Result<ListProcessesResponse, Fail
     Ok(ListProcessesResponse { processes })
 }
 
-fn named(target: Option<Target>) -> Result<Target, Failure> {
+pub(crate) fn named(target: Option<Target>) -> Result<Target, Failure> {
     target.ok_or_else(|| Failure::new(Code::Usage, "the request names no target"))
 }

@@ -7,15 +7,20 @@ use pepo_wire::{
     Code, Failure,
     agent::{
         CheckRequest, CheckResponse, HelloRequest, HelloResponse, ListProcessesRequest, ListSessionsRequest,
-        OpenSession, Process, ReadFileRequest, ReleaseRequest, Released, SessionInfo, StackRequest,
-        StackResponse, StartCore, StartLook, Target, agent_client::AgentClient,
+        OpenSession, Process, ReadFileRequest, ReadTreeRequest, ReleaseRequest, Released, SessionInfo,
+        StackRequest, StackResponse, StartCore, StartLook, StartWriteTree, Target, WriteTreeResponse,
+        agent_client::AgentClient,
     },
+    tree::Part,
     version,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Core, Look, Session, SymbolPaths};
+use crate::{Core, Look, Session, SymbolPaths, Tree, tree};
 
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -159,6 +164,28 @@ impl Agent {
     pub async fn release(&self, target: Option<Target>) -> Result<Vec<Released>, Failure> {
         let request = ReleaseRequest { all: target.is_none(), target };
         Ok(answer(self.service.clone().release(request).await)?.released)
+    }
+
+    /// A file, a link or a folder with all that is in it, as the target sees it.
+    ///
+    /// # Errors
+    /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
+    pub async fn read_tree(&self, request: ReadTreeRequest) -> Result<Tree, Failure> {
+        self.offers("read-tree", "copies no folders")?;
+        Tree::read(self.service.clone(), request).await
+    }
+
+    /// Puts a tree into the target. When `parts` ends before the tree does, what was begun is gone.
+    ///
+    /// # Errors
+    /// The agent's own failure; [`Code::NotOffered`] from one that is too old.
+    pub async fn write_tree(
+        &self,
+        start: StartWriteTree,
+        parts: mpsc::Receiver<Part>,
+    ) -> Result<WriteTreeResponse, Failure> {
+        self.offers("write-tree", "puts no files into it")?;
+        tree::write(self.service.clone(), start, parts).await
     }
 
     /// A file as the target sees it; at most `max_bytes` (0: the agent's limit).

@@ -15,6 +15,8 @@ mod look;
 mod session;
 /// Debug files on this side.
 mod symbols;
+/// Trees of files.
+mod tree;
 
 pub use self::core::{Core, CoreSaid};
 pub use agent::Agent;
@@ -22,3 +24,4 @@ pub use debuginfod::{Debuginfod, Limits};
 pub use look::{Look, LookSaid};
 pub use session::{Event, Session, SessionSender};
 pub use symbols::SymbolPaths;
+pub use tree::Tree;

@@ -239,6 +239,8 @@ pub(crate) enum Verb {
     Sessions(verbs::sessions::Sessions),
     /// A look around inside a container, also where its image has no shell
     Shell(verbs::shell::Shell),
+    /// Files out of a container and into it, also where its image has neither shell nor tar
+    Cp(verbs::cp::Cp),
     /// A container with the entry before its program: traced, patched, kept after a fault, held at its start
     Run(verbs::run::Run),
     /// The same for Kubernetes: a manifest with the entry before its containers' programs, printed

@@ -11,6 +11,8 @@ mod config;
 mod duration;
 /// The environment.
 mod environment;
+/// Files of this side, to be copied and to be put in place.
+mod here;
 /// The agent in this process.
 mod local;
 /// Diagnostics on stderr.

@@ -2,19 +2,59 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Seek as _, SeekFrom, Write as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use pepo_wire::{Code, Failure};
 
+/// A file beside its place, which it takes at once; dropped before that, it was never there.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// What is written to.
+    pub(crate) file: File,
+    path: PathBuf,
+    part: PathBuf,
+}
+
+/// Bytes of a file's name that are in the name beside it: with what is added it is short enough for every system.
+const SHORT: usize = 100;
+
+impl Part {
+    /// Begins one; `options` say who may read it until it is whole.
+    pub(crate) fn beside(path: &Path, options: &mut OpenOptions) -> io::Result<Part> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let short = &name[..name.floor_char_boundary(SHORT)];
+        let part = path.with_file_name(format!(".{short}.{}.part", std::process::id()));
+        let file = options.write(true).create_new(true).open(&part)?;
+        Ok(Part { file, path: path.to_owned(), part })
+    }
+
+    /// Puts it in its place, over what is there.
+    pub(crate) fn keep(self) -> io::Result<()> {
+        fs::rename(&self.part, &self.path)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After a rename nothing has this name.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
 /// A file being made; dropped before it was finished, it was never there.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     path: PathBuf,
-    /// Where it is until it is whole; nothing when the path is a device or a pipe, which is written at once.
-    part: Option<PathBuf>,
-    file: File,
+    to: Begun,
+}
+
+#[derive(Debug)]
+enum Begun {
+    Part(Part),
+    /// The path is a device or a pipe, which is written at once.
+    AtOnce(File),
 }
 
 impl NewFile {
@@ -23,16 +63,18 @@ impl NewFile {
     /// # Errors
     /// [`Code::FileDenied`].
     pub(crate) fn begin(path: &Path) -> Result<NewFile, Failure> {
-        let denied = |error: &std::io::Error| cannot(path, error);
-        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            let file = OpenOptions::new().write(true).open(path).map_err(|error| denied(&error))?;
-            return Ok(NewFile { path: path.to_owned(), part: None, file });
+        let to = match fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            true => OpenOptions::new().write(true).open(path).map(Begun::AtOnce),
+            false => Part::beside(path, &mut OpenOptions::new()).map(Begun::Part),
+        };
+        Ok(NewFile { path: path.to_owned(), to: to.map_err(|error| cannot(path, &error))? })
+    }
+
+    fn file(&mut self) -> &mut File {
+        match &mut self.to {
+            Begun::Part(part) => &mut part.file,
+            Begun::AtOnce(file) => file,
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        let file =
-            OpenOptions::new().write(true).create_new(true).open(&part).map_err(|error| denied(&error))?;
-        Ok(NewFile { path: path.to_owned(), part: Some(part), file })
     }
 
     /// Writes what comes next.
@@ -40,7 +82,7 @@ impl NewFile {
     /// # Errors
     /// [`Code::FileDenied`].
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| cannot(&self.path, &error))
+        self.file().write_all(bytes).map_err(|error| cannot(&self.path, &error))
     }
 
     /// So many zeros come next, which take no room where the file system knows holes. Only in a regular file.
@@ -48,16 +90,17 @@ impl NewFile {
     /// # Errors
     /// [`Code::FileDenied`].
     pub(crate) fn hole(&mut self, length: u64) -> Result<(), Failure> {
-        let longer = self.file.stream_position().and_then(|at| {
-            self.file.set_len(at + length)?;
-            self.file.seek(SeekFrom::Start(at + length))
+        let file = self.file();
+        let longer = file.stream_position().and_then(|at| {
+            file.set_len(at + length)?;
+            file.seek(SeekFrom::Start(at + length))
         });
         longer.map(|_| ()).map_err(|error| cannot(&self.path, &error))
     }
 
     /// Is it a regular file?
     pub(crate) fn is_regular(&self) -> bool {
-        self.part.is_some()
+        matches!(self.to, Begun::Part(_))
     }
 
     /// Writes it and puts it in its place.
@@ -65,21 +108,11 @@ impl NewFile {
     /// # Errors
     /// [`Code::FileDenied`]; what was at the path before is still there.
     pub(crate) fn finish(mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self.file.write_all(bytes).and_then(|()| match &self.part {
-            Some(part) => self.file.sync_data().and_then(|()| fs::rename(part, &self.path)),
-            None => Ok(()),
+        let written = self.file().write_all(bytes).and_then(|()| match self.to {
+            Begun::Part(part) => part.file.sync_data().and_then(|()| part.keep()),
+            Begun::AtOnce(_) => Ok(()),
         });
-        written.map_err(|error| cannot(&self.path, &error))?;
-        self.part = None;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(part) = &self.part {
-            let _ = fs::remove_file(part);
-        }
+        written.map_err(|error| cannot(&self.path, &error))
     }
 }
 

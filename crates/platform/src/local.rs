@@ -142,7 +142,7 @@ fn judge(located: &Located, need: Need, processes: &[Process]) -> InProcess {
         pid_namespace: main.pid_namespace,
     };
     let verdict = match need {
-        Need::Look => &main.look,
+        Need::Look | Need::Write => &main.look,
         Need::Stop => &main.stop,
     };
     match verdict {

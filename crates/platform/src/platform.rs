@@ -313,6 +313,8 @@ pub enum Need {
     Look,
     /// Stop the target (debug it).
     Stop,
+    /// Put files into it. The kernel asks for no more than a look; a server does.
+    Write,
 }
 
 #[cfg(test)]

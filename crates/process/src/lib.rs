@@ -46,6 +46,9 @@ pub mod held;
 /// Files of a process, through its own root.
 pub mod root;
 
+/// Trees of files, read from the target's root and put there.
+pub mod tree;
+
 /// Readers of ELF files.
 pub mod elf;
 

@@ -28,17 +28,22 @@ const TRIES: usize = 8;
 
 /// Opens a regular file as the target sees it.
 pub(crate) fn open(process: &Process, path: &Path) -> Result<File, ProcessError> {
-    let failed = |errno: Errno| match errno {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => {
-            ProcessError::NoFile { pid: process.pid(), path: path.to_owned() }
-        }
-        error => ProcessError::File { pid: process.pid(), path: path.to_owned(), source: error.into() },
-    };
+    let failed = |errno| failed(process, path, errno);
     let (found, kind) = find(process, path, failed)?;
     if kind != FileType::RegularFile {
         return Err(ProcessError::NotAFile { path: path.to_owned() });
     }
     reopen(&found).map_err(failed)
+}
+
+/// What the system says of a path in the target's root.
+pub(crate) fn failed(process: &Process, path: &Path, errno: Errno) -> ProcessError {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => {
+            ProcessError::NoFile { pid: process.pid(), path: path.to_owned() }
+        }
+        error => ProcessError::File { pid: process.pid(), path: path.to_owned(), source: error.into() },
+    }
 }
 
 /// Takes hold (O_PATH) of a folder as the target sees it.
@@ -50,7 +55,7 @@ pub(crate) fn open_folder(process: &Process, path: &Path) -> Result<OwnedFd, Pro
 }
 
 /// An O_PATH descriptor of what the target has there, and what that is.
-fn find(
+pub(crate) fn find(
     process: &Process,
     path: &Path,
     failed: impl Fn(Errno) -> ProcessError,
@@ -62,7 +67,7 @@ fn find(
 }
 
 /// Opens for reading what an O_PATH descriptor holds; it is known to be a regular file, so nothing can block or change.
-fn reopen(found: &OwnedFd) -> Result<File, Errno> {
+pub(crate) fn reopen(found: &OwnedFd) -> Result<File, Errno> {
     use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", found.as_raw_fd());
     rustix::fs::open(

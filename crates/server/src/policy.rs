@@ -25,11 +25,11 @@ pub(crate) struct Rule {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verb {
-    /// Lists, stacks, profiles.
+    /// Lists, stacks, profiles, files out of it.
     Look,
     /// A debugger.
     Stop,
-    /// What can run code in the target.
+    /// What can run code in the target; files into it.
     Modify,
 }
 

@@ -27,6 +27,9 @@ pub mod dap;
 /// What the user may type to name a target; shared by every verb.
 pub mod name;
 
+/// Trees of files on their way between a target and its user.
+pub mod tree;
+
 pub use failure::{Code, Failure, FailureExt, Hint};
 
 /// The compiled descriptor of the services (a `FileDescriptorSet`).

@@ -5,7 +5,7 @@ use pepo_look::Timer;
 use pepo_process::permits::{Denial, Namespace, SYS_PTRACE};
 use pepo_wire::{Code, Failure, FailureExt as _};
 
-use super::{ALL, CORE, LOOKING, SAMPLING, STOPPING, Said, facts::Facts};
+use super::{ALL, CORE, FILES, LOOKING, SAMPLING, STOPPING, Said, facts::Facts};
 
 /// What a step says: its denial for each verb it concerns, else what there is to know.
 fn step(facts: &Facts, is_it: impl Fn(&Denial) -> bool, otherwise: impl FnOnce() -> Vec<Said>) -> Vec<Said> {
@@ -208,5 +208,20 @@ pub(super) fn core(facts: &Facts) -> Vec<Said> {
     match facts.stop.denial() {
         Some(denial) => vec![Said::no(CORE, denial.failure())],
         None => vec![Said::ok(CORE, "it may be stopped and read")],
+    }
+}
+
+/// Its files are reached through its root, which needs the right to look; what its own user may not read or write needs more.
+pub(super) fn files(facts: &Facts) -> Vec<Said> {
+    match (facts.look.denial(), facts.read_only_root) {
+        (Some(denial), _) => vec![Said::no(FILES, denial.failure())],
+        (None, Some(true)) => {
+            let failure =
+                Failure::new(Code::FileDenied, "its root is read-only: files go into volumes alone").hint(
+                    "copy to the folder of a volume, such as an emptyDir; files come out of everywhere",
+                );
+            vec![Said::lost(FILES, failure)]
+        }
+        (None, _) => vec![Said::ok(FILES, "its files are reached through its own root")],
     }
 }

@@ -25,9 +25,11 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(line).collect()
 }
 
-/// The findings that are not OK. Of a core it is said again what is said of every stop.
+/// The findings that are not OK. Of a core and of files it is said again what is said of every stop.
 fn troubles(findings: &[Finding]) -> Vec<String> {
-    let troubles = findings.iter().filter(|finding| finding.level() != Level::Ok && finding.rule != "core");
+    let troubles = findings.iter().filter(|finding| {
+        finding.level() != Level::Ok && !["core", "files"].contains(&finding.rule.as_str())
+    });
     troubles.map(line).collect()
 }
 

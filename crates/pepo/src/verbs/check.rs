@@ -33,7 +33,7 @@ Examples:
 The exit status is 1 when the answer for a verb that was asked for is no.";
 
 /// The verbs that are judged.
-const VERBS: [&str; 6] = ["stack", "top", "record", "core", "attach", "dap"];
+const VERBS: [&str; 7] = ["stack", "top", "record", "core", "cp", "attach", "dap"];
 /// Those that stop a target.
 const STOPPING: [&str; 3] = ["core", "attach", "dap"];
 

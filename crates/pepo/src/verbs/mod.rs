@@ -12,6 +12,8 @@ pub(crate) mod completions;
 pub(crate) mod core;
 /// A core file.
 mod core_file;
+/// Files out of a target and into it.
+pub(crate) mod cp;
 /// A debugger for an editor.
 pub(crate) mod dap;
 /// Two captures compared.
@@ -111,6 +113,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,
         Verb::Release(arguments) => release::run(&arguments, &context).await,
         Verb::Shell(arguments) => shell::run(&arguments, &context).await,
+        Verb::Cp(arguments) => cp::run(&arguments, &context).await,
         Verb::Tools(arguments) => tools::run(&arguments, &context).await,
         Verb::Serve(arguments) => serve::run(&arguments, &context).await,
         Verb::Node(arguments) => node::run(&arguments, &context).await,

@@ -1,6 +1,8 @@
 //! `ps`, `check`, `stack`, `attach` and `release` on containers of real engines: the same body over engines and languages, in images
 //! without a shell.
 
+/// Files out of them and into them.
+mod copies;
 /// Core files.
 mod cores;
 /// The entry before a container's program.

@@ -18,6 +18,7 @@ fn every_help_text_is_as_committed() {
         "entry",
         "inject",
         "shell",
+        "cp",
         "serve",
     ];
     for verb in looking.iter().chain(&others) {

@@ -2,6 +2,8 @@
 
 /// Helpers of images that are not ours.
 mod borrowed;
+/// Files out of them and into them.
+mod copies;
 /// Core files.
 mod cores;
 /// What `pepo check` foresees.

@@ -5,6 +5,9 @@
     reason = "a test that cannot go on fails, and starts programs"
 )]
 
+/// Files out of targets and into them.
+#[cfg(target_os = "linux")]
+mod copies;
 /// Core files read back.
 #[cfg(target_os = "linux")]
 mod core_files;

@@ -24,8 +24,8 @@ pub(super) fn shapes(pod: &Pod, container: &str, need: Need, profile: Option<Pro
     let all = match profile {
         Some(Profile::Ptrace) => vec![Some(ptrace(&own))],
         Some(Profile::User) => vec![user, restricted],
-        // The target's own user may look at it, if it is known who that is.
-        None if need == Need::Look && uid.is_some() => vec![user, restricted, Some(ptrace(&own))],
+        // The target's own user may look at it and write where it writes, if it is known who that is.
+        None if need != Need::Stop && uid.is_some() => vec![user, restricted, Some(ptrace(&own))],
         None => vec![Some(ptrace(&own)), user, restricted],
     };
     let mut shapes: Vec<Shape> = Vec::new();
@@ -144,6 +144,7 @@ mod tests {
     fn the_least_that_does_is_asked_for_first() {
         let known = pod(&json!({}), &json!({"runAsUser": 65532}), None);
         assert_eq!(names(&known, Need::Look, None), ["user", "restricted", "ptrace"]);
+        assert_eq!(names(&known, Need::Write, None), ["user", "restricted", "ptrace"]);
         assert_eq!(names(&known, Need::Stop, None), ["ptrace", "user", "restricted"]);
         assert_eq!(names(&known, Need::Stop, Some(Profile::User)), ["user", "restricted"]);
         assert_eq!(names(&known, Need::Look, Some(Profile::Ptrace)), ["ptrace"]);

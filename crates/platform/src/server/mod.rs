@@ -211,6 +211,7 @@ impl Platform for Server {
         let rights = match self.need {
             Need::Look => Vec::new(),
             Need::Stop => vec![Right::Stop.into(), Right::Modify.into()],
+            Need::Write => vec![Right::Modify.into()],
         };
         let open = OpenReach {
             node: node.unwrap_or_default().to_owned(),

@@ -182,6 +182,24 @@ fn a_person_does_what_the_policy_says_and_no_more() {
         refused.stderr
     );
 
+    // Files come out with a look; what is put there changes it.
+    let there = |path: &str| format!("{name}:{path}");
+    ann.run(&["cp", &there("/etc/passwd"), "users", "--on", &server.address]).ok();
+    assert!(std::fs::read_to_string(ann.path("users")).unwrap().starts_with("root:"));
+    let refused = ann.run(&["cp", "users", &there("/tmp/users"), "--on", &server.address]).fails(4);
+    assert!(refused.stderr.contains("ann may not change its files"), "{}", refused.stderr);
+    let admin = server.person(&server.admin);
+    server.policy(&json!([
+        { "who": ["ann"], "verbs": ["look"], "targets": [format!("docker/{}@*", container.name())] },
+        { "who": ["*"], "verbs": ["look", "modify"], "targets": ["*"] },
+    ]));
+    std::fs::write(admin.path("new"), "new").unwrap();
+    admin.run(&["cp", "new", &there("/tmp/new"), "--on", &server.address]).ok();
+    admin.run(&["cp", &there("/tmp/new"), "back", "--on", &server.address]).ok();
+    assert_eq!(std::fs::read_to_string(admin.path("back")).unwrap(), "new");
+    assert!(server.audit().iter().any(|line| line["rights"] == json!(["look", "modify"])));
+    server.policy(&json!([{ "who": ["ann"], "verbs": ["look"], "targets": [format!("docker/{}@*", container.name())] }]));
+
     let listed = bob.run(&["ps", "--on", &server.address, "--output", "json"]).ok();
     assert_eq!(listed.json()["targets"], json!([]));
     bob.run(&["stack", &name, "--on", &server.address]).fails(3);
