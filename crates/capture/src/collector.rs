@@ -38,11 +38,12 @@ impl Collector {
             "perf" => "CPU time by the kernel's timer".to_owned(),
             "hold" => "running threads, held for each sample".to_owned(),
             "python" => "frames of Python, read from memory".to_owned(),
+            "ruby" => "frames of Ruby, read from memory".to_owned(),
             "node" => "frames of JavaScript, by V8's own profiler".to_owned(),
             "async-profiler" => "frames of Java, by async-profiler".to_owned(),
             other => other.to_owned(),
         };
-        let is_wall = matches!(started.sampler.as_str(), "python" | "node");
+        let is_wall = matches!(started.sampler.as_str(), "python" | "ruby" | "node");
         let (unit, of) = match started.mode.as_str() {
             "alloc" => (Unit::Bytes, ", of memory that is allocated"),
             "lock" => (Unit::WallNanos, ", of time that threads wait for locks"),

@@ -11,6 +11,8 @@ mod core;
 mod forked;
 /// Goroutines.
 mod go;
+/// Interpreters whose frames are read from memory.
+mod interpreter;
 /// What a JVM says of its threads.
 mod jvm;
 /// The modules mapped into a process: unwind tables and names.
@@ -23,6 +25,8 @@ mod python;
 mod record;
 /// Where a thread stands: instruction, stack and frame pointer.
 mod registers;
+/// Ruby's own frames.
+mod ruby;
 /// All threads of a process and where each is.
 mod stack;
 /// Call chains of native code.
@@ -31,7 +35,7 @@ mod unwind;
 mod waits;
 
 pub use self::core::core;
+pub use interpreter::readable;
 pub use jvm::{answers, read_dump, read_stacks, samples};
-pub use python::readable;
 pub use record::{HIGHEST_RATE, Mode, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

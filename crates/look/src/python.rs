@@ -36,20 +36,14 @@ mod threads;
 /// Values of variables, as they are shown.
 mod values;
 
-use pepo_process::{Process, runtime::RuntimeFacts};
-
+#[cfg(test)]
+pub(crate) use self::hostile::Liar;
 pub(crate) use self::{
     code::Spot,
-    frames::Shape,
+    frames::{Entry, Shape},
     interpreter::{Interpreter, Placed, Unreadable},
     join::{Either, eval_loop, join},
-    threads::PythonThread,
+    memory::{Memory, Part, Target},
+    threads::{PythonThread, number},
+    values::Variable,
 };
-
-/// Can the frames of Python be read: which version's, or why not? Nothing for what runs no Python.
-#[must_use]
-pub fn readable(process: &Process, facts: &RuntimeFacts) -> Option<Result<String, String>> {
-    let python = facts.python.as_ref()?;
-    let opened = Interpreter::open(process, python);
-    Some(opened.map(|_| python.version.clone()).map_err(|unreadable| unreadable.0))
-}

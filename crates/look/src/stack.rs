@@ -22,6 +22,7 @@ use pepo_wire::{
 use self::{jvm::Jvm, python::Python};
 use crate::{
     go::Go,
+    interpreter::Interpreter,
     modules::Modules,
     python::{Either, Placed, eval_loop, join},
     registers::{Registers, sample},
@@ -54,7 +55,7 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let memory = process.memory().map_err(|error| error.failure())?;
     let mut threads = process.threads().map_err(|error| error.failure())?;
     let facts = runtime::detect(process);
-    let (python, mut notes) = open_python(process, &facts, &threads, request.locals);
+    let (python, mut notes) = open_python(process, &facts, &threads, request);
     let waits = Waits::new(process, &memory, &threads);
     let wanted = request.thread;
     threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
@@ -107,12 +108,21 @@ fn open_python(
     process: &Process,
     facts: &RuntimeFacts,
     threads: &[pepo_process::threads::Thread],
-    locals: bool,
+    request: &StackRequest,
 ) -> (Option<Python>, Vec<String>) {
-    let Some(facts) = &facts.python else { return (None, Vec::new()) };
+    // Frames of Ruby and native ones are not joined.
+    if !Interpreter::runs(facts) || facts.language == Language::Ruby && request.native {
+        return (None, Vec::new());
+    }
     let tids = threads.iter().map(|thread| thread.container_tid).collect();
-    match Python::open(process, facts, &tids, locals) {
-        Ok(python) => (Some(python), Vec::new()),
+    match Python::open(process, facts, &tids, request.locals) {
+        Ok(python) => {
+            let has_none = request.locals && facts.language == Language::Ruby;
+            (
+                Some(python),
+                has_none.then(|| "variables of Ruby are not read".to_owned()).into_iter().collect(),
+            )
+        }
         Err(unreadable) => (None, vec![format!("native frames only: {}", unreadable.0)]),
     }
 }
@@ -203,7 +213,8 @@ impl Reader<'_> {
         let Some(python) = &mut self.python else { return Vec::new() };
         let tid = thread.container_tid;
         if !python.knows(tid) {
-            let note = "threads without frames run no Python: `--native` shows where they are";
+            let note =
+                "threads without frames run nothing of the interpreter's: `--native` shows where they are";
             if !self.modules.notes.iter().any(|known| known == note) {
                 self.modules.notes.push(note.to_owned());
             }

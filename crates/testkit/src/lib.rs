@@ -34,6 +34,8 @@ pub mod node;
 mod programs;
 /// The Python interpreters of this machine.
 mod python;
+/// The Ruby interpreters of this machine.
+mod ruby;
 /// Fixture programs on this machine.
 mod running;
 /// A client beside a `shop`.
@@ -57,6 +59,7 @@ pub use java::{Java, hot_classes, javas};
 pub use life::{Beat, Life};
 pub use programs::{command, tools};
 pub use python::{Python, pythons};
+pub use ruby::{Ruby, rubies};
 pub use running::{Running, children, only_child, spawn, spawn_command};
 pub use shop::http_get;
 pub use skip::{expected as expected_skips, skip};

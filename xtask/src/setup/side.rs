@@ -100,7 +100,13 @@ pub(crate) fn stand_alone(name: &str, program: &Path, more: &[PathBuf]) -> Resul
     let (loader, libraries) = loader()?;
     // Before Debian's 13, files of libraries were not all below usr/.
     let both = |path: &str| [root(name).join(path), root(name).join(path.trim_start_matches("usr/"))];
-    let loader = both(loader).into_iter().find(|file| file.exists()).context("no loader in the side")?;
+    // There it may be a link that holds in the side alone.
+    let within = |file: PathBuf| match fs::read_link(&file) {
+        Ok(target) if target.is_absolute() => root(name).join(target.strip_prefix("/").unwrap_or(&target)),
+        _ => file,
+    };
+    let mut loaders = both(loader).into_iter().map(within);
+    let loader = loaders.find(|file| file.exists()).context("no loader in the side")?;
     let folders: Vec<_> =
         more.iter().cloned().chain(both(libraries)).map(|folder| folder.display().to_string()).collect();
     cmd("patchelf")

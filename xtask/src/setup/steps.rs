@@ -111,6 +111,7 @@ const STEPS: &[Step] = &[
     package!("tini", "the init that ours is measured by", TEST, || has("tini")),
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
     package!("nodejs", "Node, whose programs are profiled", TEST, || has("node")),
+    package!("ruby", "Ruby, whose programs are looked at", TEST, || has("ruby")),
     package!("lua5.1", "runs the documented configuration of an editor", TEST, || has("lua5.1")),
     package!("strace", "a tracer for a program that is held", TEST, || has("strace")),
     package!("xz-utils", "archives of tests", TEST, || has("xz")),
@@ -177,6 +178,13 @@ const STEPS: &[Step] = &[
         TEST,
         toolkit::has_python314,
         toolkit::python314
+    ),
+    own!(
+        "ruby2.7, ruby3.3",
+        "an older and a newer Debian's → ~/.cache/pepo/tools/ruby*",
+        TEST,
+        toolkit::has_rubies,
+        toolkit::rubies
     ),
     own!(
         "java25",

@@ -273,6 +273,24 @@ pub(crate) fn python314() -> Result<()> {
     link("python3.14", "python3.14", &python)
 }
 
+// Rubies of other versions than the system's, as targets. As with Python, each must be the process's own executable.
+
+const RUBIES: [(&str, &str); 2] = [("ruby2.7", "bullseye"), ("ruby3.3", "trixie")];
+
+pub(crate) fn has_rubies() -> bool {
+    RUBIES.iter().all(|(name, _)| program(name, name).exists())
+}
+
+pub(crate) fn rubies() -> Result<()> {
+    for (name, suite) in RUBIES {
+        let ruby = side::fetch(name, suite, &[name])?.join("usr/bin").join(name);
+        side::stand_alone(name, &ruby, &[])?;
+        cmd(&ruby).args(["--disable=gems", "-e", "Thread.new { 1 }.join"]).output()?;
+        link(name, name, &ruby)?;
+    }
+    Ok(())
+}
+
 // The newest JVM, as a target: one that was put there by hand, or a newer Debian's. As with Python, it must be the process's own
 // executable.
 

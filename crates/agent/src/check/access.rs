@@ -177,7 +177,7 @@ pub(super) fn init(facts: &Facts) -> Vec<Said> {
     }
 }
 
-/// Are samples taken by the kernel's timer, or by holding threads? Those of Python's frames need neither.
+/// Are samples taken by the kernel's timer, or by holding threads? Those of Python's and Ruby's frames need neither.
 pub(super) fn timer(facts: &Facts) -> Vec<Said> {
     if matches!(facts.python, Some(Ok(_))) {
         return Vec::new();

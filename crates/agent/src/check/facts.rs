@@ -34,7 +34,7 @@ pub(super) struct Facts {
     pub(super) debugger: Result<(Chosen, Vec<Failure>), Failure>,
     /// What the kernel's timer would show; `None` when nothing may be seen, or the facts are recorded ones.
     pub(super) timer: Option<Result<Timer, Failure>>,
-    /// The version of Python whose frames can be read, or why they cannot; `None` where there are none.
+    /// Python or Ruby with its version, if its frames can be read, or why they cannot; `None` where there are none.
     pub(super) python: Option<Result<String, String>>,
     /// The version of the JVM that can be asked, or why it cannot; `None` where there is none.
     pub(super) jvm: Option<Result<String, String>>,

@@ -51,8 +51,8 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
     let mut said = Vec::new();
     let mut verbs = LOOKING;
     let why = match (&facts.python, &facts.jvm) {
-        (Some(Ok(version)), _) => {
-            let what = format!("the frames of Python {version} are read from memory: nothing is held");
+        (Some(Ok(whose)), _) => {
+            let what = format!("the frames of {whose} are read from memory: nothing is held");
             return vec![Said::ok(LOOKING, what)];
         }
         (_, Some(Ok(version))) => {

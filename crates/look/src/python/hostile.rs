@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Pseudo-random words (xorshift), of which most are addresses that can be read.
-struct Liar {
+pub(crate) struct Liar {
     state: Cell<u64>,
     /// What can be read.
     size: u64,
@@ -27,13 +27,18 @@ struct Liar {
 }
 
 impl Liar {
-    fn new(seed: u64) -> Liar {
+    pub(crate) fn new(seed: u64) -> Liar {
         Liar {
             state: Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             size: if seed.is_multiple_of(3) { 1 << 12 } else { 1 << 20 },
             steady: seed.is_multiple_of(2),
             reads: Cell::new(0),
         }
+    }
+
+    /// How often it was read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.get()
     }
 
     fn word(&self, address: u64) -> u64 {

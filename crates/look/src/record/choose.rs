@@ -20,7 +20,7 @@ use super::{
 pub(super) type Chosen<'a> = (Box<dyn Sampler + 'a>, Vec<String>);
 
 /// Names of samplers.
-const SAMPLERS: [&str; 6] = ["", "perf", "hold", "python", "node", "async-profiler"];
+const SAMPLERS: [&str; 7] = ["", "perf", "hold", "python", "ruby", "node", "async-profiler"];
 
 /// What is asked.
 struct Asked<'a, 'b> {
@@ -77,24 +77,29 @@ impl<'a> Asked<'a, '_> {
 
     fn python(&self) -> Result<Chosen<'a>, Failure> {
         let runs_python = self.facts.language == Language::Python;
+        let (is_ruby, sampler) = (self.facts.language == Language::Ruby, self.request.sampler.as_str());
+        let name = if is_ruby || sampler == "ruby" { "Ruby" } else { "Python" };
         let is_of_running = matches!(self.mode, None | Some(Mode::Cpu));
         if self.request.native && runs_python && is_of_running {
             let program = Program::open(self.process, &self.facts).ok();
             let held = Held::open(self.process, self.rate, program, Mode::Cpu)?;
             return Ok((Box::new(held), Vec::new()));
         }
-        if !self.request.native && matches!(self.request.sampler.as_str(), "" | "python") {
+        if !self.request.native && matches!(sampler, "" | "python" | "ruby") {
             let usual = if self.request.idle { Mode::Wall } else { Mode::Cpu };
             let mode = self.mode.unwrap_or(usual);
             match Pythons::open(self.process, &self.facts, self.rate, mode, self.request) {
                 Ok(python) => return Ok((Box::new(python), Vec::new())),
                 Err(why) if self.request.idle || self.request.lock_holder => {
-                    return Err(Failure::new(Code::NotOffered, "no frames of Python can be sampled")
-                        .because(why.0)
-                        .hint("native frames can: without `--sampler python`, `--idle` and `--gil`"));
+                    return Err(Failure::new(
+                        Code::NotOffered,
+                        format!("no frames of {name} can be sampled"),
+                    )
+                    .because(why.0)
+                    .hint("native frames can: without `--sampler`, `--idle` and `--gil`"));
                 }
-                Err(why) if runs_python || self.request.sampler == "python" => {
-                    return self.native_instead("Python", &why.0);
+                Err(why) if runs_python || is_ruby || !sampler.is_empty() => {
+                    return self.native_instead(name, &why.0);
                 }
                 Err(_) => {}
             }

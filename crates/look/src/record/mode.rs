@@ -87,7 +87,8 @@ mod tests {
             ("Python", Language::Python),
             ("Java", Language::Jvm),
             ("Node", Language::Node),
-            ("others", Language::Ruby),
+            ("Ruby", Language::Ruby),
+            ("others", Language::Php),
         ] {
             let told = |mode: &Mode| if Mode::of(language).contains(mode) { " yes |" } else { " |" };
             let row = format!("| {name} |{}\n", Mode::ALL.iter().map(told).collect::<String>());

@@ -14,7 +14,7 @@ use std::{
 
 use pepo_process::{
     AgentPid, Process, list,
-    runtime::{self, RuntimeFacts},
+    runtime::{self, Language, RuntimeFacts},
     stat::Stat,
 };
 use pepo_wire::{Failure, agent::StartLook};
@@ -42,6 +42,7 @@ pub(super) struct Pythons<'a> {
     first: &'a Process,
     rate: u32,
     mode: Mode,
+    language: Language,
     lock_holder: bool,
     subprocesses: bool,
     programs: Vec<Program>,
@@ -66,11 +67,15 @@ impl Pythons<'_> {
         request: &StartLook,
     ) -> Result<Pythons<'a>, Unreadable> {
         let program = Program::open(process, facts)?;
+        if request.lock_holder && program.language() == Language::Ruby {
+            return Err(Unreadable("which thread has Ruby's lock is not read".to_owned()));
+        }
         let used = cpu(process);
         Ok(Pythons {
             first: process,
             rate,
             mode,
+            language: program.language(),
             lock_holder: request.lock_holder,
             subprocesses: request.subprocesses,
             programs: vec![program],
@@ -188,7 +193,7 @@ pub(super) fn places(frames: &[Placed], is_cut: bool) -> Vec<Place> {
 
 impl Sampler for Pythons<'_> {
     fn name(&self) -> &'static str {
-        "python"
+        self.language.name()
     }
 
     fn rate(&self) -> u32 {

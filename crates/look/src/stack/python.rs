@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::{Process, runtime::python::PythonFacts};
+use pepo_process::{Process, runtime::RuntimeFacts};
 use pepo_wire::agent::{Frame, Thread, Variable};
 
 use super::{MAX_FRAMES, cut_off};
-use crate::python::{Interpreter, Placed, PythonThread, Shape, Unreadable};
+use crate::{
+    interpreter::Interpreter,
+    python::{Placed, PythonThread, Shape, Unreadable},
+};
 
 /// How long is waited for a thread to be at one place for as long as it takes to copy its frames, or for the interpreter to begin.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -36,7 +39,7 @@ impl Python {
     /// When this interpreter's frames cannot be read.
     pub(super) fn open(
         process: &Process,
-        facts: &PythonFacts,
+        facts: &RuntimeFacts,
         tids: &HashSet<u32>,
         with_locals: bool,
     ) -> Result<Python, Unreadable> {
@@ -86,13 +89,14 @@ impl Python {
             }
         }
         let mut variables = variables.into_iter();
+        let language = self.interpreter.language().name();
         let mut frames: Vec<Frame> = placed
             .iter()
             .map(|frame| Frame {
                 function: frame.spot.function.to_string(),
                 file: frame.spot.file.to_string(),
                 line: frame.spot.line,
-                language: "python".to_owned(),
+                language: language.to_owned(),
                 variables: variables.next().unwrap_or_default(),
                 ..Frame::default()
             })

@@ -13,6 +13,8 @@ mod node;
 mod python;
 /// Recordings of programs with known shares.
 mod recording;
+/// Ruby programs.
+mod ruby;
 /// Recordings of Python programs.
 mod sampling;
 /// Threads that wait.

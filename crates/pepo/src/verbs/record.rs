@@ -61,9 +61,9 @@ pub(crate) struct Record {
     /// Folder on this machine with debug files, or with programs as they were before they were stripped; may be given several times
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
-    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's frames from memory,
+    /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's or Ruby's frames from memory,
     /// Node's own profiler, or async-profiler in a JVM; without it, the gentlest that works
-    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "node", "async-profiler"])]
+    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "ruby", "node", "async-profiler"])]
     sampler: Option<String>,
     /// What is looked at.
     #[command(flatten)]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use pepo_testkit::{
-    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node, spawn,
-    wait,
+    Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node,
+    rubies, spawn, wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -180,6 +180,28 @@ fn a_python_program_shows_its_own_functions_lines_and_threads() {
     assert!(rows.iter().any(|row| row["place"].as_str().unwrap().contains("hot.py:")), "{data}");
     let check = surroundings.run(&["check", &target_name, "--for", "record"]).stdout;
     assert!(check.contains("are read from memory: nothing is held"), "{check}");
+    target.assert_goes_on();
+    before.assert_same();
+}
+
+#[test]
+fn a_ruby_program_shows_its_own_methods_lines_and_threads() {
+    let target = rubies().remove(0).hot("threads");
+    let before = Snapshot::take(target.pid());
+    let surroundings = Surroundings::new();
+    let target_name = name(&target);
+    let stack = surroundings.run(&["stack", &target_name]).ok().stdout;
+    assert!(stack.contains("\"idle-0\"") && stack.contains("target not stopped"), "{stack}");
+    assert!(stack.contains("idle_for_ever") && stack.contains("hot.rb:"), "{stack}");
+    let record = ["record", &target_name, "-d", "4", "-r", "499", "--threads", "--format", "folded"];
+    let (stacks, samples) = folded(&surroundings.run(&record).ok().stdout);
+    let share = |function: &str| {
+        let passing = stacks.iter().filter(|(stack, _)| stack.iter().any(|one| one == function));
+        passing.map(|(_, count)| count).sum::<f64>() / samples
+    };
+    assert!((share("hot") - 0.6).abs() < 0.15 && (share("cool") - 0.1).abs() < 0.08, "{stacks:?}");
+    let check = surroundings.run(&["check", &target_name, "--for", "record"]).stdout;
+    assert!(check.contains("the frames of Ruby ") && check.contains("nothing is held"), "{check}");
     target.assert_goes_on();
     before.assert_same();
 }

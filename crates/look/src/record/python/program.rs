@@ -9,12 +9,15 @@ use std::{
 
 use pepo_process::{
     AgentTid, Process,
-    runtime::{self, RuntimeFacts},
+    runtime::{self, Language, RuntimeFacts},
     stat::Stat,
 };
 
 use super::super::batch::Batch;
-use crate::python::{Interpreter, Placed, PythonThread, Shape, Unreadable, eval_loop};
+use crate::{
+    interpreter::Interpreter,
+    python::{Placed, PythonThread, Shape, Unreadable, eval_loop},
+};
 
 /// The most frames of one sample.
 pub(in super::super) const MAX_FRAMES: usize = 1024;
@@ -43,14 +46,13 @@ pub(in super::super) struct Program {
 
 impl Program {
     /// # Errors
-    /// When it runs no Python, or none whose frames can be read.
+    /// When it runs neither Python nor Ruby, or none whose frames can be read.
     pub(in super::super) fn open(process: &Process, facts: &RuntimeFacts) -> Result<Program, Unreadable> {
         let process = Process::open_started(process.pid(), process.start_time())
             .map_err(|error| Unreadable(error.to_string()))?;
-        let facts = facts.python.as_ref().ok_or_else(|| Unreadable("it runs no Python".to_owned()))?;
         Ok(Program {
             interpreter: Interpreter::open(&process, facts)?,
-            eval_loop: eval_loop(&process, facts),
+            eval_loop: facts.python.as_ref().and_then(|python| eval_loop(&process, python)),
             executable: process.exe_path().ok(),
             process,
             numbers: HashMap::new(),
@@ -58,6 +60,11 @@ impl Program {
             threads: Vec::new(),
             next: Instant::now(),
         })
+    }
+
+    /// What it is written in.
+    pub(in super::super) fn language(&self) -> Language {
+        self.interpreter.language()
     }
 
     /// Lists the threads; false while there is nothing to be read.
