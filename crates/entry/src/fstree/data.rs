@@ -11,7 +11,7 @@ use rustix::{
 use super::unpack::{Store, hex};
 
 /// So much is read ahead of small files, in bytes.
-const AHEAD: usize = 256 * 1024;
+const AHEAD: usize = 1 << 20;
 /// As large is a small one.
 const SMALL: usize = 64 * 1024;
 

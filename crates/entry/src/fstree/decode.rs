@@ -7,7 +7,7 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
 
-use super::aside;
+use super::side::read_ahead;
 
 /// As much is read at once.
 const BUFFER: usize = 128 * 1024;
@@ -19,9 +19,9 @@ const WINDOW: u64 = 256 << 20;
 /// What was recognised.
 pub(crate) enum Content {
     /// The bytes of a tar.
-    Tar(Box<dyn Read + Send>),
+    Tar(Box<dyn Read>),
     /// The bytes of a zip.
-    Zip(Box<dyn Read + Send>),
+    Zip(Box<dyn Read>),
     /// Neither; in words.
     Other(&'static str),
 }
@@ -41,11 +41,11 @@ pub(crate) fn recognise(bytes: Box<dyn Read + Send>) -> io::Result<(Content, Str
             }
             [b'P', b'K', 3 | 5, 4 | 6, ..] => return Ok((Content::Zip(Box::new(bytes)), "zip".to_owned())),
             begin => {
-                if !is_tar(begin) {
-                    return Ok((Content::Other(words(begin)), name));
-                }
-                let bytes = if name.is_empty() { Box::new(bytes) } else { aside::read(Box::new(bytes)) };
-                return Ok((Content::Tar(bytes), format!("tar{name}")));
+                let content = match is_tar(begin) {
+                    true => Content::Tar(read_ahead(Box::new(bytes))),
+                    false => Content::Other(words(begin)),
+                };
+                return Ok((content, format!("tar{name}")));
             }
         };
     }

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{self, Read},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -28,15 +31,38 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// As many redirects are followed.
 const REDIRECTS: usize = 10;
 
+/// How many bytes were read by now, for whoever does not read them.
+#[derive(Clone, Default)]
+pub(crate) struct Count(Arc<AtomicU64>);
+
+impl Count {
+    /// So many.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What was wrong with the bytes of an archive, kept where the one who reads through decoders finds it.
-pub(crate) type Trace = Arc<Mutex<Option<Fault>>>;
+#[derive(Clone, Default)]
+pub(crate) struct Trace(Arc<Mutex<Option<Fault>>>);
+
+impl Trace {
+    /// Notes a fault, if it is the first.
+    fn note(&self, fault: Fault) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    }
+
+    /// What was noted.
+    pub(crate) fn take(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// The bytes of an archive, counted and summed.
 pub(crate) struct Fetched {
     bytes: Box<dyn Read + Send>,
     sum: digest::Context,
-    /// So many were read.
-    pub(crate) count: u64,
+    count: Count,
     most: u64,
     source: String,
     trace: Trace,
@@ -55,10 +81,10 @@ pub(crate) fn open(source: &Source, most: u64, end: Instant) -> Result<Fetched, 
             Fault::new(exit, format!("fstree: cannot open {}: {error}", path.display()))
                 .next("a file: URL names a file in the image or in a volume")
         })?),
-        Place::Web(url) => Box::new(Download::start(url, end, Arc::clone(&trace))?),
+        Place::Web(url) => Box::new(Download::start(url, end, trace.clone())?),
     };
     let sum = digest::Context::new(&SHA256);
-    Ok(Fetched { bytes, sum, count: 0, most, source: source.to_string(), trace })
+    Ok(Fetched { bytes, sum, count: Count::default(), most, source: source.to_string(), trace })
 }
 
 impl Fetched {
@@ -67,7 +93,7 @@ impl Fetched {
         Fetched {
             bytes: Box::new(io::Cursor::new(bytes)),
             sum: digest::Context::new(&SHA256),
-            count: 0,
+            count: Count::default(),
             most: u64::MAX,
             source: "bytes".to_owned(),
             trace: Trace::default(),
@@ -76,7 +102,12 @@ impl Fetched {
 
     /// Where a fault is noted.
     pub(crate) fn trace(&self) -> Trace {
-        Arc::clone(&self.trace)
+        self.trace.clone()
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn count(&self) -> Count {
+        self.count.clone()
     }
 
     /// The SHA-256 of all that was read.
@@ -91,8 +122,7 @@ impl Read for Fetched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.bytes.read(buffer)?;
         self.sum.update(&buffer[..count]);
-        self.count += count as u64;
-        if self.count > self.most {
+        if self.count.0.fetch_add(count as u64, Ordering::Relaxed) + count as u64 > self.most {
             let fault =
                 Fault::new(Exit::Limit, format!("fstree: {} has more than {} bytes", self.source, self.most));
             return Err(noted(&self.trace, fault.next("fstree-limit=SIZE allows more")));
@@ -104,7 +134,7 @@ impl Read for Fetched {
 /// Notes a fault, and gives an error for the decoders in between.
 fn noted(trace: &Trace, fault: Fault) -> io::Error {
     let error = io::Error::other(fault.to_string());
-    trace.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    trace.note(fault);
     error
 }
 

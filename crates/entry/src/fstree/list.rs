@@ -43,6 +43,18 @@ pub(crate) struct Entry {
     pub(crate) at: u64,
 }
 
+impl Entry {
+    /// Whether it can be made without anything else of the archive but its folder.
+    pub(crate) fn is_made_alone(&self) -> bool {
+        !matches!(self.member.kind, Kind::Folder | Kind::HardLink)
+    }
+}
+
+/// A path's folder and its last name.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
 /// The entries of one archive.
 pub(crate) struct List {
     source: String,

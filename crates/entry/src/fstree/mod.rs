@@ -4,24 +4,26 @@
 //! The work is done by a process of its own, so that the init stays as small as it is, goes on listening to signals,
 //! and outlives whatever an archive does to who unpacks it.
 
-/// Reading on another thread.
-mod aside;
+/// Threads that make what is in new folders.
+mod crew;
 /// The data of files.
 mod data;
 /// What an archive is, by its content.
 mod decode;
 /// The bytes of an archive.
 mod fetch;
-/// Files as they are made.
-mod files;
 /// One request.
 mod http;
 /// What an archive would do, judged.
 mod list;
+/// One entry of a file system.
+mod make;
 /// Into the file system.
 mod place;
 /// Proxies of the environment.
 mod proxy;
+/// Reading ahead.
+mod side;
 /// tar.
 mod tar;
 /// Whom TLS trusts.
@@ -84,7 +86,7 @@ pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> R
     blocked.set().map_err(|error| internal("cannot block signals", &error))?;
     for (source, unpacked) in sources.iter().zip(unpacked) {
         let name = source.to_string();
-        let told = unpacked.stripped.told.map(|told| format!("; {told}")).unwrap_or_default();
+        let told = unpacked.stripped.told.as_ref().map(|told| format!("; {told}")).unwrap_or_default();
         tell::line(format!(
             "fstree: {name}: {}, {} bytes, sha256:{}{told}",
             unpacked.kind,
@@ -103,6 +105,8 @@ pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> R
             report.new,
             report.folders
         ));
+        // This process ends next, and all it has with it: that takes less time at once than piece by piece.
+        std::mem::forget(unpacked);
     }
     Ok(())
 }

@@ -7,34 +7,34 @@
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap, HashSet},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    thread,
 };
 
-use ring::digest::{self, SHA256};
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags, Uid},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags},
     io::Errno,
 };
 
 use super::{
-    data::{Ahead, errno, sum_at, zeros},
-    files::{self, Waiting},
-    list::Entry,
-    tar::{Kind, Member},
-    unpack::{Store, hex},
+    crew::{Batch, Crew, Site, Why},
+    data::sum_at,
+    list::{Entry, split},
+    make::Maker,
+    tar::Kind,
+    unpack::Store,
 };
 use crate::exit::{Exit, Fault};
 
+/// What folders may be until they get their own mode.
+const FOLDER: Mode = Mode::from_raw_mode(0o755);
 /// As many folders are kept open.
 const MOST_OPEN: usize = 32;
-/// As many small files may wait until they are made.
-const MOST_WAITING: usize = 4096;
-/// Between so many small entries a signal may wait.
-const STOP_AFTER: usize = 64;
-/// Before and after a larger one it does not, in bytes.
-const LARGE: u64 = 1 << 20;
+/// As many entries of one new folder are handed over at once.
+const BATCH: usize = 512;
 /// File systems that are the kernel's: writing there is no putting of files. (proc, sysfs, control groups, terminals,
 /// debugfs, tracefs, security's, BPF's.)
 const KERNELS: [u64; 9] =
@@ -82,27 +82,27 @@ pub(crate) fn place(
     source: &str,
     entries: &[Entry],
     store: &Store,
-    stop: &dyn Fn() -> bool,
+    stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Report, Fault> {
     let mut placing = Placing {
         root,
         source,
-        store,
-        waiting: Vec::new(),
+        maker: Maker::new(store),
         open: HashMap::new(),
-        made: Vec::new(),
         new: HashSet::new(),
         trees: HashMap::new(),
         places: HashMap::new(),
-        ahead: Ahead::default(),
-        prefix: format!(".pepo-entry.{}.", std::process::id()),
+        prefix: format!(".pepo-entry.{:016x}.", RandomState::new().build_hasher().finish()),
         ready: Vec::new(),
         temporaries: HashMap::new(),
         report: Report::default(),
     };
-    let done = placing.prepare(entries, stop).and_then(|()| placing.commit());
+    let done = placing.prepare(entries, &Site::new(store, stop)).and_then(|()| placing.commit());
     match done {
-        Ok(()) => Ok(placing.report),
+        Ok(()) => {
+            placing.report.notes.append(&mut placing.maker.notes);
+            Ok(placing.report)
+        }
         Err(fault) => {
             placing.undo();
             Err(fault)
@@ -111,25 +111,20 @@ pub(crate) fn place(
 }
 
 struct Placing<'a> {
-    /// Small files for new folders, which are made many at once.
-    waiting: Vec<Waiting<'a>>,
     root: OwnedFd,
     source: &'a str,
-    store: &'a Store,
+    maker: Maker<'a>,
     open: HashMap<String, Arc<OwnedFd>>,
-    /// Folders that were made and what was put into them, in order, and how each is removed.
-    made: Vec<(String, AtFlags)>,
-    /// The folders among them: nothing of the image can be in them.
+    /// Folders that were made: nothing of the image can be in them.
     new: HashSet<String>,
     /// Those that are in a folder of the image: which of `ready` each is.
     trees: HashMap<String, usize>,
     /// The same by the folder above (device and inode) and the name: links of the image lead to one place by several paths.
     places: HashMap<(u64, u64, String), usize>,
-    ahead: Ahead,
-    /// What temporary names begin with.
+    /// What temporary names begin with: at random, for what was killed left some, and others may put into the same volume.
     prefix: String,
     ready: Vec<Ready>,
-    /// By the path of a file, where it waits.
+    /// By the path of a file in a folder of the image, where it waits.
     temporaries: HashMap<String, (String, String)>,
     report: Report,
 }
@@ -137,26 +132,31 @@ struct Placing<'a> {
 /// What failed: at which path, and why.
 type Step<T> = Result<T, Fault>;
 
+/// What waits until all files are there.
+#[derive(Default)]
+struct Later<'a> {
+    links: Vec<&'a Entry>,
+    folders: Vec<&'a Entry>,
+}
+
 impl<'a> Placing<'a> {
-    fn prepare(&mut self, entries: &'a [Entry], stop: &dyn Fn() -> bool) -> Step<()> {
-        let mut folders = Vec::new();
-        for (at, entry) in entries.iter().enumerate() {
-            if (at % STOP_AFTER == 0 || entry.member.size >= LARGE) && stop() {
+    fn prepare(&mut self, entries: &'a [Entry], site: &Site<'a>) -> Step<()> {
+        let mut later = Later::default();
+        let done = thread::scope(|scope| self.files(entries, &Crew::new(scope, site), &mut later));
+        // What a thread of the crew could not do comes before what was not tried for that.
+        match site.why() {
+            Some(Why::Failed(entry, error)) => return Err(self.failed(&entry.path, error)),
+            Some(Why::Stopped) => {
                 return Err(Fault::new(Exit::Limit, format!("fstree: {}: stopped by a signal", self.source)));
             }
-            if entry.member.kind == Kind::Folder {
-                let known = self.new.len();
-                self.folder(&entry.path)?;
-                if self.new.len() > known {
-                    folders.push(entry);
-                }
-            } else {
-                self.beside(entry)?;
-            }
+            None => done?,
         }
-        self.settle()?;
+        self.report.notes.append(&mut site.notes());
+        for entry in later.links {
+            self.beside(entry)?;
+        }
         // Folders that were made take their own mode and time last: putting things in changes both.
-        for entry in folders.into_iter().rev() {
+        for entry in later.folders.into_iter().rev() {
             let folder = self.folder(&entry.path)?;
             let opened = rustix::fs::openat(
                 &folder,
@@ -164,11 +164,43 @@ impl<'a> Placing<'a> {
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 Mode::empty(),
             );
-            let opened = opened.map_err(|error| self.failed(&entry.path, error))?;
-            files::dress(&opened, &entry.member, &mut self.report.notes)
-                .map_err(|error| self.failed(&entry.path, error))?;
+            let dressed = opened.and_then(|opened| self.maker.dress(&opened, &entry.member));
+            dressed.map_err(|error| self.failed(&entry.path, error))?;
         }
-        self.report.folders = self.new.len();
+        Ok(())
+    }
+
+    /// Makes folders and files. Files of new folders go to the crew, which may end last; hard links wait for what they are names of.
+    fn files(&mut self, entries: &'a [Entry], crew: &Crew<'_, 'a>, later: &mut Later<'a>) -> Step<()> {
+        let mut at = 0;
+        while let Some(entry) = entries.get(at) {
+            if !crew.goes_on(entry) {
+                return Ok(());
+            }
+            at += 1;
+            match entry.member.kind {
+                Kind::HardLink => later.links.push(entry),
+                Kind::Folder => {
+                    self.folder(&entry.path)?;
+                    if self.new.contains(&entry.path) {
+                        later.folders.push(entry);
+                    }
+                }
+                _ => {
+                    let (above, _) = split(&entry.path);
+                    let folder = self.folder(above)?;
+                    if self.new.contains(above) {
+                        let same = |other: &&Entry| other.is_made_alone() && split(&other.path).0 == above;
+                        let more = entries[at..].iter().take(BATCH - 1).take_while(same).count();
+                        crew.take(&mut self.maker, Batch { folder, entries: &entries[at - 1..at + more] });
+                        at += more;
+                        self.report.new += more + 1;
+                    } else {
+                        self.beside(entry)?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -182,12 +214,20 @@ impl<'a> Placing<'a> {
                 let (above, name) = split(path);
                 let parent = self.folder(above)?;
                 let made = match self.new.contains(above) {
-                    true => self.made_in(&parent, name, path),
+                    true => rustix::fs::mkdirat(&*parent, name, FOLDER),
                     false => self.tree(&parent, path),
                 };
                 made.map_err(|error| self.failed(path, error))?;
                 self.new.insert(path.to_owned());
+                self.report.folders += 1;
                 self.opened(path)
+            }
+            Ok(opened) => {
+                // It may have been made under another path, which leads there by a link of the image.
+                if matches!(self.waiting(path), Cow::Owned(_)) {
+                    self.new.insert(path.to_owned());
+                }
+                Ok(opened)
             }
             other => other,
         };
@@ -207,11 +247,6 @@ impl<'a> Placing<'a> {
         Ok(opened)
     }
 
-    fn made_in(&mut self, parent: &OwnedFd, name: &str, path: &str) -> Result<(), Errno> {
-        self.made.push((path.to_owned(), AtFlags::REMOVEDIR));
-        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
-    }
-
     /// A folder that comes with all that will be in it.
     fn tree(&mut self, parent: &OwnedFd, path: &str) -> Result<(), Errno> {
         let (above, name) = split(path);
@@ -223,22 +258,23 @@ impl<'a> Placing<'a> {
         }
         let at = self.ready.len();
         let temporary = format!("{}{at}", self.prefix);
+        rustix::fs::mkdirat(parent, &temporary, FOLDER)?;
         self.places.insert(place, at);
         self.trees.insert(path.to_owned(), at);
         self.ready.push(Ready {
             folder: above.to_owned(),
             name: name.to_owned(),
-            temporary: temporary.clone(),
+            temporary,
             before: None,
             after: String::new(),
             is_tree: true,
             arrived: false,
         });
-        self.made_in(parent, &temporary, path)
+        Ok(())
     }
 
     /// Where a path is until all is in its place.
-    fn standing<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    fn waiting<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let mut ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let tree = ends.find_map(|end| Some((end, self.ready.get(*self.trees.get(&path[..end])?)?)));
         match tree {
@@ -250,8 +286,8 @@ impl<'a> Placing<'a> {
     }
 
     fn opened(&self, path: &str) -> Result<OwnedFd, Errno> {
-        let standing = self.standing(path);
-        let path = if path.is_empty() { "." } else { &standing };
+        let waiting = self.waiting(path);
+        let path = if path.is_empty() { "." } else { &waiting };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within) {
@@ -262,54 +298,53 @@ impl<'a> Placing<'a> {
     }
 
     /// Makes an entry beside its place.
-    fn beside(&mut self, entry: &'a Entry) -> Step<()> {
+    fn beside(&mut self, entry: &Entry) -> Step<()> {
         let (above, name) = split(&entry.path);
         let folder = self.folder(above)?;
         if self.new.contains(above) {
-            self.made.push((entry.path.clone(), AtFlags::empty()));
-            self.report.new += 1;
-            if entry.member.kind == Kind::File {
-                self.temporaries.insert(entry.path.clone(), (above.to_owned(), name.to_owned()));
-            }
-            if entry.member.kind == Kind::File && entry.member.size < LARGE {
-                self.waiting.push(Waiting { folder, entry });
-                return if self.waiting.len() < MOST_WAITING { Ok(()) } else { self.settle() };
-            }
-            self.settle()?;
             self.make(&folder, name, entry).map_err(|error| self.failed(&entry.path, error))?;
+            self.report.new += 1;
             return Ok(());
         }
-        self.settle()?;
         let before = self.before(&folder, name, &entry.path)?;
         let temporary = format!("{}{}", self.prefix, self.ready.len());
-        let made = self.make(&folder, &temporary, entry);
+        let made =
+            self.make(&folder, &temporary, entry).and_then(|after| match (&before, entry.member.kind) {
+                (None, _) => Ok(String::new()),
+                (_, Kind::File) => {
+                    let sum = self.maker.sum_of(entry)?;
+                    Ok(format!("{} bytes sha256:{sum}", entry.member.size))
+                }
+                _ => Ok(after),
+            });
         let after = match made {
-            Ok(after) if before.is_some() => after,
-            Ok(_) => String::new(),
+            Ok(after) => after,
             Err(error) => {
                 let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
                 return Err(self.failed(&entry.path, error));
             }
         };
-        if entry.member.kind == Kind::File {
+        if matches!(entry.member.kind, Kind::File | Kind::HardLink) {
             self.temporaries.insert(entry.path.clone(), (above.to_owned(), temporary.clone()));
         }
         let (folder, name) = (above.to_owned(), name.to_owned());
         self.ready.push(Ready { folder, name, temporary, before, after, is_tree: false, arrived: false });
-        if self.ready.last().is_some_and(|ready| ready.before.is_some()) && entry.member.kind == Kind::File {
-            let sum = self.sum_of(entry).map_err(|error| self.failed(&entry.path, error))?;
-            if let Some(ready) = self.ready.last_mut() {
-                ready.after = format!("{} bytes sha256:{sum}", entry.member.size);
-            }
-        }
         Ok(())
     }
 
-    /// Makes the files that wait.
-    fn settle(&mut self) -> Step<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let made = files::make_all(&waiting, self.store, &mut self.ahead, &mut self.report.notes);
-        made.map_err(|(entry, error)| self.failed(&entry.path, error))
+    /// Makes what an entry is; what it is, in words.
+    fn make(&mut self, folder: &OwnedFd, name: &str, entry: &Entry) -> Result<String, Errno> {
+        if entry.member.kind != Kind::HardLink {
+            return self.maker.make(folder, name, entry);
+        }
+        let waits = self.temporaries.get(&entry.same_as);
+        let (above, other) = match waits {
+            Some((above, other)) => (above.as_str(), other.as_str()),
+            None => split(&entry.same_as),
+        };
+        let from = self.opened(above)?;
+        rustix::fs::linkat(&from, other, folder, name, AtFlags::empty())?;
+        Ok(format!("hard link to /{}", entry.same_as))
     }
 
     /// What stands in the place of an entry, in words.
@@ -339,74 +374,6 @@ impl<'a> Placing<'a> {
         Ok(Some(told))
     }
 
-    /// Makes what an entry is, under a name that nobody uses; what it is, in words.
-    fn make(&mut self, folder: &OwnedFd, temporary: &str, entry: &Entry) -> Result<String, Errno> {
-        let member = &entry.member;
-        match member.kind {
-            Kind::File => {
-                files::make(folder, temporary, entry, self.store, &mut self.ahead, &mut self.report.notes)?;
-                Ok(String::new())
-            }
-            Kind::HardLink => {
-                let (above, other) = self.temporaries.get(&entry.same_as).cloned().ok_or(Errno::NOENT)?;
-                let from = self.opened(&above)?;
-                rustix::fs::linkat(&from, other, folder, temporary, AtFlags::empty())?;
-                Ok(format!("hard link to /{}", entry.same_as))
-            }
-            Kind::SymLink => {
-                rustix::fs::symlinkat(member.link.as_slice(), folder, temporary)?;
-                self.own_link(folder, temporary, member);
-                Ok(format!("link to {}", String::from_utf8_lossy(&member.link)))
-            }
-            Kind::Pipe => {
-                rustix::fs::mknodat(folder, temporary, FileType::Fifo, Mode::from_raw_mode(member.mode), 0)?;
-                self.own_link(folder, temporary, member);
-                Ok("pipe".to_owned())
-            }
-            Kind::Device { block, numbers } => {
-                let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
-                let device = rustix::fs::makedev(numbers.0, numbers.1);
-                rustix::fs::mknodat(folder, temporary, kind, Mode::from_raw_mode(member.mode), device)?;
-                self.own_link(folder, temporary, member);
-                Ok("device".to_owned())
-            }
-            Kind::Folder => Err(Errno::ISDIR),
-        }
-    }
-
-    /// The same for what has no data.
-    fn own_link(&mut self, folder: &OwnedFd, name: &str, member: &Member) {
-        let (user, group) = (Some(Uid::from_raw(member.user)), Some(Gid::from_raw(member.group)));
-        if rustix::fs::chownat(folder, name, user, group, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            self.report.notes.insert("owners".to_owned());
-        }
-        let _ = rustix::fs::utimensat(folder, name, &files::times(member), AtFlags::SYMLINK_NOFOLLOW);
-    }
-
-    /// The SHA-256 of a file of the archive, holes and all.
-    fn sum_of(&self, entry: &Entry) -> Result<String, Errno> {
-        let mut sum = digest::Context::new(&SHA256);
-        let mut buffer = vec![0; 128 * 1024];
-        let (mut at, mut from) = (0, entry.at);
-        for (offset, length) in &entry.member.pieces {
-            zeros(&mut sum, offset - at);
-            let mut left = *length;
-            while left > 0 {
-                let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let count = self.store.read_at(&mut buffer[..most], from).map_err(|error| errno(&error))?;
-                if count == 0 {
-                    return Err(Errno::IO);
-                }
-                sum.update(&buffer[..count]);
-                from += count as u64;
-                left -= count as u64;
-            }
-            at = offset + length;
-        }
-        zeros(&mut sum, entry.member.size - at);
-        Ok(hex(sum.finish().as_ref()))
-    }
-
     /// All that is ready goes to its place. What was replaced waits under the other's name until all is done.
     fn commit(&mut self) -> Step<()> {
         for at in 0..self.ready.len() {
@@ -431,7 +398,6 @@ impl<'a> Placing<'a> {
                 }
             }
         }
-        self.made.clear();
         Ok(())
     }
 
@@ -471,16 +437,9 @@ impl<'a> Placing<'a> {
 
     /// Removes all that was made and is in no place.
     fn undo(&mut self) {
-        for (path, how) in std::mem::take(&mut self.made).iter().rev() {
-            let standing = self.standing(path);
-            let (above, name) = split(&standing);
-            if let Ok(folder) = self.opened(above) {
-                let _ = rustix::fs::unlinkat(folder.as_fd(), name, *how);
-            }
-        }
         for ready in std::mem::take(&mut self.ready) {
             if let Ok(folder) = self.opened(&ready.folder) {
-                let _ = rustix::fs::unlinkat(folder.as_fd(), &ready.temporary, AtFlags::empty());
+                remove(&folder, &ready.temporary, ready.is_tree);
             }
         }
     }
@@ -512,6 +471,26 @@ fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
+/// Removes what we made, as far as it goes: a folder with all that is in it.
+fn remove(folder: &OwnedFd, name: impl rustix::path::Arg + Copy, is_folder: bool) {
+    if !is_folder {
+        let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        return;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(opened) = rustix::fs::openat(folder, name, flags, Mode::empty())
+        && let Ok(listed) = Dir::read_from(&opened)
+    {
+        for entry in listed.flatten() {
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                // A folder cannot be unlinked; what it is says the call that can.
+                let unlinked = rustix::fs::unlinkat(&opened, name, AtFlags::empty());
+                if let Err(Errno::ISDIR | Errno::PERM) = unlinked {
+                    remove(&opened, name, true);
+                }
+            }
+        }
+    }
+    let _ = rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR);
 }

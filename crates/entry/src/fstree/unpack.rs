@@ -4,10 +4,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, IntoInnerError, Read, Seek, Write},
     os::unix::fs::FileExt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::{MemfdFlags, Mode, OFlags};
@@ -15,7 +12,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use super::{
     Rules,
     decode::{self, Content},
-    fetch::{Fetched, Trace},
+    fetch::{Count, Fetched, Trace},
     list::{Allowed, List, Stripped},
     tar::{Kind, Member, Tar},
     url::Source,
@@ -116,7 +113,7 @@ pub(crate) fn unpack(source: &Source, rules: &Rules, fetched: Fetched) -> Result
         store: Store::new(rules.limit).map_err(|error| no_room(&error))?,
         buffer: vec![0; 256 * 1024],
     };
-    let counted = Counted { fetched: Arc::new(Mutex::new(fetched)), count: Arc::default() };
+    let counted = Counted { count: fetched.count(), fetched: Arc::new(Mutex::new(fetched)) };
     let (content, kind) =
         decode::recognise(Box::new(counted.clone())).map_err(|error| work.fault(&error, None))?;
     match content {
@@ -139,8 +136,7 @@ pub(crate) fn unpack(source: &Source, rules: &Rules, fetched: Fetched) -> Result
 #[derive(Clone)]
 struct Counted {
     fetched: Arc<Mutex<Fetched>>,
-    /// So many were read: to be asked while somebody reads.
-    count: Arc<AtomicU64>,
+    count: Count,
 }
 
 impl Counted {
@@ -150,17 +146,14 @@ impl Counted {
 
     /// Reads what decoders left, so that the sum is the whole file's.
     fn finish(&self) -> io::Result<(u64, [u8; 32])> {
-        let mut fetched = self.fetched();
-        io::copy(&mut *fetched, &mut io::sink())?;
-        Ok((fetched.count, fetched.sum()))
+        io::copy(&mut self.clone(), &mut io::sink())?;
+        Ok((self.count.get(), self.fetched().sum()))
     }
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fetched().read(buffer)?;
-        self.count.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
+        self.fetched().read(buffer)
     }
 }
 
@@ -174,7 +167,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn tar(&mut self, bytes: Box<dyn Read + Send>, counted: &Counted) -> Result<(), Fault> {
+    fn tar(&mut self, bytes: Box<dyn Read>, counted: &Counted) -> Result<(), Fault> {
         let mut tar = Tar::new(bytes);
         while let Some(member) = tar.next().map_err(|error| self.fault(&error, None))? {
             let at = self.store.end();
@@ -185,7 +178,7 @@ impl Work<'_> {
                 if count == 0 {
                     break;
                 }
-                self.keep(count, &path, counted.count.load(Ordering::Relaxed))?;
+                self.keep(count, &path, counted.count.get())?;
             }
         }
         tar.finish().map_err(|error| self.fault(&error, None))
@@ -211,7 +204,7 @@ impl Work<'_> {
     }
 
     /// A zip's list stands at its end, so it is kept whole first.
-    fn zip(&mut self, mut bytes: Box<dyn Read + Send>) -> Result<(), Fault> {
+    fn zip(&mut self, mut bytes: Box<dyn Read>) -> Result<(), Fault> {
         let mut whole = Store::new(self.rules.limit).map_err(|error| no_room(&error))?;
         loop {
             let count = bytes.read(&mut self.buffer).map_err(|error| self.fault(&error, None))?;
@@ -265,7 +258,7 @@ impl Work<'_> {
 
     /// What a reader's error means: the fetch's own fault, or an archive that is broken.
     fn fault(&self, error: &io::Error, path: Option<&[u8]>) -> Fault {
-        if let Some(fault) = self.trace.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(fault) = self.trace.take() {
             return fault;
         }
         self.broken(&error.to_string(), path)

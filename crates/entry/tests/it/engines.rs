@@ -46,6 +46,7 @@ fn all(kind: Kind, enter: &str) {
     without_a_shell(&engine, enter);
     as_another_user(&engine, enter);
     with_an_archive(&engine);
+    by_a_file(&engine);
 }
 
 /// Options with the words, and what a kubelet would set where there is one.
@@ -167,4 +168,17 @@ fn with_an_archive(engine: &Engine) {
     // What is stopped is no fault, and nothing of it is kept.
     assert_eq!(stopped(&container), 7);
     assert!(!container.logs().contains("is kept"), "{}", container.logs());
+}
+
+/// Words of a file that lies there as the kubelet mounts a ConfigMap.
+fn by_a_file(engine: &Engine) {
+    let image = with_entry(Image::new("pepo.test/entry-file:1").with_shell());
+    let image = image.text("/etc/pepo/..data/debug", "verbose\nstayalive=always\n");
+    let image = image.link("/etc/pepo/debug", "..data/debug");
+    let image = image.command(&["/pepo-entry", "--", "sh", "-c", "echo \"words: ${PEPO_DEBUG-unset}\""]);
+    let container = engine.run(&image, &RunOptions::named("entry-file"));
+    says(&container, "pepo-entry: runs /bin/sh");
+    says(&container, "words: unset");
+    says(&container, "stayalive: the container is kept");
+    assert_eq!(stopped(&container), 0);
 }

@@ -21,6 +21,9 @@ mod words;
 /// Archives in the file system.
 mod fstree;
 
+/// Many files at once, in new folders.
+mod trees;
+
 /// What is told of a program, and traced shells.
 mod verbose;
 

@@ -56,6 +56,11 @@ impl Root {
         command
     }
 
+    /// The entry that runs `script` in it with these variables instead of words.
+    pub(crate) fn with(&self, variables: &[(&str, &str)], script: &str) -> Outcome {
+        run(self.command("", script).env_remove("PEPO_DEBUG").envs(variables.iter().copied()))
+    }
+
     pub(crate) fn run(&self, words: &str, script: &str) -> Outcome {
         run(&mut self.command(words, script))
     }

@@ -1,10 +1,10 @@
 //! Where words come from, and what the program sees of them.
 
-use std::{fs, os::unix::fs::symlink};
+use std::fs;
 
 use crate::{
     root::Root,
-    support::{Init, Outcome, as_process, run},
+    support::{Init, as_process, run},
 };
 
 /// Status, output and what was said for `env` as the program, with these variables.
@@ -48,52 +48,43 @@ fn an_unknown_word_of_ours_is_an_error_that_lists_them() {
     assert!(stderr.contains("write 90s, 30m or 2h"), "{stderr}");
 }
 
-/// A root whose `/etc/pepo/debug` is what a kubelet mounts of a ConfigMap: links to a folder of that version.
-fn with_file(words: &str) -> Root {
-    let root = Root::new();
-    fs::create_dir_all(root.at("/etc/pepo/..2026")).unwrap();
-    root.write("/etc/pepo/..2026/debug", words);
-    symlink("..2026", root.at("/etc/pepo/..data")).unwrap();
-    symlink("..data/debug", root.at("/etc/pepo/debug")).unwrap();
-    root
-}
-
-/// What a program that fails leads to in it, with these variables.
-fn failing_in(root: &Root, variables: &[(&str, &str)]) -> Outcome {
-    run(root
-        .command("", "echo \"${DEBUG-unset}\"; exit 3")
-        .env_remove("PEPO_DEBUG")
-        .envs(variables.iter().copied()))
-}
-
+/// As a ConfigMap is mounted, with links that the kubelet exchanges.
 #[test]
-fn a_mounted_file_has_the_words_where_no_variable_has() {
-    let root = with_file("verbose\nstayalive=1s\n");
-    let outcome = failing_in(&root, &[]);
-    assert_eq!((outcome.code(), outcome.stdout.as_str()), (3, "unset\n"), "{}", outcome.stderr);
-    assert!(
-        outcome.stderr.contains("traces sh") && outcome.stderr.contains("status 3"),
-        "{}",
-        outcome.stderr
-    );
-
-    // Words of others are no words: the file is read, and the program has its own.
-    let outcome = failing_in(&root, &[("DEBUG", "express:*")]);
-    assert_eq!((outcome.code(), outcome.stdout.as_str()), (3, "express:*\n"));
-    assert!(outcome.stderr.contains("traces sh"), "{}", outcome.stderr);
-
-    for variable in ["PEPO_DEBUG", "DEBUG"] {
-        let outcome = failing_in(&root, &[(variable, "stayalive=1s")]);
-        assert_eq!(outcome.code(), 3);
-        assert!(!outcome.stderr.contains("traces sh"), "{variable}: {}", outcome.stderr);
+fn a_mounted_file_gives_the_words_that_no_variable_gives() {
+    let root = Root::new();
+    fs::create_dir_all(root.at("/etc/pepo/..data")).unwrap();
+    std::os::unix::fs::symlink("..data/debug", root.at("/etc/pepo/debug")).unwrap();
+    root.write("/etc/pepo/..data/debug", "# for tonight\nverbose=/from-file\n");
+    let script = "echo \"${DEBUG-unset} ${PEPO_DEBUG-unset}\"";
+    for (variables, stdout, [file, debug, pepo]) in [
+        (&[][..], "unset unset\n", [true, false, false]),
+        (&[("DEBUG", "express:*")], "express:* unset\n", [true, false, false]),
+        (&[("DEBUG", "verbose=/from-debug")], "unset unset\n", [false, true, false]),
+        (
+            &[("DEBUG", "verbose=/from-debug"), ("PEPO_DEBUG", "verbose=/from-pepo")],
+            "verbose=/from-debug unset\n",
+            [false, false, true],
+        ),
+        (&[("PEPO_DEBUG", "")], "unset unset\n", [false; 3]),
+    ] {
+        let outcome = root.with(variables, script);
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, stdout), "{variables:?}: {outcome:?}");
+        let told =
+            ["/from-file", "/from-debug", "/from-pepo"].map(|path| fs::remove_file(root.at(path)).is_ok());
+        assert_eq!(told, [file, debug, pepo], "{variables:?}");
     }
 }
 
 #[test]
-fn an_unknown_word_in_the_file_is_an_error_that_lists_them() {
-    let outcome = failing_in(&with_file("verbos\n"), &[]);
-    assert_eq!((outcome.code(), outcome.stdout.as_str()), (2, ""));
-    let told = &outcome.stderr;
-    assert!(told.contains("/etc/pepo/debug") && told.contains("no word \"verbos\""), "{told}");
-    assert!(told.contains("  verbose[=FILE"), "{told}");
+fn a_wrong_word_in_the_file_is_an_error_that_lists_them() {
+    let root = Root::new();
+    fs::create_dir(root.at("/etc/pepo")).unwrap();
+    root.write("/etc/pepo/debug", "stayalive,verbos\n");
+    let outcome = root.with(&[("DEBUG", "express:*")], "echo started");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("/etc/pepo/debug: there is no word \"verbos\""), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("  verbose[=FILE") && outcome.stderr.contains("  stayalive[=TIME]"));
+    // A variable counts alone.
+    let outcome = root.with(&[("PEPO_DEBUG", "fstree-optional")], "echo started");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{outcome:?}");
 }

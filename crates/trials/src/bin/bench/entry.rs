@@ -52,20 +52,19 @@ fn inits(ours: &Path) -> Result<String> {
     }
     let medians: Vec<_> = times.iter_mut().map(|times| middle(times)).collect();
     let mut out = String::from(
-        "| init | start | its own part | of tini's | resident | size |\n|---|---|---|---|---|---|\n",
+        "| init | start | of tini's | its own share | resident | size |\n|---|---|---|---|---|---|\n",
     );
     for (init, time) in inits.iter().zip(&medians) {
         let ratio = time.as_secs_f64() / medians[1].as_secs_f64();
-        let (resident, size) = match init.words.first() {
-            Some(program) => (kib(init.resident()?), kib(fs::metadata(found(program)?)?.len() / 1024)),
-            None => (String::new(), String::new()),
+        let [share, resident, size] = match init.words.first() {
+            Some(program) => [
+                format!("{:.2} ms", (time.as_secs_f64() - medians[0].as_secs_f64()) * 1e3),
+                kib(init.resident()?),
+                kib(fs::metadata(found(program)?)?.len() / 1024),
+            ],
+            None => Default::default(),
         };
-        let own = if init.words.is_empty() {
-            String::new()
-        } else {
-            format!("{:.2?}", time.saturating_sub(medians[0]))
-        };
-        out += &format!("| {} | {time:.2?} | {own} | {ratio:.2} | {resident} | {size} |\n", init.name);
+        out += &format!("| {} | {time:.2?} | {ratio:.2} | {share} | {resident} | {size} |\n", init.name);
     }
     Ok(out)
 }
