@@ -17,6 +17,7 @@ use std::{
             net::{SocketAddr, UnixListener, UnixStream},
         },
     },
+    thread,
     time::Duration,
 };
 
@@ -33,6 +34,10 @@ const NAME: &str = "pepo-entry/";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long an init may take, which may have an archive to fetch first.
 const ANSWERED: Duration = Duration::from_secs(10);
+/// Between two tries for a name whose last owner is being closed.
+const CLOSING: Duration = Duration::from_millis(2);
+/// So often is tried.
+const CLOSING_TRIES: u32 = 50;
 /// As long may a question be.
 const LONGEST: u64 = 256 * 1024;
 
@@ -101,7 +106,7 @@ impl Socket {
             return Ok(None);
         }
         let name = if may_be_first { place } else { format!("{place}/{}", std::process::id()) };
-        match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+        match bound(&SocketAddr::from_abstract_name(name)?, is_init) {
             Ok(listener) => {
                 listener.set_nonblocking(true)?;
                 Ok(Some(Socket(listener)))
@@ -219,6 +224,19 @@ fn connect() -> Result<UnixStream, Fault> {
             .next("start the container with PEPO_DEBUG=stayalive, and ask inside it")),
         several => Err(Fault::new(Exit::Unreachable, format!("{} inits can be asked here", several.len()))
             .next("ask inside a container")),
+    }
+}
+
+/// A listener. A number of a namespace that has gone is given again at once, while the kernel may still be closing the sockets
+/// of who was in it: so the only one that may have the name tries for a moment.
+fn bound(address: &SocketAddr, insists: bool) -> io::Result<UnixListener> {
+    let mut tries = if insists { CLOSING_TRIES } else { 0 };
+    loop {
+        match UnixListener::bind_addr(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => tries -= 1,
+            done => return done,
+        }
+        thread::sleep(CLOSING);
     }
 }
 
