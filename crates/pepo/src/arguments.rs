@@ -243,8 +243,10 @@ pub(crate) enum Verb {
     Cp(verbs::cp::Cp),
     /// A container with the entry before its program: traced, patched, kept after a fault, held at its start
     Run(verbs::run::Run),
-    /// The same for Kubernetes: a manifest with the entry before its containers' programs, printed
+    /// The same for Kubernetes: what makes pods, or a manifest, with the entry before its containers' programs
     Inject(verbs::inject::Inject),
+    /// What was injected, taken back
+    Eject(verbs::eject::Eject),
     /// The start of a container: an init like tini, and words that make any image debuggable
     Entry(verbs::entry::Entry),
     /// Let go of a target now, whoever holds it, and repair what a dead debugger left

@@ -9,12 +9,13 @@ use std::{
 use pepo_client::Agent;
 use pepo_platform::{
     ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile, ServerAddress,
+    Workload,
 };
 use pepo_wire::{
     Code, Failure,
     agent::{CheckRequest, Finding, Level, Selector, Target},
     failure::Exit,
-    name::Kind,
+    name::{Kind, TargetName},
 };
 
 use crate::{
@@ -151,24 +152,61 @@ pub(crate) async fn reach_to_stop(
     verb: &str,
 ) -> Result<Reached, Failure> {
     let found = locate(context, chosen, Need::Stop).await?;
-    let agrees = |why: &str| asks && std::io::stdin().is_terminal() && agreed(context, why);
-    if let Some(why) = found.located.production.as_deref().filter(|_| !context.global.yes)
-        && !agrees(why)
-    {
-        let name = found.located.name.to_string();
-        return Err(Failure::new(Code::Interrupted, format!("{name} was not stopped"))
-            .because(format!("{why} says that this is production, where a debugger needs a yes"))
-            .try_command("stop it nevertheless", ["pepo", verb, &name, "--yes"]));
-    }
+    let name = found.located.name.to_string();
+    let question =
+        Question { name: &name, done: "stopped", doing: "stop it", needs: "a debugger needs", verb };
+    agree(context, found.located.production.as_deref(), &question, asks)?;
     to(context, chosen, &found).await
 }
 
-/// Only a `y` means yes.
-fn agreed(context: &Context, why: &str) -> bool {
-    context.printer.say(&format!("{why} says that this is production: stop it nevertheless? [y/N]"));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+/// What is asked where a name says that this is production.
+pub(crate) struct Question<'q> {
+    /// The target.
+    pub(crate) name: &'q str,
+    /// What it was not without a yes: "stopped".
+    pub(crate) done: &'q str,
+    /// What is about to be done: "stop it".
+    pub(crate) doing: &'q str,
+    /// What needs a yes: "a debugger needs".
+    pub(crate) needs: &'q str,
+    /// The verb.
+    pub(crate) verb: &'q str,
+}
+
+/// Goes on where no name says that this is production, or somebody says yes.
+///
+/// # Errors
+/// [`Code::Interrupted`] without a yes.
+pub(crate) fn agree(
+    context: &Context,
+    production: Option<&str>,
+    question: &Question<'_>,
+    asks: bool,
+) -> Result<(), Failure> {
+    let Question { name, done, doing, needs, verb } = *question;
+    let Some(why) = production.filter(|_| !context.global.yes) else { return Ok(()) };
+    if asks && std::io::stdin().is_terminal() {
+        context.printer.say(&format!("{why} says that this is production: {doing} nevertheless? [y/N]"));
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        // Only a yes means yes.
+        if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(Code::Interrupted, format!("{name} was not {done}"))
+        .because(format!("{why} says that this is production, where {needs} a yes"))
+        .try_command(format!("{doing} nevertheless"), ["pepo", verb, name, "--yes"]))
+}
+
+/// What makes pods, in the cluster that the arguments mean.
+///
+/// # Errors
+/// As [`Workload::new`].
+pub(crate) fn workload(context: &Context, name: TargetName) -> Result<Workload, Failure> {
+    let mut options = Options::usual(None);
+    options.cluster = cluster(context, &PodArgs::default());
+    Workload::new(&options, name)
 }
 
 /// All that the chosen name means: of a workload every pod that is ready.

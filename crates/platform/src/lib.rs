@@ -43,7 +43,10 @@ mod start;
 #[cfg(test)]
 mod testing;
 
-pub use cluster::{ClusterOptions, Ended, HELPER_IMAGE, Profile, Sizes, Start, Started, Streams, Within};
+pub use cluster::{
+    Apply, Changed, ClusterOptions, Ended, HELPER_IMAGE, Profile, Sizes, Start, Started, Streams, Within,
+    Workload,
+};
 pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, VARIABLES};

@@ -20,6 +20,8 @@ pub(crate) mod style;
 pub(crate) mod table;
 /// Processes: the words several verbs share.
 pub(crate) mod words;
+/// Objects as YAML.
+pub(crate) mod yaml;
 
 use std::{
     ffi::OsString,

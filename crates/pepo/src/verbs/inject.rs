@@ -1,7 +1,7 @@
-//! `pepo inject`: a manifest with the entry before the programs of its containers, printed.
+//! `pepo inject`: the entry before the programs of containers: in a manifest, which is printed, or in what makes pods in a cluster.
 //!
-//! Nothing is asked of a cluster. What an image runs, where the manifest does not say it, is asked of an engine of this machine
-//! that has the image; nothing is pulled.
+//! For a manifest nothing is asked of a cluster. What an image runs, where the manifest does not say it, is asked of an engine of
+//! this machine that has the image; nothing is pulled.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use pepo_platform::{ImageProgram, Injection, LARGEST_MANIFEST, Wanted, inject, no_program};
+use pepo_platform::{ImageProgram, Injected, Injection, LARGEST_MANIFEST, Wanted, inject, no_program};
 use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
@@ -18,11 +18,17 @@ use crate::{
     arguments::On,
     config::Context,
     render::Outcome,
-    verbs::{engines, entry},
+    verbs::{
+        change::{self, Change},
+        engines, entry,
+    },
 };
 
 const EXAMPLES: &str = "\
 Examples:
+  pepo inject deploy/shop --image registry/pepo-entry:0.1 --debug verbose,stayalive
+  pepo inject sts/db -c db --image IMAGE --debug wait --dry-run server
+  pepo eject deploy/shop             takes it back
   pepo inject -f pod.yaml --image registry/pepo-entry:0.1 --debug verbose,stayalive | kubectl apply -f -
   kubectl get deploy shop -o yaml | pepo inject -f - --image IMAGE --debug wait -c web > held.yaml
   pepo inject -f pod.yaml --image IMAGE --debug stayalive --entrypoint '[\"/app\", \"--flag\"]'
@@ -35,9 +41,12 @@ IMAGE has the entry at /pepo-entry:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inject {
-    /// The manifest, YAML or JSON; - is stdin
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    file: PathBuf,
+    /// What makes the pods: deploy/NAME, sts/NAME or ds/NAME
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    workload: Option<String>,
+    /// Instead, a manifest, YAML or JSON, that is printed with the entry in it; - is stdin
+    #[arg(id = "filename", short = 'f', long = "filename", value_name = "FILE")]
+    file: Option<PathBuf>,
     /// An image that the cluster can pull, with the entry at /pepo-entry
     #[arg(long, value_name = "IMAGE")]
     image: String,
@@ -50,14 +59,36 @@ pub(crate) struct Inject {
     /// What the image runs, where the manifest has no command: a program, or a list as JSON
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
+    #[command(flatten)]
+    change: Change,
 }
 
-/// Reads, changes, prints.
-pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
+/// Reads, changes, prints; or changes what is in a cluster.
+pub(crate) async fn run(arguments: &Inject, context: &Context) -> Outcome {
     entry::judge(&arguments.debug)?;
     image(&arguments.image)?;
     let entrypoint = arguments.entrypoint.as_deref().map(entrypoint).transpose()?;
-    let text = read(&arguments.file)?;
+    let mut injecting = |text: &str| injected(arguments, entrypoint.as_deref(), text, context);
+    match (&arguments.workload, &arguments.file) {
+        (Some(workload), _) => change::inject(workload, &arguments.change, &mut injecting, context).await,
+        (None, Some(_)) if arguments.change.is_said() => Err(Failure::new(
+            Code::Usage,
+            "--dry-run and --no-wait are for a workload: a manifest is only printed",
+        )
+        .hint("leave them out, or name the workload instead of the file: pepo inject deploy/NAME …")
+        .into()),
+        (None, Some(file)) => printed(&injecting(&read(file)?)?, context),
+        (None, None) => Err(Failure::new(Code::Usage, "what to inject is missing").into()),
+    }
+}
+
+/// A manifest with the entry in it.
+fn injected(
+    arguments: &Inject,
+    entrypoint: Option<&[String]>,
+    text: &str,
+    context: &Context,
+) -> Result<Injected, Failure> {
     let injection = Injection {
         words: arguments.debug.clone(),
         image: arguments.image.clone(),
@@ -65,31 +96,46 @@ pub(crate) fn run(arguments: &Inject, context: &Context) -> Outcome {
     };
     let mut notes = Vec::new();
     let mut said = Vec::new();
-    let mut program = |wanted: &Wanted| match &entrypoint {
+    let mut program = |wanted: &Wanted| match entrypoint {
         Some(words) => {
             said.push(wanted.name.clone());
-            Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() })
+            Ok(ImageProgram { entrypoint: words.to_vec(), command: Vec::new() })
         }
-        None => of_an_engine(wanted, context, &mut notes).map_err(|failure| {
-            let file = arguments.file.display().to_string();
-            let mut line = vec!["pepo", "inject", "-f", &file, "--image", &arguments.image];
-            if !arguments.debug.is_empty() {
-                line.extend(["--debug", &arguments.debug]);
-            }
-            line.extend(["-c", &wanted.name, "--entrypoint", "/app"]);
-            failure.try_command("name its program", line)
-        }),
+        None => of_an_engine(wanted, context, &mut notes)
+            .map_err(|failure| failure.try_command("name its program", named(arguments, &wanted.name))),
     };
-    let injected = inject(&text, &injection, &mut program)?;
+    let mut injected = inject(text, &injection, &mut program)?;
     if entrypoint.is_some() {
         one(&said)?;
     }
-    notes.extend(injected.notes);
+    notes.append(&mut injected.notes);
+    Ok(Injected { notes, ..injected })
+}
+
+/// The same command with a container's program named.
+fn named(arguments: &Inject, container: &str) -> Vec<String> {
+    let mut line = vec!["pepo".to_owned(), "inject".to_owned()];
+    match (&arguments.workload, &arguments.file) {
+        (Some(workload), _) => line.push(workload.clone()),
+        (None, file) => {
+            let file = file.as_deref().unwrap_or(Path::new("-")).display().to_string();
+            line.extend(["-f".to_owned(), file]);
+        }
+    }
+    line.extend(["--image".to_owned(), arguments.image.clone()]);
+    if !arguments.debug.is_empty() {
+        line.extend(["--debug".to_owned(), arguments.debug.clone()]);
+    }
+    line.extend(["-c", container, "--entrypoint", "/app"].map(str::to_owned));
+    line
+}
+
+fn printed(injected: &Injected, context: &Context) -> Outcome {
     let printer = context.printer;
     if printer.json_wanted() {
-        return printer.json(&json!({"manifest": injected.text, "notes": notes}));
+        return printer.json(&json!({"manifest": injected.text, "notes": injected.notes}));
     }
-    notes.iter().for_each(|note| printer.say(note));
+    injected.notes.iter().for_each(|note| printer.say(note));
     printer.bytes(injected.text.as_bytes())
 }
 

@@ -4,6 +4,8 @@
 pub(crate) mod agent;
 /// A debugger in this terminal.
 pub(crate) mod attach;
+/// A change of what makes pods.
+mod change;
 /// Would it work, and if not, why.
 pub(crate) mod check;
 /// Completions for a shell.
@@ -18,6 +20,8 @@ pub(crate) mod cp;
 pub(crate) mod dap;
 /// Two captures compared.
 pub(crate) mod diff;
+/// What was injected, taken back.
+pub(crate) mod eject;
 /// The engines' own commands.
 mod engines;
 /// The start of a container.
@@ -26,7 +30,7 @@ pub(crate) mod entry;
 pub(crate) mod generate;
 /// Hidden: the guard between a debugger and its target.
 pub(crate) mod guard;
-/// A manifest with the entry before its programs.
+/// The entry before the programs of pods.
 pub(crate) mod inject;
 /// Hidden: the agent of a node.
 pub(crate) mod node;
@@ -122,6 +126,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Generate(arguments) => generate::run(&arguments, &context),
         Verb::Entry(arguments) => entry::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments, &context),
-        Verb::Inject(arguments) => inject::run(&arguments, &context),
+        Verb::Inject(arguments) => inject::run(&arguments, &context).await,
+        Verb::Eject(arguments) => eject::run(&arguments, &context).await,
     }
 }

@@ -17,6 +17,7 @@ fn every_help_text_is_as_committed() {
         "run",
         "entry",
         "inject",
+        "eject",
         "shell",
         "cp",
         "serve",

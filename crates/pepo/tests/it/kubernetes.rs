@@ -8,6 +8,8 @@ mod copies;
 mod cores;
 /// What `pepo check` foresees.
 mod foreseen;
+/// The entry put before programs, and taken back.
+mod injected;
 /// A look around inside.
 mod inside;
 /// What keeps a verb from a pod, each made and told.

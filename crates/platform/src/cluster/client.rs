@@ -125,6 +125,20 @@ impl Joined {
         self.client.request(request).await.map_err(|error| self.told(act, error))
     }
 
+    /// Replaces an object by its path; the answer is as the server has it then.
+    pub(super) async fn put(
+        &self,
+        act: &'static str,
+        path: &str,
+        object: &serde_json::Value,
+    ) -> Result<serde_json::Value, PlatformError> {
+        let request = hyper::Request::put(path)
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes())
+            .map_err(|error| garbled(act, &error))?;
+        self.client.request(request).await.map_err(|error| self.told(act, error))
+    }
+
     /// The server's refusal, or why it did not answer.
     pub(super) fn told(&self, act: &'static str, error: kube::Error) -> PlatformError {
         match error {

@@ -124,8 +124,8 @@ async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Result<Pod, Pla
     }
 }
 
-/// The labels by which a workload or a service knows its pods, as a query has them.
-async fn labels_of(joined: &Joined, kind: Kind, name: &str) -> Result<String, PlatformError> {
+/// What it is to read a workload or a service, and its path.
+pub(super) fn path(joined: &Joined, kind: Kind, name: &str) -> (&'static str, String) {
     let (act, group) = match kind {
         Kind::Deploy => ("read a Deployment", "apis/apps/v1/namespaces/{}/deployments"),
         Kind::Sts => ("read a StatefulSet", "apis/apps/v1/namespaces/{}/statefulsets"),
@@ -134,18 +134,26 @@ async fn labels_of(joined: &Joined, kind: Kind, name: &str) -> Result<String, Pl
         Kind::Job => ("read a Job", "apis/batch/v1/namespaces/{}/jobs"),
         _ => ("read a Service", "api/v1/namespaces/{}/services"),
     };
-    let path = format!("/{}/{}", group.replace("{}", &joined.namespace), encoded(name));
-    let mut object: Value = match joined.get(act, &path).await {
-        Err(PlatformError::Refused { status: 404, .. }) => {
-            return Err(PlatformError::NotFound {
-                name: TargetName { kind: Some(kind), name: name.to_owned() },
-                near: Vec::new(),
-                searched: vec![format!("namespace {}", joined.namespace)],
-                elsewhere: Vec::new(),
-            });
-        }
-        answer => answer?,
-    };
+    (act, format!("/{}/{}", group.replace("{}", &joined.namespace), encoded(name)))
+}
+
+/// A workload or a service as it is now.
+pub(super) async fn object(joined: &Joined, kind: Kind, name: &str) -> Result<Value, PlatformError> {
+    let (act, path) = path(joined, kind, name);
+    match joined.get(act, &path).await {
+        Err(PlatformError::Refused { status: 404, .. }) => Err(PlatformError::NotFound {
+            name: TargetName { kind: Some(kind), name: name.to_owned() },
+            near: Vec::new(),
+            searched: vec![format!("namespace {}", joined.namespace)],
+            elsewhere: Vec::new(),
+        }),
+        answer => answer,
+    }
+}
+
+/// The labels by which a workload or a service knows its pods, as a query has them.
+async fn labels_of(joined: &Joined, kind: Kind, name: &str) -> Result<String, PlatformError> {
+    let mut object = object(joined, kind, name).await?;
     let selector = object["spec"]["selector"].take();
     let selector = if kind == Kind::Svc {
         LabelSelector { match_labels: serde_json::from_value(selector).ok(), ..LabelSelector::default() }

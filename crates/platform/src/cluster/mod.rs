@@ -20,6 +20,10 @@ mod helper;
 mod shape;
 /// The stream to it.
 mod stream;
+/// A change taken back.
+mod undo;
+/// What makes pods.
+mod workload;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,6 +46,7 @@ use crate::{
 
 pub use self::exec::{Ended, Sizes, Start, Started, Streams, Within};
 pub(crate) use self::stream::Exec;
+pub use self::workload::{Apply, Changed, Workload};
 
 /// So long a helper waits for somebody to use it.
 const IDLE: Duration = Duration::from_secs(900);

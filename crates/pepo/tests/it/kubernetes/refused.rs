@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Here, cluster, native, pod, python, strict};
 
 /// The rules of a Role in `deploy/`, each with one verb on one resource.
-fn rules(file: &str) -> Vec<Value> {
+pub(super) fn rules(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file);
     // The API server itself reads it.
     let words = ["create", "--dry-run=server", "--output", "json", "--filename", path.to_str().unwrap()];
@@ -29,7 +29,7 @@ fn rules(file: &str) -> Vec<Value> {
     single
 }
 
-fn without(rules: &[Value], missing: usize) -> Value {
+pub(super) fn without(rules: &[Value], missing: usize) -> Value {
     rules.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, rule)| rule.clone()).collect()
 }
 

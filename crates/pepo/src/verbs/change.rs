@@ -1,0 +1,129 @@
+//! A change of what makes pods, made or only told: what `pepo inject` and `pepo eject` share.
+
+use clap::{Args, ValueEnum};
+use pepo_platform::{Apply, Changed, Injected, Workload};
+use pepo_wire::{Failure, name::TargetName};
+use serde_json::json;
+
+use crate::{
+    config::Context,
+    reach::{self, Question},
+    render::{Outcome, yaml},
+};
+
+/// How a change is made.
+#[derive(Args, Debug)]
+pub(crate) struct Change {
+    /// Change nothing, and print as YAML what would come of it: as this command has it, or as the API server would
+    #[arg(long, value_enum, value_name = "WHO")]
+    dry_run: Option<Who>,
+    /// Do not wait until all pods are new
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Who says what would come of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Who {
+    // This command.
+    Client,
+    // The API server.
+    Server,
+}
+
+impl Change {
+    /// Whether anything was said of how.
+    pub(crate) fn is_said(&self) -> bool {
+        self.dry_run.is_some() || self.no_wait
+    }
+
+    fn apply(&self) -> Apply {
+        match self.dry_run {
+            None => Apply::Really,
+            Some(Who::Client) => Apply::ClientDry,
+            Some(Who::Server) => Apply::ServerDry,
+        }
+    }
+}
+
+/// Injects what makes pods.
+///
+/// # Errors
+/// As [`Workload::inject`] and [`Workload::roll_out`].
+pub(crate) async fn inject(
+    name: &str,
+    change: &Change,
+    injecting: &mut (dyn FnMut(&str) -> Result<Injected, Failure> + Send),
+    context: &Context,
+) -> Outcome {
+    let workload = agreed(name, change, "inject", context).await?;
+    let changed = workload.inject(change.apply(), injecting).await?;
+    tell(name, &workload, change, &changed, context, Told { done: "injected", back: true }).await
+}
+
+/// Takes back what was injected.
+///
+/// # Errors
+/// As [`Workload::eject`] and [`Workload::roll_out`].
+pub(crate) async fn eject(name: &str, change: &Change, context: &Context) -> Outcome {
+    let workload = agreed(name, change, "eject", context).await?;
+    let changed = workload.eject(change.apply()).await?;
+    tell(name, &workload, change, &changed, context, Told { done: "ejected", back: false }).await
+}
+
+/// The workload, once it may be changed: its pods are made anew.
+async fn agreed(name: &str, change: &Change, verb: &str, context: &Context) -> Result<Workload, Failure> {
+    let workload = reach::workload(context, name.parse::<TargetName>()?)?;
+    if change.dry_run.is_none() {
+        let question =
+            Question { name, done: "changed", doing: "make its pods anew", needs: "a roll-out needs", verb };
+        reach::agree(context, workload.production().await?.as_deref(), &question, true)?;
+    }
+    Ok(workload)
+}
+
+/// What was done, in words.
+struct Told {
+    done: &'static str,
+    /// Whether it can be taken back.
+    back: bool,
+}
+
+async fn tell(
+    name: &str,
+    workload: &Workload,
+    change: &Change,
+    changed: &Changed,
+    context: &Context,
+    told: Told,
+) -> Outcome {
+    let printer = context.printer;
+    changed.notes.iter().for_each(|note| printer.say(note));
+    if change.dry_run.is_some() {
+        return match printer.json_wanted() {
+            true => printer.json(&json!({"object": changed.object, "notes": changed.notes})),
+            false => printer.bytes(yaml::text(&changed.object).as_bytes()),
+        };
+    }
+    let Told { done, back } = told;
+    if !changed.was_changed {
+        printer.say(&format!("{name} has nothing of Pepo's in it"));
+    } else if back {
+        printer.say(&format!("{name} is {done}; `pepo eject {name}` takes it back"));
+    } else {
+        printer.say(&format!("{name} is {done}: it is as it was"));
+    }
+    let mut left = None;
+    if changed.was_changed && !change.no_wait {
+        left = workload.roll_out(&|text| printer.progress(text)).await?;
+        printer.progress("");
+        printer.say(left.unwrap_or("all pods are new"));
+    }
+    if printer.json_wanted() {
+        let waited = changed.was_changed && !change.no_wait && left.is_none();
+        return printer.json(&json!({
+            "workload": name, "changed": changed.was_changed, "rolled_out": waited, "notes": changed.notes,
+        }));
+    }
+    Ok(())
+}
