@@ -1,7 +1,10 @@
 //! A fork of this process that hears how we end: what must be put right also when we are killed is done by it.
 #![allow(unsafe_code)] // fork(2) has no safe form.
 
-use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::{
+    io::{self, PipeReader, PipeWriter, Write as _},
+    time::{Duration, Instant},
+};
 
 use rustix::{
     fs::{Mode, OFlags},
@@ -42,6 +45,16 @@ impl Forked {
         if let Some(line) = &mut self.line {
             let _ = line.write_all(&[1]);
         }
+    }
+
+    /// Closes our end, and waits so long for its own; then it is left to itself.
+    pub(crate) fn leave(mut self, limit: Duration) {
+        drop(self.line.take());
+        let end = Instant::now() + limit;
+        while matches!(waitpid(Some(self.child), WaitOptions::NOHANG), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::mem::forget(self);
     }
 }
 

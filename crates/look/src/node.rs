@@ -37,6 +37,8 @@ use self::{keeper::Keeper, websocket::WebSocket};
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long the port may take to open, and to close.
 const OPENS: Duration = Duration::from_secs(3);
+/// How long it is waited for a port that opens late, to close it when nobody wants it any more.
+const LATE: Duration = Duration::from_mins(10);
 /// The program closes the inspector by itself when it was not asked for this long, in milliseconds.
 const LEASE: u32 = 10_000;
 /// Most bytes of the list of what can be inspected.
@@ -76,11 +78,9 @@ impl<'a> Inspector<'a> {
         }
         let before = port::listening(process);
         may_be_opened(process, &network)?;
-        let keeper = Keeper::start(|| {
-            let _ = closed(process, &network, &before);
-        })?;
+        let keeper = Keeper::start(|| closed(process, &network, &before))?;
         process.signal(Signal::USR1).map_err(|error| Closed(error.to_string()))?;
-        let port = opened(process, &before, OPENS)?;
+        let port = opened(process, &before)?;
         let mut inspector = Inspector::connected(process, &network, port, false)?;
         inspector.renew()?;
         keeper.leave();
@@ -233,23 +233,33 @@ fn may_be_opened(process: &Process, network: &Network) -> Result<(), Closed> {
 }
 
 /// Waits for the port that is new.
-fn opened(process: &Process, before: &HashSet<u16>, limit: Duration) -> Result<u16, Closed> {
-    let end = Instant::now() + limit;
+fn opened(process: &Process, before: &HashSet<u16>) -> Result<u16, Closed> {
+    let end = Instant::now() + OPENS;
     loop {
         if let Some(port) = port::listening(process).difference(before).next() {
             return Ok(*port);
         }
         if Instant::now() > end {
-            return Err(Closed(format!("it opens no inspector within {} s of SIGUSR1", limit.as_secs())));
+            return Err(Closed(format!("it opens no inspector within {} s of SIGUSR1", OPENS.as_secs())));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Closes what was opened, as its opener's last will.
-fn closed(process: &Process, network: &Network, before: &HashSet<u16>) -> Result<(), Closed> {
-    let port = opened(process, before, ANSWER)?;
-    Inspector::connected(process, network, port, false).map(|inspector| drop(inspector.close()))
+/// Closes what was opened, as its opener's last will: however late a program that stands, or is in a long call, opens it.
+fn closed(process: &Process, network: &Network, before: &HashSet<u16>) {
+    let end = Instant::now() + LATE;
+    let mut pause = Duration::from_millis(2);
+    while process.alive() && Instant::now() < end {
+        for port in port::listening(process).difference(before) {
+            let inspector = Inspector::connected(process, network, *port, false);
+            if inspector.is_ok_and(|inspector| inspector.close().is_none()) {
+                return;
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
 }
 
 /// The body of an answer of HTTP. The inspector keeps the connection, so its length is believed, within bounds.

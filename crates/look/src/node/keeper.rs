@@ -4,12 +4,18 @@
 //! keeper is there before the signal: a fork of this process in a session of its own. It waits for one byte, which says that the
 //! timer is armed; without it, when our end of the pipe is gone, it closes the inspector itself.
 
-use std::io::{self, Read as _};
+use std::{
+    io::{self, Read as _},
+    time::Duration,
+};
 
 use crate::forked::{Forked, apart};
 
+/// How long we wait for what it does. Where the program opens its inspector only later, the keeper outlives us.
+const WAITS: Duration = Duration::from_secs(10);
+
 /// The keeper, as its opener sees it. Dropped, it lets the keeper close what was opened.
-pub(super) struct Keeper(Forked);
+pub(super) struct Keeper(Option<Forked>);
 
 impl Keeper {
     /// Starts it; `close` is what it does when we die, or give up.
@@ -23,11 +29,21 @@ impl Keeper {
                 close();
             }
         };
-        Forked::start(keep).map(Keeper)
+        Forked::start(keep).map(|forked| Keeper(Some(forked)))
     }
 
     /// It is not needed any more: the program closes the inspector by itself.
     pub(super) fn leave(mut self) {
-        self.0.tell();
+        if let Some(forked) = &mut self.0 {
+            forked.tell();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(forked) = self.0.take() {
+            forked.leave(WAITS);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -396,7 +397,7 @@ fn inspector_is_open(pid: u32) -> bool {
     table.lines().any(|line| line.contains(" 0100007F:240D 00000000:0000 0A "))
 }
 
-/// It opens only after whoever asked for it is gone.
+/// It opens only long after whoever asked for it is gone.
 #[test]
 fn a_recorder_that_is_killed_before_the_inspector_opens_leaves_none_open() {
     let (outer, inner) = node::hot_node_isolated();
@@ -411,6 +412,7 @@ fn a_recorder_that_is_killed_before_the_inspector_opens_leaves_none_open() {
     });
     recording.signal(Signal::KILL);
     assert_eq!(recording.end().status, None);
+    thread::sleep(Duration::from_secs(12));
     kill_process(target, Signal::CONT).unwrap();
     wait::until("it opened", LIMIT, || {
         let said = outer.output();
