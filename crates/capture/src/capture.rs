@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::By;
+
 /// The most that is believed of anything that is counted: 36 years in nanoseconds.
 const MOST: u64 = 1 << 60;
 
@@ -262,6 +264,35 @@ impl Capture {
     #[must_use]
     pub fn total_weight(&self) -> u64 {
         self.samples.iter().map(|sample| sample.weight).sum()
+    }
+
+    /// How often each stack was seen in each thread, and what that weighs.
+    pub(crate) fn sums(&self) -> BTreeMap<(StackId, ThreadId), (u64, u64)> {
+        let mut sums: BTreeMap<(StackId, ThreadId), (u64, u64)> = BTreeMap::new();
+        for sample in &self.samples {
+            let sum = sums.entry((sample.stack, sample.thread)).or_default();
+            *sum = (sum.0 + sample.count, sum.1 + sample.weight);
+        }
+        sums
+    }
+
+    /// Does each sample weigh the same, so that counting them tells all?
+    pub(crate) fn weighs_alike(&self) -> bool {
+        let Some(first) = self.samples.first() else { return true };
+        let product = |one: u64, other: u64| u128::from(one) * u128::from(other);
+        let alike = |one: &Sample| product(one.weight, first.count) == product(first.weight, one.count);
+        self.samples.iter().all(alike)
+    }
+
+    /// Does it tell by what is asked for? Formats leave out what they have no room for.
+    #[must_use]
+    pub fn tells(&self, by: By) -> bool {
+        match by {
+            By::Function => true,
+            By::Line => self.frames.iter().any(|frame| frame.line > 0),
+            By::Thread => self.threads.iter().any(|thread| thread.tid > 0 || !thread.name.is_empty()),
+            By::Process => self.processes.iter().any(|process| process.pid > 0 || !process.name.is_empty()),
+        }
     }
 
     /// The frames of a stack, outermost first. An address without a name has one frame of an empty function.

@@ -1,10 +1,10 @@
 //! Two captures compared. They may be of different length, so shares are compared, not weights.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{By, Capture, FrameId, Tree, rows};
+use crate::{By, Capture, FrameId, Kind, Process, Tree, rows};
 
 /// How one function (or line, thread, process) has changed. Shares are parts of 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -86,16 +86,24 @@ impl Diff {
     }
 }
 
-/// A capture as the other can be compared with: collapsed stacks know no modules, and then the same name is the same function.
-fn alike<'c>(capture: &'c Capture, other: &Capture) -> Cow<'c, Capture> {
-    if !other.modules.is_empty() || capture.modules.is_empty() {
-        return Cow::Borrowed(capture);
-    }
+/// A capture as the other can be compared with. Some formats know no modules, and then the same name is the same function; some know no
+/// processes; few know kinds of code.
+fn alike(capture: &Capture, other: &Capture) -> Capture {
     let mut alike = capture.clone();
-    for (index, frame) in alike.frames.iter_mut().enumerate() {
-        (frame.function, frame.module) = (capture.label(FrameId::at(index)), None);
+    for frame in &mut alike.frames {
+        frame.kind = Kind::default();
     }
-    Cow::Owned(alike)
+    if other.modules.is_empty() {
+        for (index, frame) in alike.frames.iter_mut().enumerate() {
+            (frame.function, frame.module) = (capture.label(FrameId::at(index)), None);
+        }
+    }
+    if !other.tells(By::Process) {
+        for process in &mut alike.processes {
+            *process = Process::default();
+        }
+    }
+    alike
 }
 
 #[cfg(test)]
@@ -133,16 +141,63 @@ mod tests {
         assert_eq!(gone.before, 300);
     }
 
+    /// A capture written in a format and read again.
+    fn through(format: &crate::Format, capture: &Capture) -> Capture {
+        crate::read(&format.write(capture)).unwrap_or_else(|error| panic!("{}: {error:?}", format.name))
+    }
+
     #[test]
-    fn what_knows_no_modules_is_compared_by_names_alone() {
-        let before = example();
-        let folded = crate::Format::named("folded").unwrap().write(&before);
-        let after = crate::read(&folded).unwrap();
-        for (one, other) in [(&before, &after), (&after, &before)] {
-            let diff = Diff::of(one, other, By::Function);
-            assert_eq!(diff.changes.len(), 5, "{:?}", diff.changes);
-            assert!(diff.changes.iter().all(|change| change.own_delta() == 0.0), "{:?}", diff.changes);
-            assert!(diff.tree.nodes.iter().all(|node| (node.before == 0) == (node.total == 0)));
+    fn any_two_formats_can_be_compared_and_show_no_change_where_there_is_none() {
+        for (one, other) in
+            crate::FORMATS.iter().flat_map(|one| crate::FORMATS.iter().map(move |other| (one, other)))
+        {
+            let (before, after) = (through(one, &example()), through(other, &example()));
+            for by in [By::Function, By::Line, By::Thread] {
+                if !(before.tells(by) && after.tells(by)) {
+                    let less = ["folded", "firefox"];
+                    assert!(by != By::Function && (less.contains(&one.name) || less.contains(&other.name)));
+                    continue;
+                }
+                let diff = Diff::of(&before, &after, by);
+                let rows = if by == By::Thread { 2 } else { 5 };
+                let told = format!("{} and {}: {:?}", one.name, other.name, diff.changes);
+                assert!(diff.changes.len() >= rows, "{told}");
+                assert!(diff.changes.iter().all(|change| change.own_delta() == 0.0), "{told}");
+                assert!(diff.tree.nodes.iter().all(|node| (node.before == 0) == (node.total == 0)), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_grown_is_told_by_any_two_formats() {
+        let mut grown = example();
+        for sample in grown.samples.iter_mut().filter(|sample| sample.stack.0 == 1) {
+            (sample.count, sample.weight) = (11, 1100);
+        }
+        for (one, other) in
+            crate::FORMATS.iter().flat_map(|one| crate::FORMATS.iter().map(move |other| (one, other)))
+        {
+            let diff = Diff::of(&through(one, &example()), &through(other, &grown), By::Function);
+            let told: Vec<_> =
+                diff.grown_by_more_than(0.2).map(|one| (one.label.as_str(), one.own)).collect();
+            assert_eq!(told, [("warm<int, \"a\">", (0.3, 0.825))], "{} and {}", one.name, other.name);
+        }
+    }
+
+    #[test]
+    fn what_does_not_weigh_alike_keeps_its_shares_in_every_format() {
+        let mut bytes = example();
+        bytes.meta.unit = crate::Unit::Bytes;
+        // One large piece of memory, among nine small ones.
+        bytes.samples[0].weight = 9 * 100 + 1000;
+        for format in crate::FORMATS {
+            let diff = Diff::of(&bytes, &through(format, &bytes), By::Function);
+            assert!(
+                diff.changes.iter().all(|one| one.own_delta() == 0.0),
+                "{}: {:?}",
+                format.name,
+                diff.changes
+            );
         }
     }
 }

@@ -8,6 +8,8 @@ mod folded;
 mod html;
 /// Our own: a capture as it is.
 mod json;
+/// Bytes packed with gzip, and captures within pictures.
+mod packed;
 /// pprof's protobuf, compressed.
 mod pprof;
 /// speedscope's JSON.
@@ -29,8 +31,22 @@ pub enum FormatError {
         name: String,
     },
     /// What was read is not in a format that can be read again.
-    #[error("this is no capture: neither Pepo's JSON, nor pprof, nor collapsed stacks")]
+    #[error(
+        "this is no capture: neither Pepo's JSON, SVG or HTML, nor pprof, nor speedscope's or the Firefox Profiler's, nor collapsed stacks"
+    )]
     NotReadable,
+    /// It is of ours, but compares two captures.
+    #[error("this is a difference of two captures, not a capture")]
+    Difference,
+    /// A picture or a page of which only what is drawn is known.
+    #[error("this picture holds no capture: those that other programs drew hold none, nor do differences")]
+    Drawn,
+    /// It has more frames than can be held.
+    #[error("this has more than {most} frames")]
+    TooDeep {
+        /// The most that is read.
+        most: usize,
+    },
     /// It looked like a format but is damaged.
     #[error("this is no sound {format}")]
     Damaged {
@@ -46,6 +62,12 @@ pub enum FormatError {
         /// The format that was asked for.
         format: &'static str,
     },
+}
+
+impl FormatError {
+    fn damaged(format: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> FormatError {
+        FormatError::Damaged { format, source: Some(Box::new(source)) }
+    }
 }
 
 /// One format, as data.
@@ -120,7 +142,7 @@ pub static FORMATS: &[Format] = &[
     Format {
         name: "json",
         endings: &[".json"],
-        what: "all that is known; what `pepo diff` and `pepo record` read again",
+        what: "all that is known",
         write: json::write,
         write_diff: Some(json::write_diff),
     },
@@ -160,25 +182,72 @@ impl Format {
     }
 }
 
-/// Reads what one of the readable formats has written: ours, pprof (compressed or not), collapsed stacks. The bytes decide, not
-/// the file's name.
+/// Reads a file of any format in [`FORMATS`], whoever wrote it (pictures: ours), packed with gzip or not. The bytes decide, not the
+/// file's name.
 ///
 /// # Errors
-/// [`FormatError::NotReadable`], [`FormatError::Damaged`].
+/// Every [`FormatError`] but [`FormatError::Unknown`] and [`FormatError::NoDiff`].
 pub fn read(bytes: &[u8]) -> Result<Capture, FormatError> {
     let capture = match bytes {
-        [0x1f, 0x8b, ..] => pprof::read_compressed(bytes)?,
-        [first, ..] if first.is_ascii_whitespace() || *first == b'{' => json::read(bytes)?,
-        _ => match std::str::from_utf8(bytes).ok().and_then(folded::read) {
-            Some(capture) => capture,
-            None => pprof::read(bytes)?,
-        },
+        [0x1f, 0x8b, ..] => read_unpacked(&packed::unpack(bytes)?)?,
+        _ => read_unpacked(bytes)?,
     };
     if capture.is_sound() {
         Ok(capture)
     } else {
         Err(FormatError::Damaged { format: "capture", source: None })
     }
+}
+
+fn read_unpacked(bytes: &[u8]) -> Result<Capture, FormatError> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return pprof::read(bytes) };
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let begins = |start: &str| text.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
+    let marked = if begins("{") {
+        read_json(text)
+    } else if begins("<!doctype html") || begins("<html") {
+        html::read(text)
+    } else if begins("<?xml") || begins("<svg") {
+        svg::read(text)
+    } else {
+        Err(FormatError::NotReadable)
+    };
+    // Names of functions may begin so, too.
+    marked.or_else(|error| folded::read(text).ok_or(error)).or_else(|error| match error {
+        FormatError::NotReadable => pprof::read(bytes),
+        error => Err(error),
+    })
+}
+
+fn read_json(text: &str) -> Result<Capture, FormatError> {
+    let value = serde_json::from_str(text).map_err(|error| FormatError::damaged("JSON", error))?;
+    match value {
+        ours if json::is(&ours) => json::read(ours),
+        diff if json::is_diff(&diff) => Err(FormatError::Difference),
+        one if speedscope::is(&one) => speedscope::read(one),
+        one if firefox::is(&one) => firefox::read(one),
+        _ => Err(FormatError::NotReadable),
+    }
+}
+
+/// The most frames, in all stacks together, of a form in which few bytes can stand for many.
+const MOST_FRAMES: usize = 1 << 26;
+
+/// Counts them.
+#[derive(Default)]
+struct Frames(usize);
+
+impl Frames {
+    fn add(&mut self, frames: usize) -> Result<(), FormatError> {
+        self.0 = self.0.saturating_add(frames);
+        if self.0 > MOST_FRAMES { Err(FormatError::TooDeep { most: MOST_FRAMES }) } else { Ok(()) }
+    }
+}
+
+/// A number as others write it: it may have a fraction, and what is below nothing is nothing.
+fn whole(number: f64) -> u64 {
+    // As a cast has it, what is too large is the most and what is no number is nothing.
+    number.round() as u64
 }
 
 #[cfg(test)]
@@ -309,8 +378,40 @@ pub(crate) mod tests {
             b"{\"stacks\":[[99]]}",
             b"\x1f\x8b\x08\x00garbage",
             b"{\"$schema\":\"https://www.speedscope.app/file-format-schema.json\"}",
+            b"{\"meta\":{\"preprocessedProfileVersion\":55},\"threads\":[{}]}",
+            b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+            b"<?xml version=\"1.0\"?><svg><metadata id=\"pepo-capture\">AAAA</metadata></svg>",
+            b"<!DOCTYPE html><html></html>",
         ] {
             assert!(read(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_difference_is_told_from_a_capture() {
+        let diff = Diff::of(&example(), &example(), crate::By::Function);
+        for (name, told) in [("json", "a difference of two captures"), ("svg", "differences")] {
+            let written = Format::named(name).unwrap().write_diff(&diff).unwrap();
+            assert!(read(&written).unwrap_err().to_string().contains(told), "{name}");
+        }
+    }
+
+    #[test]
+    fn our_own_pictures_hold_what_they_show_and_the_page_all_of_it() {
+        let mut one = example();
+        one.frames[0].function = "</metadata></script>\"]]>".into();
+        let again = |name: &str| read(&Format::named(name).unwrap().write(&one)).unwrap();
+        assert_eq!((again("json"), again("html")), (one.clone(), one.clone()));
+        let picture = again("svg");
+        assert_eq!((&picture.meta, &picture.frames), (&one.meta, &one.frames));
+        assert_eq!((picture.samples.len(), picture.total_weight()), (3, 1000));
+    }
+
+    #[test]
+    fn names_that_begin_as_other_formats_do_are_collapsed_stacks() {
+        for text in ["{closure};hot 3\n", "<module>;hot 3\n", "<svgload>;hot 3\n"] {
+            let capture = read(text.as_bytes()).unwrap();
+            assert_eq!(capture.sample_count(), 3, "{text}");
         }
     }
 

@@ -111,6 +111,7 @@ const STEPS: &[Step] = &[
     package!("tini", "the init that ours is measured by", TEST, || has("tini")),
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
     package!("nodejs", "Node, whose programs are profiled", TEST, || has("node")),
+    package!("chromium", "a browser, which opens the pictures and pages", TEST, || has("chromium")),
     package!("ruby", "Ruby, whose programs are looked at", TEST, || has("ruby")),
     package!("lua5.1", "runs the documented configuration of an editor", TEST, || has("lua5.1")),
     package!("strace", "a tracer for a program that is held", TEST, || has("strace")),

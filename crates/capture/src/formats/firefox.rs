@@ -1,12 +1,16 @@
-//! The Firefox Profiler's processed profile, made by a crate of its own people.
+//! The Firefox Profiler's processed profile, made by a crate of its own people, and read whoever made it.
+
+/// Read again.
+mod reader;
 
 use std::time::{Duration, SystemTime};
 
 use fxprof_processed_profile::{
     CategoryColor, CategoryPairHandle, CpuDelta, Frame, FrameFlags, FrameInfo, Profile, ReferenceTimestamp,
-    SamplingInterval, ThreadHandle, Timestamp,
+    SamplingInterval, ThreadHandle, Timestamp, WeightType,
 };
 
+pub(super) use self::reader::{is, read};
 use crate::{Capture, FrameId, Kind, Sample, Unit};
 
 pub(super) fn write(capture: &Capture) -> Vec<u8> {
@@ -17,6 +21,17 @@ pub(super) fn write(capture: &Capture) -> Vec<u8> {
     profile.set_symbolicated(true);
     let categories = categories(&mut profile);
     let threads = threads(&mut profile, capture);
+    let weighed_by = if capture.weighs_alike() {
+        WeightType::Samples
+    } else if meta.unit == Unit::Bytes {
+        WeightType::Bytes
+    } else {
+        WeightType::TracingMs
+    };
+    for thread in &threads {
+        profile.set_thread_samples_weight_type(*thread, weighed_by.clone());
+    }
+    let unknown = Frame::Label(profile.intern_string("[unknown]"));
     let mut labels: Vec<_> = Vec::with_capacity(capture.frames.len());
     for index in 0..capture.frames.len() {
         let label = profile.intern_string(&capture.label(FrameId::at(index)));
@@ -26,19 +41,24 @@ pub(super) fn write(capture: &Capture) -> Vec<u8> {
     ordered.sort_by_key(|(_, sample)| sample.at_nanos);
     for (index, sample) in ordered {
         let Some(thread) = threads.get(sample.thread.index()).copied() else { continue };
-        let frames: Vec<_> = capture
-            .frames_of(sample.stack)
-            .map(|frame| {
-                let (frame, category_pair) = labels[frame.index()].clone();
-                FrameInfo { frame, category_pair, flags: FrameFlags::empty() }
-            })
-            .collect();
+        let shown = |(frame, category_pair)| FrameInfo { frame, category_pair, flags: FrameFlags::empty() };
+        let mut frames: Vec<_> =
+            capture.frames_of(sample.stack).map(|frame| shown(labels[frame.index()].clone())).collect();
+        // A sample without a stack would be one of an idle thread.
+        if frames.is_empty() {
+            frames.push(shown((unknown.clone(), categories(Kind::Remark))));
+        }
         let stack = profile.intern_stack_frames(thread, frames.into_iter());
         // Captures without times still have an order.
         let at = if sample.at_nanos > 0 { sample.at_nanos } else { index as u64 * 1_000_000 };
         let cpu =
             if meta.unit == Unit::CpuNanos { CpuDelta::from_nanos(sample.weight) } else { CpuDelta::ZERO };
-        let weight = i32::try_from(sample.count).unwrap_or(i32::MAX);
+        let weight = match weighed_by {
+            WeightType::Samples => sample.count,
+            WeightType::Bytes => sample.weight,
+            WeightType::TracingMs => sample.weight.div_ceil(1_000_000),
+        };
+        let weight = i32::try_from(weight).unwrap_or(i32::MAX);
         profile.add_sample(thread, Timestamp::from_nanos_since_reference(at), stack, cpu, weight);
     }
     serde_json::to_vec(&profile).unwrap_or_default()
@@ -72,7 +92,9 @@ fn threads(profile: &mut Profile, capture: &Capture) -> Vec<ThreadHandle> {
     let mut threads = Vec::new();
     for thread in &capture.threads {
         let Some(process) = processes.get(thread.process.index()) else { continue };
-        let main = capture.processes[thread.process.index()].pid == thread.tid;
+        // The main thread is called as its process is, whatever its name.
+        let process_is = &capture.processes[thread.process.index()];
+        let main = process_is.pid == thread.tid && process_is.name == thread.name;
         let handle = profile.add_thread(*process, thread.tid, start, main);
         profile.set_thread_name(handle, &thread.name);
         threads.push(handle);

@@ -1,5 +1,6 @@
 //! Stacks as lines of text, as FlameGraph and speedscope read them: `outer;inner 12`. The first line is a comment with the meta
-//! data; the usual readers pass over it. Where several targets were looked at, each stack begins with its own.
+//! data; the usual readers pass over it. Numbers are samples, or where these do not weigh alike (bytes that were allocated, time that was
+//! waited) what they weigh. Where several targets were looked at, each stack begins with its own.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,9 +8,11 @@ use crate::{Builder, Capture, Diff, Frame, Process, Sample, StackId, Thread, Tre
 
 pub(super) fn write(capture: &Capture) -> Vec<u8> {
     let mut counts: BTreeMap<(&str, StackId), u64> = BTreeMap::new();
+    let alike = capture.weighs_alike();
     for sample in &capture.samples {
         let target = capture.process_of(sample.thread).map_or("", |process| process.target.as_str());
-        *counts.entry((target, sample.stack)).or_default() += sample.count;
+        *counts.entry((target, sample.stack)).or_default() +=
+            if alike { sample.count } else { sample.weight };
     }
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for ((target, stack), count) in counts {

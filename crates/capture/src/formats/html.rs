@@ -1,9 +1,13 @@
 //! A page that needs nothing else: flame graph, icicle, callers, a table, and a timeline of threads, all from one embedded capture.
 
+use serde::Deserialize;
 use serde_json::json;
 
-use super::text::{json_in_html, xml};
-use crate::{Capture, FrameId, Unit};
+use super::{
+    FormatError,
+    text::{json_in_html, within, xml},
+};
+use crate::{Capture, FrameId, Sample, StackId, ThreadId, Unit};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -27,22 +31,8 @@ pub(super) fn write(capture: &Capture) -> Vec<u8> {
     page.into_bytes()
 }
 
-/// What the page's script is given: names, stacks as names from outside in, samples as [stack, thread, time, weight].
+/// What the page's script is given, and what is read again: the capture, its samples apart as [stack, thread, time, weight, count].
 fn data(capture: &Capture) -> serde_json::Value {
-    let frames: Vec<_> = (0..capture.frames.len())
-        .map(|index| {
-            let (id, frame) = (FrameId::at(index), &capture.frames[index]);
-            json!([
-                capture.label(id),
-                capture.module_name(frame.module),
-                place(&frame.file, frame.line),
-                frame.kind
-            ])
-        })
-        .collect();
-    let stacks: Vec<Vec<u32>> = (0..capture.stacks.len())
-        .map(|index| capture.frames_of(crate::StackId::at(index)).map(|frame| frame.0).collect())
-        .collect();
     let threads: Vec<_> = capture
         .threads
         .iter()
@@ -55,22 +45,39 @@ fn data(capture: &Capture) -> serde_json::Value {
     let samples: Vec<_> = capture
         .samples
         .iter()
-        .map(|one| json!([one.stack, one.thread, one.at_nanos / 1000, one.weight]))
+        .map(|one| (one.stack, one.thread, one.at_nanos, one.weight, one.count))
         .collect();
+    let labels: Vec<_> = (0..capture.frames.len()).map(|index| capture.label(FrameId::at(index))).collect();
     json!({
-        "frames": frames,
-        "stacks": stacks,
-        "threads": threads,
+        "capture": Capture { samples: Vec::new(), ..capture.clone() },
         "samples": samples,
-        "micros": capture.meta.duration_nanos / 1000,
+        "labels": labels,
+        "threads": threads,
         "timed": capture.has_times(),
         "nanos": matches!(capture.meta.unit, Unit::CpuNanos | Unit::WallNanos),
         "bytes": capture.meta.unit == Unit::Bytes,
     })
 }
 
-fn place(file: &str, line: u32) -> String {
-    if line > 0 { format!("{file}:{line}") } else { file.to_owned() }
+/// The part of [`data`] that is the capture.
+#[derive(Deserialize)]
+struct Held {
+    capture: Capture,
+    samples: Vec<(StackId, ThreadId, u64, u64, u64)>,
+}
+
+pub(super) fn read(text: &str) -> Result<Capture, FormatError> {
+    let data = within(text, "<script id=\"data\" type=\"application/json\">", "</script>");
+    let held: Held = serde_json::from_str(data.ok_or(FormatError::Drawn)?)
+        .map_err(|error| FormatError::damaged("page of Pepo", error))?;
+    let samples = held.samples.into_iter().map(|(stack, thread, at_nanos, weight, count)| Sample {
+        stack,
+        thread,
+        at_nanos,
+        count,
+        weight,
+    });
+    Ok(Capture { samples: samples.collect(), ..held.capture })
 }
 
 #[cfg(test)]
@@ -90,6 +97,6 @@ mod tests {
             page.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
         let data: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!(data["samples"].as_array().unwrap().len(), 10);
-        assert!(data["frames"].to_string().contains("{{data@@"));
+        assert!(data["labels"].to_string().contains("{{data@@"));
     }
 }

@@ -27,11 +27,18 @@ pub(super) fn write_diff(diff: &Diff) -> Vec<u8> {
     format!("{changes:#}\n").into_bytes()
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<Capture, FormatError> {
-    let damaged = |source| FormatError::Damaged { format: "JSON of Pepo", source: Some(Box::new(source)) };
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-    if value["format"] != NAME {
-        return Err(FormatError::NotReadable);
-    }
-    serde_json::from_value::<File<Capture>>(value).map(|file| file.capture).map_err(damaged)
+/// Is this a capture of ours?
+pub(super) fn is(value: &serde_json::Value) -> bool {
+    value["format"] == NAME
+}
+
+/// Is this what [`write_diff`] has written?
+pub(super) fn is_diff(value: &serde_json::Value) -> bool {
+    value["before"].is_string() && value["after"].is_string() && value["changes"].is_array()
+}
+
+pub(super) fn read(value: serde_json::Value) -> Result<Capture, FormatError> {
+    serde_json::from_value::<File<Capture>>(value)
+        .map(|file| file.capture)
+        .map_err(|error| FormatError::damaged("JSON of Pepo", error))
 }

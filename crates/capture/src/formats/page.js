@@ -9,13 +9,17 @@
   const told = (weight) => data.nanos ? (weight / 1e6).toFixed(1) + " ms" : data.bytes ? (weight / (1 << 20)).toFixed(2) + " MiB" : weight + " samples";
   // Functions, not lines, are one frame in the pictures.
   const names = [], byName = new Map();
-  const nameOf = data.frames.map(([label, module, place, kind]) => {
-    const key = label + "\0" + module;
+  const { frames, modules, locations } = data.capture;
+  const nameOf = frames.map(({ file, line, module: at, kind }, frame) => {
+    const label = data.labels[frame], module = at === null ? "" : modules[at].path.split("/").pop();
+    const place = line > 0 ? `${file}:${line}` : file, key = label + "\0" + module;
     if (!byName.has(key)) { byName.set(key, names.length); names.push({ label, module, place, kind }); }
     return byName.get(key);
   });
-  const stacks = data.stacks.map((stack) => stack.map((frame) => nameOf[frame]));
-  const chosen = () => data.samples.filter(([, thread, at]) =>
+  // As they are kept the innermost comes first; here the outermost.
+  const stacks = data.capture.stacks.map((stack) => stack.flatMap((at) => locations[at].frames.map((frame) => nameOf[frame])).reverse());
+  const samples = data.samples.map(([stack, thread, nanos, weight]) => [stack, thread, nanos / 1000, weight]);
+  const chosen = () => samples.filter(([, thread, at]) =>
     (state.thread < 0 || thread === state.thread) && (!state.span || (at >= state.span[0] && at < state.span[1])));
 
   const grow = (samples, turned) => {
@@ -112,9 +116,9 @@
       cell(tr, name.label, ""); cell(tr, name.module, ""); cell(tr, name.place, "");
     }
   };
-  const lanes = data.threads.map((name, thread) => ({ name, thread, samples: data.samples.filter((one) => one[1] === thread) }))
+  const lanes = data.threads.map((name, thread) => ({ name, thread, samples: samples.filter((one) => one[1] === thread) }))
     .filter((lane) => lane.samples.length).sort((a, b) => b.samples.length - a.samples.length).slice(0, 20);
-  const last = data.samples.reduce((most, one) => Math.max(most, one[2]), 0), micros = Math.max(data.micros, last + 1);
+  const last = samples.reduce((most, one) => Math.max(most, one[2]), 0), micros = Math.max(data.capture.meta.duration_nanos / 1000, last + 1);
   const left = 160;
   const drawTimeline = () => {
     $("timeline").hidden = !data.timed;
@@ -140,11 +144,11 @@
     return percent(sum, root.total) + " pass what fits";
   };
   const draw = () => {
-    const samples = chosen(), table = state.view === "table";
-    root = grow(samples, state.view === "callers");
+    const seen = chosen(), table = state.view === "table";
+    root = grow(seen, state.view === "callers");
     if (state.zoom) state.zoom = follow(state.zoom);
     $("graph").hidden = table; $("table").hidden = !table;
-    if (table) drawTable(samples); else drawGraph();
+    if (table) drawTable(seen); else drawGraph();
     drawTimeline();
     $("share").textContent = share();
     for (const button of $("views").children) button.setAttribute("aria-pressed", button.dataset.view === state.view);
@@ -184,7 +188,7 @@
     button.addEventListener("click", () => { state.view = view; state.zoom = null; draw(); });
   }
   const option = (value, text) => { const one = $("thread").appendChild(document.createElement("option")); one.value = value; one.textContent = text; };
-  option(-1, `all ${data.threads.length} threads`);
+  option(-1, data.threads.length === 1 ? "one thread" : `all ${data.threads.length} threads`);
   for (const lane of lanes) option(lane.thread, lane.name);
   $("thread").addEventListener("change", (event) => choose(+event.target.value));
   $("search").addEventListener("input", (event) => {

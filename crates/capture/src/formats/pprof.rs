@@ -1,14 +1,10 @@
 //! pprof's protobuf (github.com/google/pprof, profile.proto), compressed with gzip.
 
-use std::{
-    collections::HashMap,
-    io::{Read as _, Write as _},
-};
+use std::collections::HashMap;
 
-use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use prost::Message as _;
 
-use super::FormatError;
+use super::{FormatError, packed::pack};
 use crate::{Builder, Capture, FrameId, Kind, Meta, ModuleId, Sample, ThreadId, Unit};
 
 /// The messages, by their published field numbers; made from `proto/profile.proto`.
@@ -17,17 +13,11 @@ mod proto {
     include!(concat!(env!("OUT_DIR"), "/perftools.profiles.rs"));
 }
 
-/// The largest profile that is read, in bytes when unpacked.
-const MAX_PROFILE: u64 = 1 << 30;
 /// A string that begins so is our meta data, as JSON. Nothing refers to it: other tools would show it to people.
 const META: &str = "pepo-meta ";
 
 pub(super) fn write(capture: &Capture) -> Vec<u8> {
-    let bytes = Writer::new(capture).profile().encode_to_vec();
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    // Neither of both can fail: what is written to is memory.
-    let written = encoder.write_all(&bytes).and_then(|()| encoder.finish());
-    written.unwrap_or_default()
+    pack(&Writer::new(capture).profile().encode_to_vec())
 }
 
 struct Writer<'a> {
@@ -148,13 +138,7 @@ impl<'a> Writer<'a> {
     fn samples(&mut self) -> Vec<proto::Sample> {
         let capture = self.capture;
         let keys = ["thread", "thread_id", "process", "process_id", "target"].map(|key| self.string(key));
-        let mut sums: HashMap<(crate::StackId, ThreadId), (u64, u64)> = HashMap::new();
-        for sample in &capture.samples {
-            let sum = sums.entry((sample.stack, sample.thread)).or_default();
-            *sum = (sum.0 + sample.count, sum.1 + sample.weight);
-        }
-        let mut sums: Vec<_> = sums.into_iter().collect();
-        sums.sort_unstable();
+        let sums = capture.sums();
         sums.into_iter()
             .map(|((stack, thread), (count, weight))| proto::Sample {
                 location_id: capture.stacks[stack.index()].0.iter().map(|at| at.index() as u64 + 1).collect(),
@@ -186,16 +170,6 @@ impl<'a> Writer<'a> {
 /// Where the addresses of a module begin in the file.
 fn base(module: usize) -> u64 {
     (module as u64).wrapping_mul(1 << 44)
-}
-
-pub(super) fn read_compressed(bytes: &[u8]) -> Result<Capture, FormatError> {
-    let mut unpacked = Vec::new();
-    MultiGzDecoder::new(bytes).take(MAX_PROFILE).read_to_end(&mut unpacked).map_err(damaged)?;
-    read(&unpacked)
-}
-
-fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> FormatError {
-    FormatError::Damaged { format: "profile of pprof", source: Some(Box::new(source)) }
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Capture, FormatError> {
@@ -326,7 +300,7 @@ mod tests {
     #[test]
     fn a_profile_of_ours_keeps_its_meta_data_modules_lines_and_threads() {
         let one = example();
-        let again = read_compressed(&write(&one)).unwrap();
+        let again = crate::read(&write(&one)).unwrap();
         assert_eq!((&again.meta, &again.modules), (&one.meta, &one.modules));
         assert_eq!(again.threads.iter().map(|one| one.tid).collect::<Vec<_>>(), [7, 8]);
         let lines = |capture: &Capture| crate::rows(capture, crate::By::Line);

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::text::{percent, shortened, weight, xml};
+use super::{
+    FormatError, packed,
+    text::{percent, shortened, weight, within, xml},
+};
 use crate::{Capture, Diff, Kind, Node, Tree, Unit};
 
 /// Pixels: of the whole width, of a frame's height, of what stands above and below, of a character.
@@ -29,6 +32,7 @@ pub(super) fn write(capture: &Capture) -> Vec<u8> {
         words: vec![capture.summary(), capture.meta.notes.join(" · ")],
         unit: capture.meta.unit,
         wholes: None,
+        held: Some(packed::to_text(capture)),
     };
     picture.draw().into_bytes()
 }
@@ -41,9 +45,18 @@ pub(super) fn write_diff(diff: &Diff) -> Vec<u8> {
         words: vec![format!("before: {}", diff.before), format!("after: {}", diff.after)],
         unit: Unit::Samples,
         wholes: Some((root.before, root.total)),
+        held: None,
     };
     picture.draw().into_bytes()
 }
+
+/// The capture that a picture holds.
+pub(super) fn read(text: &str) -> Result<Capture, FormatError> {
+    within(text, HELD, "</metadata>").map_or(Err(FormatError::Drawn), packed::from_text)
+}
+
+/// What stands before the capture in the picture that was drawn from it.
+const HELD: &str = "<metadata id=\"pepo-capture\">";
 
 struct Picture<'a> {
     tree: &'a Tree,
@@ -52,6 +65,8 @@ struct Picture<'a> {
     unit: Unit,
     /// The weights of both captures, where there are two.
     wholes: Option<(u64, u64)>,
+    /// The capture, to be read again.
+    held: Option<String>,
 }
 
 /// A node at its place: left edge and width in pixels, level from the root.
@@ -97,7 +112,11 @@ impl Picture<'_> {
         for one in &placed {
             self.frame(&mut svg, one, height);
         }
-        let _ = write!(svg, "</g>\n<script><![CDATA[\n{SCRIPT}]]></script>\n</svg>\n");
+        svg.push_str("</g>\n");
+        if let Some(held) = &self.held {
+            let _ = writeln!(svg, "{HELD}{held}</metadata>");
+        }
+        let _ = write!(svg, "<script><![CDATA[\n{SCRIPT}]]></script>\n</svg>\n");
         svg
     }
 

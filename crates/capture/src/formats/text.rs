@@ -34,6 +34,11 @@ pub(super) fn json_in_html(json: &str) -> String {
     out
 }
 
+/// What stands between the two.
+pub(super) fn within<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
+    text.split_once(start)?.1.split_once(end).map(|(within, _)| within)
+}
+
 /// The first characters of a text, and an ellipsis when there are more.
 pub(super) fn shortened(text: &str, characters: usize) -> String {
     if text.chars().count() <= characters {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pepo_capture::{By, Capture, Diff as Difference, FORMATS, Format, read};
+use pepo_capture::{By, Capture, Diff as Difference, FORMATS, Format, Unit, read};
 use pepo_wire::{Code, Failure, failure::Exit};
 
 use crate::{
@@ -18,11 +18,12 @@ const EXAMPLES: &str = "\
 Examples:
   pepo diff before.json after.json
   pepo diff before.pb.gz after.pb.gz -o difference.svg
-  pepo diff old.folded new.folded --by line
-  pepo diff before.json after.json --fail-above 5
+  pepo diff monday.svg today.html --by line
+  pepo diff before.folded after.speedscope.json --fail-above 5
 
-It reads Pepo's JSON, pprof and collapsed stacks, whoever wrote them. With `--fail-above` the exit status
-is 1 when the own share of a function has grown by more.";
+It compares any two of the formats that `pepo record` writes; pprof, speedscope, Firefox Profiler
+and collapsed stacks whoever wrote them. With `--fail-above` the exit status is 1 when the own share
+of a function has grown by more.";
 
 /// Rows that are shown.
 const ROWS: usize = 30;
@@ -53,6 +54,7 @@ pub(crate) struct Diff {
 /// Reads both, compares, tells.
 pub(crate) fn run(arguments: &Diff, context: &Context) -> Outcome {
     let (before, after) = (load(&arguments.before)?, load(&arguments.after)?);
+    can_be_compared(arguments, &before, &after)?;
     let diff = Difference::of(&before, &after, By::from(arguments.by));
     let printer = context.printer;
     match &arguments.to {
@@ -71,6 +73,28 @@ pub(crate) fn run(arguments: &Diff, context: &Context) -> Outcome {
         printer.say(&format!("{} has grown by {:.1} points", change.label, change.own_delta() * 100.0));
     }
     if grown.is_empty() { Ok(()) } else { Err(End::Told(Exit::No)) }
+}
+
+/// What one of the two does not tell is not a difference.
+fn can_be_compared(arguments: &Diff, before: &Capture, after: &Capture) -> Result<(), Failure> {
+    let files = [(&arguments.before, before), (&arguments.after, after)];
+    if let Some((file, _)) = files.iter().find(|(_, capture)| !capture.tells(By::from(arguments.by))) {
+        let what = match arguments.by {
+            Rows::Function => "functions",
+            Rows::Line => "lines",
+            Rows::Thread => "threads",
+            Rows::Process => "processes",
+        };
+        let [before, after] = files.map(|(path, _)| path.display().to_string());
+        return Err(Failure::new(Code::Usage, format!("{} tells no {what}", file.display()))
+            .try_command("compare functions", ["pepo", "diff", &before, &after]));
+    }
+    let bytes = files.map(|(_, capture)| capture.meta.unit == Unit::Bytes);
+    let times = files.map(|(_, capture)| matches!(capture.meta.unit, Unit::CpuNanos | Unit::WallNanos));
+    if bytes[0] && times[1] || bytes[1] && times[0] {
+        return Err(Failure::new(Code::Usage, "one tells of memory and the other of time"));
+    }
+    Ok(())
 }
 
 fn write(path: &Path, diff: &Difference, context: &Context) -> Outcome {

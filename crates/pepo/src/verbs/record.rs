@@ -29,7 +29,7 @@ Examples:
   pepo record docker/web docker/db -d 10 --apart -o '{target}.svg'
 
 The format follows the ending of the file: .svg (flame graph), .html (page), .pb.gz (pprof),
-.speedscope.json, .firefox.json, .folded (collapsed stacks), .json (for `pepo diff`).";
+.speedscope.json, .firefox.json, .folded (collapsed stacks), .json. `pepo diff` reads them all.";
 
 /// Rows that are shown.
 const ROWS: usize = 30;

@@ -5,6 +5,9 @@
     reason = "a test that cannot go on fails, and starts programs"
 )]
 
+/// Pictures and pages in a real browser.
+#[cfg(target_os = "linux")]
+mod browser;
 /// Files out of targets and into them.
 #[cfg(target_os = "linux")]
 mod copies;

@@ -129,6 +129,11 @@ fn every_format_tells_the_known_shares_and_the_target_goes_on() {
     for file in ["a.svg", "a.html", "a.firefox.json"] {
         assert!(["hot", "warm", "cool", "work"].iter().all(|one| read(file).contains(one)), "{file}");
     }
+    // Each file was another look, so they differ by chance.
+    at_once(files.iter().zip(files.iter().skip(1)), |(one, other)| {
+        let run = surroundings.run(&["diff", one, other, "--fail-above", "40"]).ok();
+        assert!(run.stdout.contains("warm"), "{one} and {other}: {}", run.stdout);
+    });
     target.assert_goes_on();
     before.assert_same();
     // Nothing but the seven: each was written beside its place first.
@@ -332,6 +337,13 @@ fn a_difference_fails_a_build_only_when_a_function_has_grown_too_much() {
         fs::read_to_string(surroundings.path("a.svg")).unwrap().contains("60.00 % before, 80.00 % after")
     );
     surroundings.run(&[&diff[..], &["-o", "a.html"]].concat()).fails(2);
+    for (arguments, says) in [
+        (&["before.folded", "after.folded", "--by", "line"][..], "before.folded tells no lines"),
+        (&["before.folded", "a.svg"], "this picture holds no capture"),
+    ] {
+        let run = surroundings.run(&[&["diff"], arguments].concat()).fails(2);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
 }
 
 /// The thread of a process that is held by another process now.
