@@ -18,6 +18,16 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("CONTAINER_HOST", "address of Podman's service: unix://, tcp:// or ssh://"),
     ("CONTAINER_RUNTIME_ENDPOINT", "address of the CRI runtime; --cri-socket goes first"),
     ("KUBECONFIG", "kubeconfig files, as kubectl has them; --kubeconfig goes first"),
+    (
+        "HTTPS_PROXY",
+        "proxy to a cluster's API server, http:// or socks5://; a kubeconfig's proxy-url goes first",
+    ),
+    ("https_proxy", "as HTTPS_PROXY, which goes first"),
+    (
+        "NO_PROXY",
+        "hosts, domains and networks, with commas between, to which no proxy leads; to this machine none ever does",
+    ),
+    ("no_proxy", "as NO_PROXY, which goes first"),
     ("XDG_RUNTIME_DIR", "folder of the sockets of rootless engines"),
     ("HOME", "where ~/.docker and ~/.kube are"),
     ("USERPROFILE", "as HOME, on Windows"),

@@ -12,6 +12,8 @@ mod foreseen;
 mod injected;
 /// A look around inside.
 mod inside;
+/// By a proxy.
+mod proxied;
 /// What keeps a verb from a pod, each made and told.
 mod refused;
 /// Whoever dies, the target lives.

@@ -9,7 +9,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::ClusterOptions;
+use super::{
+    ClusterOptions,
+    proxy::{self, Proxy},
+};
 use crate::{Environment, PlatformError};
 
 /// So long a connection may take to be made.
@@ -20,6 +23,8 @@ pub(super) struct Cluster {
     files: Vec<PathBuf>,
     context: Option<String>,
     namespace: Option<String>,
+    /// What the surroundings say of proxies.
+    proxy: Proxy,
     joined: OnceCell<Joined>,
 }
 
@@ -40,6 +45,7 @@ impl Cluster {
             files: files(options, environment),
             context: options.context.clone(),
             namespace: options.namespace.clone(),
+            proxy: Proxy::of(environment),
             joined: OnceCell::new(),
         }
     }
@@ -61,7 +67,10 @@ impl Cluster {
     async fn connect(&self) -> Result<Joined, PlatformError> {
         let (mut config, context) = self.config().await?;
         config.connect_timeout = Some(CONNECT);
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let mut server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        if let Some(proxy) = &config.proxy_url {
+            server += &format!(", by the proxy {}", proxy::address(proxy));
+        }
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| no_cluster(&error))?;
         Ok(Joined { client, namespace, server, context })
@@ -77,7 +86,11 @@ impl Cluster {
                 None => one,
             });
         }
-        let Some(all) = all else { return Ok((self.in_cluster()?, None)) };
+        let Some(all) = all else {
+            let mut config = self.in_cluster()?;
+            config.proxy_url = self.proxy.to(&config.cluster_url)?;
+            return Ok((config, None));
+        };
         if let Some(missing) =
             self.context.as_ref().filter(|name| !all.contexts.iter().any(|one| one.name == **name))
         {
@@ -87,8 +100,12 @@ impl Cluster {
         }
         let chosen = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let context = self.context.clone().or_else(|| all.current_context.clone());
-        let config =
+        let names_proxy = proxy::is_named(&all, context.as_deref());
+        let mut config =
             Config::from_custom_kubeconfig(all, &chosen).await.map_err(|error| no_cluster(&error))?;
+        if !names_proxy {
+            config.proxy_url = self.proxy.to(&config.cluster_url)?;
+        }
         Ok((config, context))
     }
 

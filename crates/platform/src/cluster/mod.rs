@@ -16,6 +16,8 @@ mod find;
 mod foresee;
 /// The ephemeral container.
 mod helper;
+/// Which proxy leads to the API server.
+mod proxy;
 /// What a helper may be allowed.
 mod shape;
 /// The stream to it.
