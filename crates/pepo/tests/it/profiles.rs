@@ -149,14 +149,17 @@ fn top_tells_functions_lines_threads_and_processes_as_data() {
     let surroundings = Surroundings::new();
     for (by, wanted) in [("function", "hot"), ("line", "burn"), ("thread", "hot ("), ("process", "hot (")] {
         let arguments = ["top", &name(&target), "--once", "--by", by, "--output", "json"];
-        let data = surroundings.run(&arguments).ok().json();
-        let rows = data["rows"].as_array().unwrap();
-        let row = rows.iter().find(|row| row["name"].as_str().unwrap().starts_with(wanted));
-        let row = row.unwrap_or_else(|| panic!("no {wanted} in {data}"));
-        assert!(row["total"].as_f64().unwrap() > 0.3, "{row}");
-        if by == "line" {
-            assert!(row["place"].as_str().unwrap().contains("hot.c:"), "{row}");
-        }
+        // One second of a busy machine may be all in another function.
+        wait::until(&format!("{wanted}'s part"), LIMIT, || {
+            let data = surroundings.run(&arguments).ok().json();
+            let mut rows = data["rows"].as_array().unwrap().iter();
+            let row = rows.find(|row| row["name"].as_str().unwrap().starts_with(wanted));
+            let is_it = |row: &Value| {
+                row["total"].as_f64().unwrap() > 0.3
+                    && (by != "line" || row["place"].as_str().unwrap().contains("hot.c:"))
+            };
+            row.is_some_and(is_it).then_some(()).ok_or(data)
+        });
     }
     let table = surroundings.run(&["top", &name(&target), "--once"]).ok().stdout;
     assert!(table.contains("SELF") && table.contains("warm"), "{table}");
