@@ -235,6 +235,8 @@ pub(crate) enum Verb {
     Attach(verbs::attach::Attach),
     /// A debugger for an editor: the debug adapter protocol
     Dap(verbs::dap::Dap),
+    /// The next start of a container, held at its first instruction
+    Catch(verbs::catch::Catch),
     /// Who is attached to what on this machine
     Sessions(verbs::sessions::Sessions),
     /// A look around inside a container, also where its image has no shell
@@ -480,7 +482,7 @@ mod tests {
         let line = ["attach", "shop", "-ex", "break main.go:42", "-ex=continue", "--ex", "-x"];
         let Ok(Parsed::Run(line)) = parsed(&line) else { panic!("not parsed") };
         let Verb::Attach(attach) = line.verb else { panic!("another verb") };
-        assert_eq!(attach.commands, ["break main.go:42", "continue", "-x"]);
+        assert_eq!(attach.talk.commands, ["break main.go:42", "continue", "-x"]);
     }
 
     #[test]

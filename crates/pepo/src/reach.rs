@@ -8,8 +8,8 @@ use std::{
 
 use pepo_client::Agent;
 use pepo_platform::{
-    ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, Profile, ServerAddress,
-    Workload,
+    Catch, ClusterOptions, Found, How, LocalAgent, Located, Need, Options, Platforms, PodCopy, Profile,
+    ServerAddress, Workload,
 };
 use pepo_wire::{
     Code, Failure,
@@ -149,13 +149,14 @@ pub(crate) async fn reach_to_stop(
     context: &Context,
     chosen: &Chosen,
     asks: bool,
-    verb: &str,
+    verb: &[&str],
 ) -> Result<Reached, Failure> {
     let found = locate(context, chosen, Need::Stop).await?;
     let name = found.located.name.to_string();
+    let line = [&["pepo"], verb, &[&name]].concat();
     let question =
-        Question { name: &name, done: "stopped", doing: "stop it", needs: "a debugger needs", verb };
-    agree(context, found.located.production.as_deref(), &question, asks)?;
+        Question { name: &name, done: "stopped", doing: "stop it", needs: "a debugger needs", line: &line };
+    agree(context, found.located.production.as_deref(), &question, asks).await?;
     to(context, chosen, &found).await
 }
 
@@ -169,34 +170,42 @@ pub(crate) struct Question<'q> {
     pub(crate) doing: &'q str,
     /// What needs a yes: "a debugger needs".
     pub(crate) needs: &'q str,
-    /// The verb.
-    pub(crate) verb: &'q str,
+    /// The command.
+    pub(crate) line: &'q [&'q str],
 }
 
 /// Goes on where no name says that this is production, or somebody says yes.
 ///
 /// # Errors
 /// [`Code::Interrupted`] without a yes.
-pub(crate) fn agree(
+pub(crate) async fn agree(
     context: &Context,
     production: Option<&str>,
     question: &Question<'_>,
     asks: bool,
 ) -> Result<(), Failure> {
-    let Question { name, done, doing, needs, verb } = *question;
+    let Question { name, done, doing, needs, line } = *question;
     let Some(why) = production.filter(|_| !context.global.yes) else { return Ok(()) };
     if asks && std::io::stdin().is_terminal() {
         context.printer.say(&format!("{why} says that this is production: {doing} nevertheless? [y/N]"));
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
         // Only a yes means yes.
-        if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        if matches!(typed().await.trim(), "y" | "Y" | "yes") {
             return Ok(());
         }
     }
+    let line = in_this_cluster(context, None, &[line, &["--yes"]].concat());
     Err(Failure::new(Code::Interrupted, format!("{name} was not {done}"))
         .because(format!("{why} says that this is production, where {needs} a yes"))
-        .try_command(format!("{doing} nevertheless"), ["pepo", verb, name, "--yes"]))
+        .try_command(format!("{doing} nevertheless"), line))
+}
+
+/// The next line that is typed; empty if there is none. A signal ends the waiting, not the thread that reads.
+async fn typed() -> String {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    read.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// What makes pods, in the cluster that the arguments mean.
@@ -207,6 +216,38 @@ pub(crate) fn workload(context: &Context, name: TargetName) -> Result<Workload, 
     let mut options = Options::usual(None);
     options.cluster = cluster(context, &PodArgs::default());
     Workload::new(&options, name)
+}
+
+/// A container whose next start is to be held, in the cluster that the arguments mean.
+///
+/// # Errors
+/// As [`Catch::find`].
+pub(crate) async fn catch(context: &Context, name: &TargetName, pod: &PodArgs) -> Result<Catch, Failure> {
+    let mut options = Options::usual(None);
+    options.cluster = cluster(context, pod);
+    Catch::find(&options, name, pod.container.as_deref()).await
+}
+
+/// A pod to be copied, in the cluster that the arguments mean.
+///
+/// # Errors
+/// As [`PodCopy::find`].
+pub(crate) async fn copy(context: &Context, chosen: &Chosen) -> Result<PodCopy, Failure> {
+    let mut options = Options::usual(None);
+    options.cluster = cluster(context, &chosen.pod);
+    PodCopy::find(&options, &chosen.name, chosen.pod.container.as_deref()).await
+}
+
+/// A command as it is typed for the cluster that this one means, and for this namespace, where it is known.
+pub(crate) fn in_this_cluster(context: &Context, namespace: Option<&str>, words: &[&str]) -> Vec<String> {
+    let global = &context.global;
+    let namespace = namespace.map(str::to_owned).or_else(|| global.namespace.clone());
+    let mut line: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let kubeconfig = global.kubeconfig.as_ref().map(|file| file.display().to_string());
+    for (flag, value) in [("-n", &namespace), ("--context", &global.context), ("--kubeconfig", &kubeconfig)] {
+        line.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
+    }
+    line
 }
 
 /// All that the chosen name means: of a workload every pod that is ready.

@@ -113,6 +113,11 @@ impl Image {
         }
     }
 
+    /// What pods need of Pepo: one static program at `/pepo`, which is the entry by its other name.
+    pub fn pepo(binary: &Path, name: &str) -> Image {
+        Image::new(name).file(binary, "/pepo").link("/pepo-entry", "pepo").command(&["/pepo"])
+    }
+
     /// Another name.
     pub fn named(mut self, name: &str) -> Image {
         name.clone_into(&mut self.name);

@@ -147,6 +147,18 @@ impl Printer {
         }
     }
 
+    /// The outcome of what was done, once what was made for it is undone; why that is not, is told besides.
+    pub(crate) fn undone(&self, outcome: Outcome, undone: Result<(), Failure>) -> Outcome {
+        match (outcome, undone) {
+            (outcome, Ok(())) => outcome,
+            (Ok(()), Err(failure)) => Err(failure.into()),
+            (outcome, Err(failure)) => {
+                self.warn(&failure);
+                outcome
+            }
+        }
+    }
+
     /// What went wrong although the verb went on.
     pub(crate) fn warn(&self, failure: &Failure) {
         if self.json_wanted() {

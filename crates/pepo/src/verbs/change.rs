@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     config::Context,
     reach::{self, Question},
-    render::{Outcome, yaml},
+    render::{Outcome, shell, yaml},
 };
 
 /// How a change is made.
@@ -51,12 +51,12 @@ impl Change {
 /// # Errors
 /// As [`Workload::inject`] and [`Workload::roll_out`].
 pub(crate) async fn inject(
-    name: &str,
+    (name, line): (&str, &[&str]),
     change: &Change,
     injecting: &mut (dyn FnMut(&str) -> Result<Injected, Failure> + Send),
     context: &Context,
 ) -> Outcome {
-    let workload = agreed(name, change, "inject", context).await?;
+    let workload = agreed(name, line, change, context).await?;
     let changed = workload.inject(change.apply(), injecting).await?;
     tell(name, &workload, change, &changed, context, Told { done: "injected", back: true }).await
 }
@@ -66,18 +66,18 @@ pub(crate) async fn inject(
 /// # Errors
 /// As [`Workload::eject`] and [`Workload::roll_out`].
 pub(crate) async fn eject(name: &str, change: &Change, context: &Context) -> Outcome {
-    let workload = agreed(name, change, "eject", context).await?;
+    let workload = agreed(name, &["pepo", "eject", name], change, context).await?;
     let changed = workload.eject(change.apply()).await?;
     tell(name, &workload, change, &changed, context, Told { done: "ejected", back: false }).await
 }
 
 /// The workload, once it may be changed: its pods are made anew.
-async fn agreed(name: &str, change: &Change, verb: &str, context: &Context) -> Result<Workload, Failure> {
+async fn agreed(name: &str, line: &[&str], change: &Change, context: &Context) -> Result<Workload, Failure> {
     let workload = reach::workload(context, name.parse::<TargetName>()?)?;
     if change.dry_run.is_none() {
         let question =
-            Question { name, done: "changed", doing: "make its pods anew", needs: "a roll-out needs", verb };
-        reach::agree(context, workload.production().await?.as_deref(), &question, true)?;
+            Question { name, done: "changed", doing: "make its pods anew", needs: "a roll-out needs", line };
+        reach::agree(context, workload.production().await?.as_deref(), &question, true).await?;
     }
     Ok(workload)
 }
@@ -109,7 +109,8 @@ async fn tell(
     if !changed.was_changed {
         printer.say(&format!("{name} has nothing of Pepo's in it"));
     } else if back {
-        printer.say(&format!("{name} is {done}; `pepo eject {name}` takes it back"));
+        let eject = reach::in_this_cluster(context, None, &["pepo", "eject", name]);
+        printer.say(&format!("{name} is {done}; `{}` takes it back", shell::command(&eject)));
     } else {
         printer.say(&format!("{name} is {done}: it is as it was"));
     }

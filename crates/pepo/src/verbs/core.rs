@@ -63,7 +63,10 @@ pub(crate) async fn run(arguments: &Core, context: &Context) -> Outcome {
         // A server lets nobody take the memory who may only look.
         true if context.global.server().is_some() => reach::reach(context, &chosen, Need::Stop).await?,
         true => reach::reach(context, &chosen, Need::Look).await?,
-        false => reach::reach_to_stop(context, &chosen, true, "core").await?,
+        false => {
+            let to = path.display().to_string();
+            reach::reach_to_stop(context, &chosen, true, &["core", "-o", &to]).await?
+        }
     };
     let mut core = match reached.agent.core(request(arguments, &reached, context)).await {
         Ok(core) => core,

@@ -95,7 +95,7 @@ struct Way {
 impl Opener for Way {
     async fn open(&self, arguments: &AttachArguments) -> Result<OpenedTarget, Failure> {
         let chosen = chosen(arguments)?;
-        let reached = reach::reach_to_stop(&self.context, &chosen, false, "attach").await?;
+        let reached = reach::reach_to_stop(&self.context, &chosen, false, &["attach"]).await?;
         let session = session::open(&self.context, &reached, &session_arguments(arguments)).await?;
         let opened = session.opened.clone();
         Ok(OpenedTarget {

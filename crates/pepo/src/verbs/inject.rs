@@ -10,7 +10,9 @@ use std::{
 };
 
 use clap::Args;
-use pepo_platform::{ImageProgram, Injected, Injection, LARGEST_MANIFEST, Wanted, inject, no_program};
+use pepo_platform::{
+    HELPER_IMAGE, ImageProgram, Injected, Injection, LARGEST_MANIFEST, Wanted, inject, no_program,
+};
 use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
@@ -23,6 +25,10 @@ use crate::{
         engines, entry,
     },
 };
+
+/// The entry's words for a start that is held. A helper ends with the container's first process: what becomes of the program is told
+/// before that.
+const HOLD: &str = "wait,stayalive=15s";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,10 +73,22 @@ pub(crate) struct Inject {
 pub(crate) async fn run(arguments: &Inject, context: &Context) -> Outcome {
     entry::judge(&arguments.debug)?;
     image(&arguments.image)?;
-    let entrypoint = arguments.entrypoint.as_deref().map(entrypoint).transpose()?;
-    let mut injecting = |text: &str| injected(arguments, entrypoint.as_deref(), text, context);
+    let wish = Wish {
+        injection: Injection {
+            words: arguments.debug.clone(),
+            image: arguments.image.clone(),
+            containers: arguments.containers.clone(),
+        },
+        entrypoint: arguments.entrypoint.as_deref().map(entrypoint).transpose()?,
+        line: line(arguments),
+    };
+    let mut injecting = |text: &str| injected(&wish, text, context);
     match (&arguments.workload, &arguments.file) {
-        (Some(workload), _) => change::inject(workload, &arguments.change, &mut injecting, context).await,
+        (Some(workload), _) => {
+            let containers = arguments.containers.iter().flat_map(|name| ["-c", name]);
+            let line: Vec<&str> = wish.line.iter().map(String::as_str).chain(containers).collect();
+            change::inject((workload, &line), &arguments.change, &mut injecting, context).await
+        }
         (None, Some(_)) if arguments.change.is_said() => Err(Failure::new(
             Code::Usage,
             "--dry-run and --no-wait are for a workload: a manifest is only printed",
@@ -82,38 +100,84 @@ pub(crate) async fn run(arguments: &Inject, context: &Context) -> Outcome {
     }
 }
 
+/// Where the entry comes from, for a start that is held.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct EntryArgs {
+    /// An image that the cluster can pull, with the entry at /pepo-entry; without it, that of the helper
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) entry_image: Option<String>,
+    /// What the container's image runs, where the manifest has no command: a program, or a list as JSON
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) entrypoint: Option<String>,
+}
+
+impl EntryArgs {
+    /// Whether anything was said.
+    pub(super) fn is_said(&self) -> bool {
+        self.entry_image.is_some() || self.entrypoint.is_some()
+    }
+
+    /// A program that is held at its first instruction. `helper` is the image of the helper, as it was said.
+    ///
+    /// # Errors
+    /// [`Code::Usage`].
+    pub(super) fn wish(
+        &self,
+        container: &str,
+        helper: Option<&str>,
+        line: Vec<String>,
+        context: &Context,
+    ) -> Result<Wish, Failure> {
+        let said = self.entry_image.as_deref().or(helper).or(context.environment.image.as_deref());
+        Ok(Wish {
+            injection: Injection {
+                words: HOLD.to_owned(),
+                image: said.unwrap_or(HELPER_IMAGE).to_owned(),
+                containers: vec![container.to_owned()],
+            },
+            entrypoint: self.entrypoint.as_deref().map(entrypoint).transpose()?,
+            line,
+        })
+    }
+}
+
+/// What is put where.
+pub(super) struct Wish {
+    /// As the manifest is changed.
+    pub(super) injection: Injection,
+    /// What the image runs, as it was said.
+    pub(super) entrypoint: Option<Vec<String>>,
+    /// The command, to be typed again with more.
+    pub(super) line: Vec<String>,
+}
+
 /// A manifest with the entry in it.
-fn injected(
-    arguments: &Inject,
-    entrypoint: Option<&[String]>,
-    text: &str,
-    context: &Context,
-) -> Result<Injected, Failure> {
-    let injection = Injection {
-        words: arguments.debug.clone(),
-        image: arguments.image.clone(),
-        containers: arguments.containers.clone(),
-    };
+///
+/// # Errors
+/// As [`inject`]; [`Code::Usage`] where a container's program is not known.
+pub(super) fn injected(wish: &Wish, text: &str, context: &Context) -> Result<Injected, Failure> {
     let mut notes = Vec::new();
     let mut said = Vec::new();
-    let mut program = |wanted: &Wanted| match entrypoint {
+    let mut program = |wanted: &Wanted| match &wish.entrypoint {
         Some(words) => {
             said.push(wanted.name.clone());
-            Ok(ImageProgram { entrypoint: words.to_vec(), command: Vec::new() })
+            Ok(ImageProgram { entrypoint: words.clone(), command: Vec::new() })
         }
-        None => of_an_engine(wanted, context, &mut notes)
-            .map_err(|failure| failure.try_command("name its program", named(arguments, &wanted.name))),
+        None => of_an_engine(wanted, context, &mut notes).map_err(|failure| {
+            let more = ["-c", &wanted.name, "--entrypoint", "/app"].map(str::to_owned);
+            failure.try_command("name its program", wish.line.iter().cloned().chain(more))
+        }),
     };
-    let mut injected = inject(text, &injection, &mut program)?;
-    if entrypoint.is_some() {
+    let mut injected = inject(text, &wish.injection, &mut program)?;
+    if wish.entrypoint.is_some() {
         one(&said)?;
     }
     notes.append(&mut injected.notes);
     Ok(Injected { notes, ..injected })
 }
 
-/// The same command with a container's program named.
-fn named(arguments: &Inject, container: &str) -> Vec<String> {
+/// The command without what it says of containers.
+fn line(arguments: &Inject) -> Vec<String> {
     let mut line = vec!["pepo".to_owned(), "inject".to_owned()];
     match (&arguments.workload, &arguments.file) {
         (Some(workload), _) => line.push(workload.clone()),
@@ -126,7 +190,6 @@ fn named(arguments: &Inject, container: &str) -> Vec<String> {
     if !arguments.debug.is_empty() {
         line.extend(["--debug".to_owned(), arguments.debug.clone()]);
     }
-    line.extend(["-c", container, "--entrypoint", "/app"].map(str::to_owned));
     line
 }
 

@@ -4,6 +4,8 @@
 pub(crate) mod agent;
 /// A debugger in this terminal.
 pub(crate) mod attach;
+/// The next start of a container.
+pub(crate) mod catch;
 /// A change of what makes pods.
 mod change;
 /// Would it work, and if not, why.
@@ -74,6 +76,7 @@ pub(crate) async fn run(verb: Verb, context: Context) -> Outcome {
         verb,
         Verb::Attach(_)
             | Verb::Dap(_)
+            | Verb::Catch(_)
             | Verb::Agent(_)
             | Verb::Serve(_)
             | Verb::Node(_)
@@ -114,6 +117,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Diff(arguments) => diff::run(&arguments, &context),
         Verb::Attach(arguments) => attach::run(&arguments, &context).await,
         Verb::Dap(arguments) => dap::run(&arguments, &context).await,
+        Verb::Catch(arguments) => self::catch::run(&arguments, &context).await,
         Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,
         Verb::Release(arguments) => release::run(&arguments, &context).await,
         Verb::Shell(arguments) => shell::run(&arguments, &context).await,

@@ -15,6 +15,7 @@ use crate::{session::LIMIT, support::Surroundings};
 pub(crate) struct Held {
     child: Child,
     said: BufReader<std::process::ChildStdout>,
+    errors: String,
 }
 
 impl Held {
@@ -24,7 +25,7 @@ impl Held {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
-        let mut held = Held { child, said };
+        let mut held = Held { child, said, errors: String::new() };
         held.waits_for("attached");
         held
     }
@@ -76,6 +77,12 @@ impl Held {
     /// Sends a signal to the command.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// All that it wrote to stderr, once it has ended.
+    pub(crate) fn errors(&mut self) -> String {
+        self.child.stderr.as_mut().unwrap().read_to_string(&mut self.errors).unwrap();
+        self.errors.clone()
     }
 
     #[track_caller]

@@ -18,12 +18,16 @@ fn every_help_text_is_as_committed() {
         "entry",
         "inject",
         "eject",
+        "catch",
         "shell",
         "cp",
         "serve",
     ];
     for verb in looking.iter().chain(&others) {
         same(&format!("help-{verb}"), &surroundings.run(&["help", verb]).ok().stdout);
+    }
+    for act in ["start", "stop"] {
+        same(&format!("help-catch-{act}"), &surroundings.run(&["help", "catch", act]).ok().stdout);
     }
     same("help-tools-install", &surroundings.run(&["help", "tools", "install"]).ok().stdout);
 }

@@ -2,12 +2,18 @@
 
 /// Helpers of images that are not ours.
 mod borrowed;
+/// Starts that are held.
+mod caught;
+/// Debuggers on copies of pods.
+mod copied;
 /// Files out of them and into them.
 mod copies;
 /// Core files.
 mod cores;
 /// What `pepo check` foresees.
 mod foreseen;
+/// A kubelet that ends what stands still.
+mod health;
 /// The entry put before programs, and taken back.
 mod injected;
 /// A look around inside.
@@ -38,7 +44,7 @@ use crate::{
 /// The shared cluster, with the helper's image on its nodes.
 fn cluster() -> &'static Cluster {
     let cluster = Cluster::shared();
-    cluster.import(&Image::new(HELPER_IMAGE).file(Path::new(PEPO), "/pepo")).unwrap();
+    cluster.import(&Image::pepo(Path::new(PEPO), HELPER_IMAGE)).unwrap();
     cluster
 }
 
@@ -272,6 +278,13 @@ struct InPod {
 
 impl InPod {
     fn of(here: &Here<'_>, pod: &str) -> InPod {
+        let life = InPod::started(here, pod);
+        life.wait_started();
+        life
+    }
+
+    /// Of whatever program.
+    fn started(here: &Here<'_>, pod: &str) -> InPod {
         let path = "jsonpath={.status.containerStatuses[0].containerID}";
         let id = here.namespace.kubectl(&["get", "pod", pod, "--output", path]).unwrap();
         let id = id.rsplit('/').next().unwrap().to_owned();
@@ -279,9 +292,7 @@ impl InPod {
             std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().contains(&id)
         };
         let pid = Cluster::shared().processes().into_iter().filter(is_it).min().unwrap();
-        let life = InPod { namespace: here.namespace.name().to_owned(), pod: pod.to_owned(), pid };
-        life.wait_started();
-        life
+        InPod { namespace: here.namespace.name().to_owned(), pod: pod.to_owned(), pid }
     }
 }
 

@@ -142,6 +142,50 @@ impl Joined {
         self.client.request(request).await.map_err(|error| self.told(act, error))
     }
 
+    /// Reads a text by its path.
+    pub(super) async fn text(&self, act: &'static str, path: &str) -> Result<String, PlatformError> {
+        let request = http_get(path).map_err(|error| garbled(act, &error))?;
+        self.client.request_text(request).await.map_err(|error| self.told(act, error))
+    }
+
+    /// Deletes an object, if it is the one of that uid; what is gone is no error. `how` is more of its options.
+    pub(super) async fn delete(
+        &self,
+        act: &'static str,
+        path: &str,
+        uid: Option<&str>,
+        how: serde_json::Value,
+    ) -> Result<(), PlatformError> {
+        let mut options = how;
+        options["apiVersion"] = "v1".into();
+        options["kind"] = "DeleteOptions".into();
+        if let Some(uid) = uid {
+            options["preconditions"] = serde_json::json!({ "uid": uid });
+        }
+        let request = hyper::Request::delete(path)
+            .header("content-type", "application/json")
+            .body(options.to_string().into_bytes())
+            .map_err(|error| garbled(act, &error))?;
+        match self.client.request_text(request).await.map_err(|error| self.told(act, error)) {
+            Ok(_) | Err(PlatformError::Refused { status: 404 | 409, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an object in a collection by its path.
+    pub(super) async fn post(
+        &self,
+        act: &'static str,
+        path: &str,
+        object: &serde_json::Value,
+    ) -> Result<serde_json::Value, PlatformError> {
+        let request = hyper::Request::post(path)
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes())
+            .map_err(|error| garbled(act, &error))?;
+        self.client.request(request).await.map_err(|error| self.told(act, error))
+    }
+
     /// Replaces an object by its path; the answer is as the server has it then.
     pub(super) async fn put(
         &self,

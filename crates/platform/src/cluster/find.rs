@@ -66,7 +66,7 @@ fn replicas(mut all: Vec<Pod>, name: &TargetName) -> (Vec<Pod>, Vec<String>) {
 }
 
 /// The pods that a name means, at least one, the best first.
-async fn all_pods(joined: &Joined, wanted: &Wanted<'_>) -> Result<Vec<Pod>, PlatformError> {
+pub(super) async fn all_pods(joined: &Joined, wanted: &Wanted<'_>) -> Result<Vec<Pod>, PlatformError> {
     let name = wanted.name.parts().0;
     let labels = match (wanted.labels, wanted.name.kind.unwrap_or(Kind::Pod)) {
         (None, Kind::Pod) => return Ok(vec![pod(joined, name, wanted.name).await?]),
@@ -104,7 +104,23 @@ pub(super) async fn read(joined: &Joined, name: &str) -> Result<Pod, PlatformErr
     joined.get("read a pod", &format!("/api/v1/namespaces/{}/pods/{}", joined.namespace, encoded(name))).await
 }
 
-async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Result<Pod, PlatformError> {
+/// The pods of a workload, the best first.
+pub(super) async fn pods_of(joined: &Joined, kind: Kind, name: &str) -> Result<Vec<Pod>, PlatformError> {
+    let labels = labels_of(joined, kind, name).await?;
+    Ok(in_order(pods(joined, Some(&labels)).await?))
+}
+
+/// The ReplicaSets of a Deployment.
+pub(super) async fn sets_of(joined: &Joined, name: &str) -> Result<Vec<Value>, PlatformError> {
+    let labels = labels_of(joined, Kind::Deploy, name).await?;
+    let (_, path) = path(joined, Kind::Rs, "");
+    let path = format!("{}?labelSelector={}", path.trim_end_matches('/'), encoded(&labels));
+    let mut list: Value = joined.get("list ReplicaSets", &path).await?;
+    Ok(serde_json::from_value(list["items"].take()).unwrap_or_default())
+}
+
+/// A pod as it is now; else names that come close.
+pub(super) async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Result<Pod, PlatformError> {
     match read(joined, name).await {
         Err(PlatformError::Refused { status: 404, .. }) => {
             // Who may read one pod need not be allowed to list them.
@@ -218,7 +234,11 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 /// The container's name: as typed, as the pod's makers say, else the first.
-fn choose(pod: &Pod, typed: Option<&str>, notes: &mut Vec<String>) -> Result<String, PlatformError> {
+pub(super) fn choose(
+    pod: &Pod,
+    typed: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<String, PlatformError> {
     let spec = spec(pod);
     let of_spec = |list: &[Container]| list.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
     let (main, init) = (of_spec(&spec.containers), of_spec(spec.init_containers.as_deref().unwrap_or(&[])));
@@ -287,8 +307,9 @@ fn why_not(
         let code =
             last.map(|last| format!("; it ended last with exit code {}", last.exit_code)).unwrap_or_default();
         let state = format!("{reason}: {message}{code}");
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let hint = format!(
-            "its last words: {logs} --previous; a start that is held at its first instruction: pepo inject --debug wait"
+            "its last words: {logs} --previous; to hold its next start at its first instruction: pepo catch start {name} -n {namespace}"
         );
         return not_running(state, hint);
     }

@@ -51,7 +51,7 @@ const LOOK: Duration = Duration::from_millis(150);
 const HEAR: &str = "hear its agent";
 
 /// Reasons of the kubelet's for which waiting longer does not help.
-const HOPELESS: [&str; 10] = [
+pub(super) const HOPELESS: [&str; 10] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "ErrImageNeverPull",

@@ -6,8 +6,12 @@
 
 /// A helper of an image that is not ours.
 mod borrowed;
+/// A start that is held.
+mod caught;
 /// The API server.
 mod client;
+/// A copy of a pod.
+mod copied;
 /// Programs for a person.
 mod exec;
 /// From a name to a container.
@@ -46,6 +50,8 @@ use crate::{
     engine::Facts,
 };
 
+pub use self::caught::{Begun, Catch, Held};
+pub use self::copied::{LIVES as COPY_LIVES, PodCopy};
 pub use self::exec::{Ended, Sizes, Start, Started, Streams, Within};
 pub(crate) use self::stream::Exec;
 pub use self::workload::{Apply, Changed, Workload};
@@ -186,7 +192,7 @@ fn located(joined: &Joined, chosen: Chosen) -> Located {
         name: full_name(&chosen.pod, &chosen.container),
         image: spec.and_then(|spec| spec.image.clone()).unwrap_or_default(),
         state: State::Running,
-        health: spec.and_then(health),
+        health: spec.and_then(|spec| health(spec, find::status_of(&chosen.pod, &chosen.container))),
         container_id: chosen.id,
         pid: None,
         labels: chosen.pod.metadata.labels.clone().unwrap_or_default(),
@@ -215,7 +221,7 @@ fn listed(pod: &Pod, only: Option<&str>) -> Vec<Listed> {
                 name: full_name(pod, &one.name),
                 image: one.image.clone().unwrap_or_default(),
                 state: status.and_then(|status| status.state.as_ref()).map_or(State::Created, state),
-                health: health(one),
+                health: health(one, status.copied()),
                 container_id: status.map(|status| find::id_in(status).to_owned()).unwrap_or_default(),
                 pid: None,
                 labels: pod.metadata.labels.clone().unwrap_or_default(),
@@ -245,9 +251,11 @@ fn state(state: &ContainerState) -> State {
     }
 }
 
-/// The liveness probe, which restarts the container; the others only take it out of service.
-fn health(container: &Container) -> Option<HealthCheck> {
-    let probe = container.liveness_probe.as_ref()?;
+/// The probe that restarts the container: that of its start until it has started, then that of its life. Readiness only takes it out of
+/// service.
+fn health(container: &Container, status: Option<&ContainerStatus>) -> Option<HealthCheck> {
+    let starts = status.is_some_and(|status| status.started != Some(true));
+    let probe = container.startup_probe.as_ref().filter(|_| starts).or(container.liveness_probe.as_ref())?;
     let seconds = |value: Option<i32>, usual: i32| {
         let value = value.filter(|&value| value > 0).unwrap_or(usual);
         Duration::from_secs(u64::try_from(value).unwrap_or_default())
@@ -296,6 +304,15 @@ mod tests {
         );
         assert_eq!((rows[0].container_id.as_str(), rows[0].image.as_str()), ("abc", "shop:1"));
         assert_eq!(rows[0].health_pause_budget(), Some(Duration::from_millis(500)));
+        let container: Container = serde_json::from_value(json!({"name": "app",
+            "livenessProbe": {"periodSeconds": 6, "failureThreshold": 1},
+            "startupProbe": {"periodSeconds": 2, "failureThreshold": 30, "timeoutSeconds": 2}}))
+        .unwrap();
+        let budget = |started: bool| {
+            let status = ContainerStatus { started: Some(started), ..ContainerStatus::default() };
+            health(&container, Some(&status)).unwrap().pause_budget()
+        };
+        assert_eq!((budget(false), budget(true)), (Duration::from_secs(57), Duration::from_millis(500)));
         assert!(rows[0].created.is_some());
         assert_eq!(listed(&pod, Some("proxy")).len(), 1);
     }

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use pepo_wire::{
     Code, Failure,
     name::{Kind, TargetName},
@@ -44,6 +45,24 @@ pub enum Apply {
 struct Record {
     before: Value,
     after: Value,
+    /// For a start that is to be held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    caught: Option<Caught>,
+}
+
+/// A container whose next start is held.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Caught {
+    pub(super) container: String,
+    /// What its pods are known by.
+    pub(super) mark: String,
+}
+
+/// What a change is made for.
+#[derive(Clone, Debug)]
+pub(super) enum By {
+    Inject,
+    Catch(Caught),
 }
 
 /// A Deployment, StatefulSet or DaemonSet of a cluster.
@@ -129,9 +148,20 @@ impl Workload {
         apply: Apply,
         inject: &mut (dyn FnMut(&str) -> Result<Injected, Failure> + Send),
     ) -> Result<Changed, Failure> {
+        self.change(apply, &By::Inject, inject).await
+    }
+
+    /// See [`Workload::inject`].
+    pub(super) async fn change(
+        &self,
+        apply: Apply,
+        by: &By,
+        inject: &mut (dyn FnMut(&str) -> Result<Injected, Failure> + Send),
+    ) -> Result<Changed, Failure> {
         let joined = self.cluster.join().await?;
         for _ in 0..TRIES {
             let mut object = self.read(joined).await?;
+            self.judge(joined, &object, by)?;
             let before = self.original(&object)?.unwrap_or_else(|| object["spec"]["template"].clone());
             let manifest = json!({
                 "kind": object["kind"], "metadata": {"name": object["metadata"]["name"]},
@@ -144,7 +174,11 @@ impl Workload {
             object["spec"]["template"] = manifest["spec"]["template"].take();
             // The server adds its defaults, and what is to be taken back later are those with them.
             let Some(answer) = self.write(joined, object.clone(), apply.tried()).await? else { continue };
-            let record = json!(Record { before, after: answer["spec"]["template"].clone() });
+            let caught = match by {
+                By::Inject => None,
+                By::Catch(caught) => Some(caught.clone()),
+            };
+            let record = json!(Record { before, after: answer["spec"]["template"].clone(), caught });
             object["metadata"]["annotations"][RECORD] = record.to_string().into();
             if let Some(object) = self.write(joined, object, apply).await? {
                 return Ok(Changed { object, notes, was_changed: true });
@@ -158,9 +192,17 @@ impl Workload {
     /// # Errors
     /// As [`Workload::inject`].
     pub async fn eject(&self, apply: Apply) -> Result<Changed, Failure> {
+        self.undo(apply, false).await
+    }
+
+    /// See [`Workload::eject`]; of what was caught, or of what was injected.
+    pub(super) async fn undo(&self, apply: Apply, caught: bool) -> Result<Changed, Failure> {
         let joined = self.cluster.join().await?;
         for _ in 0..TRIES {
             let mut object = self.read(joined).await?;
+            if !caught {
+                self.judge(joined, &object, &By::Inject)?;
+            }
             let Some(original) = self.original(&object)? else {
                 return Ok(Changed { object, notes: Vec::new(), was_changed: false });
             };
@@ -208,14 +250,42 @@ impl Workload {
             )
     }
 
-    /// The template without what was injected; nothing where nothing was.
-    fn original(&self, object: &Value) -> Result<Option<Value>, Failure> {
+    /// Is it free for this change?
+    fn judge(&self, joined: &Joined, object: &Value, by: &By) -> Result<(), Failure> {
+        let name = self.name.to_string();
+        match (self.record(object)?, by) {
+            (Some(Record { caught: Some(_), .. }), _) => {
+                Err(Failure::new(Code::NotNow, format!("the next start of {name} is being held"))
+                    .try_command(
+                        "take that back first",
+                        ["pepo", "catch", "stop", &name, "-n", &joined.namespace],
+                    ))
+            }
+            (Some(Record { caught: None, .. }), By::Catch(_)) => {
+                Err(Failure::new(Code::NotNow, format!("{name} is injected already, with other words"))
+                    .try_command("take that back first", ["pepo", "eject", &name, "-n", &joined.namespace]))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The container whose start is held by this object, if one is.
+    pub(super) fn caught(&self, object: &Value) -> Result<Option<Caught>, Failure> {
+        Ok(self.record(object)?.and_then(|record| record.caught))
+    }
+
+    fn record(&self, object: &Value) -> Result<Option<Record>, Failure> {
         let Some(text) = object["metadata"]["annotations"][RECORD].as_str() else { return Ok(None) };
-        let record: Record = serde_json::from_str(text).map_err(|error| {
+        serde_json::from_str(text).map(Some).map_err(|error| {
             Failure::new(Code::NotNow, format!("the annotation {RECORD} of {} cannot be read", self.name))
                 .because(error)
                 .hint("somebody changed it: take the annotation out, and what was injected, by kubectl edit")
-        })?;
+        })
+    }
+
+    /// The template without what was injected; nothing where nothing was.
+    fn original(&self, object: &Value) -> Result<Option<Value>, Failure> {
+        let Some(record) = self.record(object)? else { return Ok(None) };
         undo(&record.before, &record.after, &object["spec"]["template"]).map(Some).map_err(|clashes| {
             Failure::new(Code::NotNow, format!("{} was changed in what Pepo had injected", self.name))
                 .because(format!("others changed the same: spec.{}", clashes.join(", spec.")))
@@ -228,7 +298,21 @@ impl Workload {
             .hint("try again")
     }
 
-    async fn read(&self, joined: &Joined) -> Result<Value, PlatformError> {
+    /// As it is named.
+    pub(super) fn name(&self) -> &TargetName {
+        &self.name
+    }
+
+    pub(super) async fn join(&self) -> Result<&Joined, PlatformError> {
+        self.cluster.join().await
+    }
+
+    /// Its pods, the best first.
+    pub(super) async fn pods(&self) -> Result<Vec<Pod>, PlatformError> {
+        find::pods_of(self.join().await?, self.kind, self.name.parts().0).await
+    }
+
+    pub(super) async fn read(&self, joined: &Joined) -> Result<Value, PlatformError> {
         find::object(joined, self.kind, self.name.parts().0).await
     }
 

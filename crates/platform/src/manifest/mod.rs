@@ -22,12 +22,14 @@ use self::edit::Edits;
 
 /// Where the entry is in its image.
 const IN_IMAGE: &str = "/pepo-entry";
+/// Where the init container puts it; `/pepo` is a file in images of ours.
+const IN_VOLUME: &str = "/pepo-volume/pepo-entry";
 /// Where a container has it.
 const IN_CONTAINER: &str = "/pepo/pepo-entry";
 /// The variable that has the words.
 const VARIABLE: &str = "PEPO_DEBUG";
 /// The name of the volume and of the init container.
-const NAME: &str = "pepo-entry";
+pub(crate) const NAME: &str = "pepo-entry";
 /// As large may a manifest be, in bytes.
 pub const LARGEST: usize = 16 << 20;
 

@@ -4,7 +4,7 @@ use pepo_wire::{Code, Failure};
 use serde_json::{Value, json};
 
 use super::{
-    IN_CONTAINER, IN_IMAGE, ImageProgram, Injection, NAME, VARIABLE, Wanted,
+    IN_CONTAINER, IN_IMAGE, IN_VOLUME, ImageProgram, Injection, NAME, VARIABLE, Wanted,
     edit::{Edits, End},
     tree::{Kind, Node, Tree},
 };
@@ -143,7 +143,7 @@ impl Work<'_, '_, '_> {
         json!({
             "name": NAME,
             "image": self.injection.image,
-            "command": [IN_IMAGE, "--copy-to", IN_CONTAINER],
+            "command": [IN_IMAGE, "--copy-to", IN_VOLUME],
             "securityContext": {
                 "runAsNonRoot": true,
                 "runAsUser": 65534,
@@ -156,7 +156,7 @@ impl Work<'_, '_, '_> {
                 "requests": {"cpu": "10m", "memory": "16Mi"},
                 "limits": {"cpu": "100m", "memory": "64Mi"},
             },
-            "volumeMounts": [{"name": NAME, "mountPath": folder()}],
+            "volumeMounts": [{"name": NAME, "mountPath": folder(IN_VOLUME)}],
         })
     }
 
@@ -198,7 +198,7 @@ impl Work<'_, '_, '_> {
             self.notes.push(format!("{}: {name} has the entry already: only its words are set", pod.name));
             return Ok(());
         }
-        let mount = json!({"name": NAME, "mountPath": folder(), "readOnly": true});
+        let mount = json!({"name": NAME, "mountPath": folder(IN_CONTAINER), "readOnly": true});
         self.edits.add_to_list(tree, container, "volumeMounts", &[mount], (End::Last, style))?;
         self.command(container, first.is_some(), style)?;
         self.wrapped += 1;
@@ -263,8 +263,8 @@ impl Work<'_, '_, '_> {
 }
 
 /// The folder that is mounted.
-fn folder() -> &'static str {
-    IN_CONTAINER.rsplit_once('/').map_or("/", |(folder, _)| folder)
+fn folder(of: &'static str) -> &'static str {
+    of.rsplit_once('/').map_or("/", |(folder, _)| folder)
 }
 
 /// What an image says is taken as it is; in a manifest `$(NAME)` would be a variable's value.

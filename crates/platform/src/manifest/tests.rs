@@ -112,10 +112,10 @@ spec:
   initContainers:
   - name: "pepo-entry"
     image: "r/entry:1"
-    command: ["/pepo-entry", "--copy-to", "/pepo/pepo-entry"]
+    command: ["/pepo-entry", "--copy-to", "/pepo-volume/pepo-entry"]
     securityContext: {"runAsNonRoot": true, "runAsUser": 65534, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}
     resources: {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
-    volumeMounts: [{"name": "pepo-entry", "mountPath": "/pepo"}]
+    volumeMounts: [{"name": "pepo-entry", "mountPath": "/pepo-volume"}]
 ---
 kind: ConfigMap
 data: {containers: "- none"}

@@ -1,5 +1,7 @@
 //! `pepo attach`: a debugger in this terminal, the same words for every language.
 
+/// On a copy of a pod.
+mod copy;
 /// The line editor.
 mod prompt;
 /// Lines in, sayings out, and the way out.
@@ -26,6 +28,7 @@ use crate::{
     render::{Outcome, no_runtime},
     session::{self, RemoteFiles, SessionArgs},
     signals::Signals,
+    verbs::inject::EntryArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -33,6 +36,7 @@ Examples:
   pepo attach docker/shop
   pepo attach docker/shop -ex 'break main.go:42' -ex continue -ex bt -ex detach
   pepo attach shop --process 'worker: .*' --pause-budget 10s
+  pepo attach deploy/shop --copy
   pepo attach cri/cart --symbols ./build --source-map /src=.
   pepo attach pid/4711 -ex 'break serve' -ex continue -ex locals --output json
 
@@ -47,9 +51,23 @@ pub(crate) struct Attach {
     /// The target.
     #[command(flatten)]
     target: TargetArgs,
+    /// How it is spoken with.
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+    /// In a cluster: on a copy of the pod without health checks and traffic, held at its start where that can be, which goes at the end
+    #[arg(long)]
+    copy: bool,
+    /// What holds it.
+    #[command(flatten)]
+    entry: EntryArgs,
+}
+
+/// A session in this terminal.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Talk {
     /// What a session is opened with.
     #[command(flatten)]
-    session: SessionArgs,
+    pub(crate) session: SessionArgs,
     /// This folder of the target's debug information is that folder here; may be repeated
     #[arg(long, value_name = "REMOTE=LOCAL")]
     source_map: Vec<String>,
@@ -69,16 +87,44 @@ const SCRIPT_WAIT: Duration = Duration::from_secs(60);
 /// Attaches, then runs the commands or asks for them.
 pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
     let chosen = arguments.target.chosen()?;
-    let rules =
-        arguments.source_map.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>, Failure>>()?;
-    // A program that is held at its start would be let go for a word that is mistyped.
-    for command in &arguments.commands {
-        parse(command).map_err(|error| error.failure())?;
+    let rules = arguments.talk.judged()?;
+    if arguments.copy {
+        return copy::run(arguments, &chosen, rules, context).await;
+    }
+    if arguments.entry.is_said() {
+        let what = "--entry-image and --entrypoint are about a start, and only a copy is started: --copy";
+        return Err(Failure::new(Code::Usage, what).into());
     }
     // From here on a signal does not end the command: it lets go first.
-    let mut signals = Signals::listen().map_err(no_runtime)?;
+    let signals = Signals::listen().map_err(no_runtime)?;
+    let reaching = reach::reach_to_stop(context, &chosen, true, &["attach"]);
+    talk(&arguments.talk, rules, signals, reaching, context).await
+}
+
+impl Talk {
+    /// What can be wrong with it before anything is done.
+    ///
+    /// # Errors
+    /// [`Code::Usage`].
+    pub(crate) fn judged(&self) -> Result<Vec<Rule>, Failure> {
+        // A program that is held at its start would be let go for a word that is mistyped.
+        for command in &self.commands {
+            parse(command).map_err(|error| error.failure())?;
+        }
+        self.source_map.iter().map(|rule| rule.parse()).collect()
+    }
+}
+
+/// Attaches to what is being reached, then runs the commands or asks for them.
+pub(crate) async fn talk(
+    arguments: &Talk,
+    rules: Vec<Rule>,
+    mut signals: Signals,
+    reaching: impl Future<Output = Result<Reached, Failure>>,
+    context: &Context,
+) -> Outcome {
     let reached = tokio::select! {
-        reached = reach::reach_to_stop(context, &chosen, true, "attach") => reached?,
+        reached = reaching => reached?,
         _ = signals.next() => return Err(untouched().into()),
     };
     let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;

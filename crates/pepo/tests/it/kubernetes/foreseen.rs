@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use pepo_testkit::wait;
 use serde_json::{Value, json};
 
-use super::{Here, cluster, native, pod, python, strict};
-use crate::session::LIMIT;
+use super::{Here, caught::workload, cluster, native, pod, python, strict};
+use crate::{session::LIMIT, terminal::Terminal};
 
 impl Here<'_> {
     /// The rows of a check, and its exit status.
@@ -132,13 +132,71 @@ fn a_static_pod_is_told_as_such() {
     assert_ne!(run.status, Some(0));
 }
 
+impl Here<'_> {
+    /// A kubeconfig whose context says that this is production.
+    fn production(&self) -> String {
+        let config = self.surroundings.path("production");
+        std::fs::copy(cluster().kubeconfig(), &config).unwrap();
+        let config = config.to_str().unwrap();
+        cluster()
+            .kubectl(&["config", "--kubeconfig", config, "rename-context", "pepo", "eu-prod-1"])
+            .unwrap();
+        config.to_owned()
+    }
+}
+
+#[test]
+fn a_question_about_production_is_ended_by_ctrl_c_and_by_all_but_a_yes() {
+    let here = Here::new("restricted");
+    here.namespace.apply(workload("Deployment", python().command_line())).unwrap();
+    here.namespace.kubectl(&["rollout", "status", "deployment/shop", "--timeout=90s"]).unwrap();
+    let before = here.namespace.object("deployment", "shop").unwrap()["spec"].to_string();
+    let config = here.production();
+    let cluster = ["--kubeconfig", &config, "--namespace", here.namespace.name()];
+    let verbs = [
+        &["attach", "deploy/shop"][..],
+        &["attach", "deploy/shop", "--copy"],
+        &["core", "deploy/shop", "-o", "x.core"],
+        &["catch", "start", "deploy/shop", "-c", "app"],
+        &["catch", "stop", "deploy/shop"],
+        &["inject", "deploy/shop", "--image", "x:1"],
+    ];
+    for words in verbs {
+        let line = [words, &cluster[..]].concat();
+        let mut terminal = Terminal::run(&here.surroundings, &line);
+        terminal.waits_for("eu-prod-1 says that this is production", 1);
+        terminal.waits_for("[y/N]", 1);
+        terminal.interrupts();
+        assert_eq!(terminal.status(), Some(8), "{words:?}: {}", terminal.said());
+        assert!(terminal.said().contains("interrupted"), "{words:?}: {}", terminal.said());
+        let mut terminal = Terminal::run(&here.surroundings, &line);
+        terminal.waits_for("[y/N]", 1);
+        terminal.types("nay\n");
+        assert_eq!(terminal.status(), Some(8), "{words:?}: {}", terminal.said());
+        // What is told to be typed is of this cluster and this namespace.
+        let said = terminal.said().split_whitespace().collect::<Vec<_>>().join(" ");
+        let more = format!("--yes -n {} --kubeconfig {config}", here.namespace.name());
+        assert!(said.contains(&more), "{words:?}: {said}");
+        let verb = match words {
+            ["attach", _, "--copy"] => "/app --copy --yes",
+            ["attach", ..] => "pepo attach pod/shop-",
+            ["core", ..] => "pepo core -o x.core pod/shop-",
+            ["catch", "start", ..] => "pepo catch start deploy/shop/app",
+            ["catch", ..] => "pepo catch stop deploy/shop",
+            _ => "pepo inject deploy/shop --image x:1",
+        };
+        assert!(said.contains(verb), "{words:?}: {said}");
+    }
+    let pods = here.namespace.kubectl(&["get", "pods", "--output", "name"]).unwrap();
+    let [pod] = &pods.lines().collect::<Vec<_>>()[..] else { panic!("{pods}") };
+    assert!(here.helpers(pod.trim_start_matches("pod/")).is_empty(), "nothing was put into the pod");
+    assert_eq!(here.namespace.object("deployment", "shop").unwrap()["spec"].to_string(), before);
+}
+
 #[test]
 fn a_debugger_in_production_needs_a_yes() {
     let here = Here::new("baseline").with(pod("shop", &[("app", &python(), json!({}))]));
-    let config = here.surroundings.path("production");
-    std::fs::copy(cluster().kubeconfig(), &config).unwrap();
-    let config = config.to_str().unwrap();
-    cluster().kubectl(&["config", "--kubeconfig", config, "rename-context", "pepo", "eu-prod-1"]).unwrap();
+    let config = &here.production();
     let attach = ["attach", "pod/shop", "--kubeconfig", config, "-ex", "detach"];
     let run = here.run(&attach);
     assert!(run.stderr.contains("the context eu-prod-1 says that this is production"), "{}", run.snapshot());

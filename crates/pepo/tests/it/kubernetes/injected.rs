@@ -68,7 +68,8 @@ fn workloads_of_each_kind_run_the_entry_and_are_as_they_were_when_it_is_taken_ba
         let here = with(kind, "restricted");
         let before = here.object(kind)["spec"]["template"].to_string();
         let run = here.inject(name, &[]).ok();
-        assert!(run.stderr.contains(&format!("`pepo eject {name}` takes it back")), "{}", run.stderr);
+        let eject = format!("`pepo eject {name} -n {}` takes it back", here.namespace.name());
+        assert!(run.stderr.contains(&eject), "{}", run.stderr);
         assert!(run.stderr.contains("all pods are new"), "{}", run.stderr);
         assert!(here.log().contains("pepo-entry: runs "), "{kind}: {}", here.log());
         // Once more, by other words: what it was is known still.
