@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -35,12 +38,16 @@ struct Timed<'a> {
 
 /// The log; each line is written whole.
 #[derive(Debug)]
-pub(crate) struct Audit(Mutex<File>);
+pub(crate) struct Audit {
+    file: Mutex<File>,
+    /// Did the last line fail?
+    failed: AtomicBool,
+}
 
 impl Audit {
     pub(crate) fn open(path: &Path) -> io::Result<Audit> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Audit(Mutex::new(file)))
+        Ok(Audit { file: Mutex::new(file), failed: AtomicBool::new(false) })
     }
 
     /// Writes a line. What cannot be written down must not be done: the caller refuses then.
@@ -49,7 +56,14 @@ impl Audit {
         let time = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut text = serde_json::to_vec(&Timed { time, line })?;
         text.push(b'\n');
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text)
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text);
+        self.failed.store(written.is_err(), Ordering::Relaxed);
+        written
+    }
+
+    /// Whether the last line could be written.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
     }
 }
 

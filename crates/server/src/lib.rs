@@ -12,8 +12,12 @@ mod audit;
 mod certificates;
 /// The state folder: what is kept between two starts.
 mod folder;
+/// The pages for whoever watches over the server.
+mod health;
 /// Who calls.
 mod identity;
+/// What is counted.
+mod metrics;
 /// The nodes that are here, and what was asked of them.
 mod nodes;
 /// Who may do what.

@@ -97,6 +97,12 @@ impl Nodes {
         Ok(())
     }
 
+    /// How many nodes are here, and how many targets they have.
+    pub(crate) fn numbers(&self) -> (usize, usize) {
+        let linked = lock(&self.linked);
+        (linked.len(), linked.values().map(|one| one.targets.len()).sum())
+    }
+
     /// All targets that `shown` lets pass, by node and name.
     pub(crate) fn targets(
         &self,

@@ -9,7 +9,10 @@ use pepo_wire::server::{
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use crate::nodes::Carried;
+use crate::{
+    metrics::{Count, Metrics},
+    nodes::Carried,
+};
 
 /// How long the agent may take to let go after its client has ended the stream.
 const LETTING_GO: Duration = Duration::from_secs(40);
@@ -20,12 +23,14 @@ pub(crate) async fn tie(
     to_person: mpsc::Sender<Result<ReachResponse, Status>>,
     carried: Carried,
     end: impl Future<Output = String>,
+    metrics: &Metrics,
 ) -> String {
     let Carried { mut from_node, to_node, .. } = carried;
-    let mut up = std::pin::pin!(up(from_person, to_node));
+    let mut up = std::pin::pin!(up(from_person, to_node, &metrics.bytes_to_targets));
     let mut down = std::pin::pin!(async {
         while let Some(Ok(message)) = from_node.next().await {
             let Some(carry_request::Kind::Data(data)) = message.kind else { return };
+            metrics.bytes_from_targets.add(data.len());
             let response = ReachResponse { kind: Some(reach_response::Kind::Data(data)) };
             if to_person.send(Ok(response)).await.is_err() {
                 return;
@@ -48,9 +53,14 @@ pub(crate) async fn tie(
 }
 
 /// From the person to the node; dropping the sender ends the node's stream.
-async fn up(mut from: Streaming<ReachRequest>, to: mpsc::Sender<Result<CarryResponse, Status>>) {
+async fn up(
+    mut from: Streaming<ReachRequest>,
+    to: mpsc::Sender<Result<CarryResponse, Status>>,
+    bytes: &Count,
+) {
     while let Some(Ok(message)) = from.next().await {
         let Some(reach_request::Kind::Data(data)) = message.kind else { return };
+        bytes.add(data.len());
         if to.send(Ok(CarryResponse { data })).await.is_err() {
             return;
         }

@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming, server::conn::http2};
+use hyper::{
+    Request as HttpRequest, Response as HttpResponse, Version,
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pepo_wire::{
     Code, Failure,
@@ -24,7 +28,9 @@ use tonic::{body::Body, codegen::Service as _};
 use crate::{
     certificates,
     folder::Folder,
+    health,
     identity::NewToken,
+    metrics::Metrics,
     nodes::Nodes,
     service::{Desk, Service},
 };
@@ -34,6 +40,8 @@ const PING: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a page for those who watch may take, asked for by HTTP/1.1.
+const PAGE: Duration = Duration::from_secs(20);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 10_000;
 /// Calls at once on one connection.
@@ -42,6 +50,9 @@ const MAX_CALLS: u32 = 512;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long connections may take to end by themselves when the server is to end.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Its name in TLS (RFC 9113, section 3.2).
+const HTTP2: &[u8] = b"h2";
 
 /// What a server is told at its start.
 #[derive(Clone, Debug)]
@@ -82,7 +93,8 @@ pub async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
     let audit = folder.audit()?;
-    let service = Service(Arc::new(Desk { folder, audit, nodes: Nodes::default() }));
+    let service =
+        Service(Arc::new(Desk { folder, audit, nodes: Nodes::default(), metrics: Metrics::default() }));
     ready(&Listening { address, new_tokens });
     let connections = TaskTracker::new();
     let ending = CancellationToken::new();
@@ -113,6 +125,8 @@ async fn accept(
             Ok((stream, peer)) => {
                 let (acceptor, service, ending) = (acceptor.clone(), service.clone(), ending.clone());
                 connections.spawn(async move {
+                    let desk = Arc::clone(&service.0);
+                    let _open = desk.metrics.connections.enter();
                     if let Err(error) = connection(stream, acceptor, service, ending).await {
                         tracing::debug!(%peer, error, "a connection ended");
                     }
@@ -137,12 +151,24 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
         .await
-        .map_err(|_| "the TLS handshake took too long".to_owned())?
-        .map_err(|error| error.to_string())?;
+        .map_err(|_| "the TLS handshake took too long".to_owned())
+        .and_then(|accepted| accepted.map_err(|error| error.to_string()))
+        .inspect_err(|_| service.0.metrics.handshakes_failed.add(1))?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let doors = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
         let service = service.clone();
         async move { answer(service, request).await }
     });
+    if !is_http2 {
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), doors);
+        return tokio::time::timeout(PAGE, served)
+            .await
+            .map_err(|_| "a page took too long".to_owned())?
+            .map_err(|error| error.to_string());
+    }
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -165,7 +191,11 @@ async fn answer(
     service: Service,
     request: HttpRequest<Incoming>,
 ) -> Result<HttpResponse<Body>, std::convert::Infallible> {
-    if request.uri().path().starts_with("/pepo.server.v1.Nodes/") {
+    if let Some(page) = health::answer(&service.0, &request) {
+        Ok(page)
+    } else if request.version() < Version::HTTP_2 {
+        Ok(health::other())
+    } else if request.uri().path().starts_with("/pepo.server.v1.Nodes/") {
         NodesServer::new(service).max_decoding_message_size(MAX_MESSAGE).call(request).await
     } else {
         DirectoryServer::new(service).max_encoding_message_size(MAX_MESSAGE).call(request).await
@@ -190,6 +220,6 @@ fn acceptor(folder: &Folder, config: &Config) -> Result<TlsAcceptor, Failure> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| failed(&error))?;
-    tls.alpn_protocols = vec![b"h2".to_vec()];
+    tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }

@@ -19,12 +19,13 @@ use pepo_wire::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     audit::{Audit, Line},
     folder::Folder,
     identity::{self, Caller, Kind},
+    metrics::Metrics,
     nodes::{Carried, Nodes},
     policy::Verb,
     relay,
@@ -51,6 +52,7 @@ pub(crate) struct Desk {
     pub(crate) folder: Folder,
     pub(crate) audit: Audit,
     pub(crate) nodes: Nodes,
+    pub(crate) metrics: Metrics,
 }
 
 /// The services, over one desk.
@@ -63,8 +65,14 @@ fn full_name(node: &str, target: &NodeTarget) -> String {
 }
 
 impl Desk {
-    fn caller<T>(&self, request: &Request<T>, kind: Kind) -> Result<Caller, Failure> {
-        identity::caller(&self.folder.tokens()?.tokens, request.metadata(), kind)
+    /// Who calls.
+    ///
+    /// # Errors
+    /// As [`identity::caller`].
+    pub(crate) fn caller(&self, metadata: &MetadataMap, kind: Kind) -> Result<Caller, Failure> {
+        let caller = identity::caller(&self.folder.tokens()?.tokens, metadata, kind);
+        self.metrics.unknown_callers.add(usize::from(caller.is_err()));
+        caller
     }
 
     fn write(&self, line: Line<'_>) -> Result<(), Failure> {
@@ -106,6 +114,7 @@ impl Desk {
         let rights = match self.granted(who, &name, &asked) {
             Ok(rights) => rights,
             Err(failure) => {
+                self.metrics.streams_refused.add(1);
                 let why = failure.to_string();
                 self.write(Line { act: "refuse", who, target: &name, rights: words(&asked), why: &why })?;
                 return Err(failure);
@@ -191,7 +200,7 @@ impl Directory for Service {
         request: Request<ListTargetsRequest>,
     ) -> Result<Response<ListTargetsResponse>, Status> {
         let desk = &self.0;
-        let caller = desk.caller(&request, Kind::Person).map_err(Failure::into_status)?;
+        let caller = desk.caller(request.metadata(), Kind::Person).map_err(Failure::into_status)?;
         let policy = desk.folder.policy().map_err(Failure::into_status)?;
         let targets = desk
             .nodes
@@ -205,7 +214,7 @@ impl Directory for Service {
         request: Request<Streaming<ReachRequest>>,
     ) -> Result<Response<Self::ReachStream>, Status> {
         let desk = Arc::clone(&self.0);
-        let caller = desk.caller(&request, Kind::Person).map_err(Failure::into_status)?;
+        let caller = desk.caller(request.metadata(), Kind::Person).map_err(Failure::into_status)?;
         let mut from_person = request.into_inner();
         let opened = async {
             let message = first(&mut from_person).await?;
@@ -222,9 +231,11 @@ impl Directory for Service {
         };
         let opened = ReachResponse { kind: Some(reach_response::Kind::Opened(opened)) };
         tokio::spawn(async move {
+            desk.metrics.streams_opened.add(1);
+            let _open = desk.metrics.streams.enter();
             let _ = to_person.send(Ok(opened)).await;
             let end = desk.no_longer(&caller, &name, &rights);
-            let why = relay::tie(from_person, to_person, carried, end).await;
+            let why = relay::tie(from_person, to_person, carried, end, &desk.metrics).await;
             let line = Line { act: "end", who: &caller.name, target: &name, why: &why, ..Line::default() };
             if let Err(failure) = desk.write(line) {
                 tracing::error!(%failure, "the end of a stream was not written down");
@@ -244,7 +255,7 @@ impl NodesService for Service {
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let desk = Arc::clone(&self.0);
-        let node = desk.caller(&request, Kind::Node).map_err(Failure::into_status)?.name;
+        let node = desk.caller(request.metadata(), Kind::Node).map_err(Failure::into_status)?.name;
         let mut reports = request.into_inner();
         let protocol = async {
             let message = first(&mut reports).await?;
@@ -259,6 +270,7 @@ impl NodesService for Service {
         let welcome = node_order::Kind::Welcome(NodeWelcome { node: node.clone(), protocol });
         let _ = orders.try_send(Ok(NodeOrder { kind: Some(welcome) }));
         let serial = desk.nodes.link(&node, orders);
+        desk.metrics.node_links.add(1);
         tokio::spawn(async move {
             let why = match follow(&desk.nodes, &node, serial, reports).await {
                 Ok(()) => String::new(),
@@ -275,7 +287,7 @@ impl NodesService for Service {
         &self,
         request: Request<Streaming<CarryRequest>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
-        let node = self.0.caller(&request, Kind::Node).map_err(Failure::into_status)?.name;
+        let node = self.0.caller(request.metadata(), Kind::Node).map_err(Failure::into_status)?.name;
         let mut from_node = request.into_inner();
         let message = first(&mut from_node).await.map_err(Failure::into_status)?;
         let Some(carry_request::Kind::Open(open)) = message.kind else {

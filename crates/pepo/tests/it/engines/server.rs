@@ -99,6 +99,28 @@ impl Server {
         run.ok().json()["tokens"][0]["token"].as_str().unwrap().to_owned()
     }
 
+    /// A page by HTTP/1.1, of a client that trusts the server's authority alone: status and text.
+    fn page(&self, path: &str, token: &str) -> (u16, String) {
+        let client = "\
+import http.client, ssl, sys
+address, authority, path, token = sys.argv[1:]
+trust = ssl.create_default_context(cadata=open(authority, 'rb').read())
+connection = http.client.HTTPSConnection(address, context=trust, timeout=20)
+connection.request('GET', path, headers={'Authorization': 'Bearer ' + token} if token else {})
+answer = connection.getresponse()
+print(answer.status)
+print(answer.read().decode(), end='')";
+        let address = self.address.strip_prefix("https://").unwrap();
+        let authority = self.surroundings.path("state/authority.der").display().to_string();
+        let run = std::process::Command::new("python3")
+            .args(["-c", client, address, &authority, path, token])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(run.stdout).unwrap();
+        let (status, page) = text.split_once('\n').unwrap_or_else(|| panic!("{:?}", run.stderr));
+        (status.parse().unwrap(), page.to_owned())
+    }
+
     fn policy(&self, rules: &Value) {
         let path = self.surroundings.path("state/policy.json");
         std::fs::write(path, json!({ "rules": rules }).to_string()).unwrap();
@@ -217,6 +239,44 @@ fn a_person_does_what_the_policy_says_and_no_more() {
 
     let refusals: Vec<_> = server.audit().into_iter().filter(|line| line["act"] == "refuse").collect();
     assert!(matches!(&refusals[..], [one] if one["who"] == "ann" && one["target"] == name), "{refusals:?}");
+}
+
+#[test]
+fn its_state_is_told_to_all_and_its_numbers_to_whom_it_knows() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start();
+    let page = |path: &str| server.page(path, "");
+    assert_eq!(page("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(page("/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(page("/metrics").0, 401);
+    assert_eq!(page("/pepo.server.v1.Directory/ListTargets").0, 404, "gRPC needs HTTP/2");
+    let secret = |token: &str| token.split('.').next().unwrap().to_owned();
+    assert_eq!(server.page("/metrics", &secret(&server.node)).0, 401);
+
+    let _node = server.node(&engine);
+    let person = server.person(&server.admin);
+    let container = run(&engine, &fixtures::c(Variant::debug()));
+    let name = server.waits_for(&person, &container);
+    person.run(&["stack", &name, "--on", &server.address]).ok();
+    let (status, numbers) = server.page("/metrics", &secret(&server.admin));
+    assert_eq!(status, 200, "{numbers}");
+    let number = |name: &str| -> u64 {
+        let line = numbers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{numbers}")).parse().unwrap()
+    };
+    assert_eq!((number("pepo_nodes"), number("pepo_node_links_total")), (1, 1));
+    assert_eq!(number("pepo_streams_opened_total"), 1);
+    assert_eq!(number("pepo_unknown_callers_total"), 2);
+    assert!(number("pepo_targets") > 0 && number("pepo_connections") > 0);
+    assert!(number("pepo_from_targets_bytes_total") > 100 && number("pepo_to_targets_bytes_total") > 100);
+    assert!(!numbers.contains(container.name()) && !numbers.contains("admin"), "{numbers}");
+
+    std::fs::write(server.surroundings.path("state/policy.json"), "{").unwrap();
+    assert_eq!(page("/readyz"), (503, "the policy cannot be read\n".to_owned()));
+    assert_eq!(page("/healthz").0, 200);
+    server.policy(&json!([]));
+    assert_eq!(page("/readyz").0, 200);
+    container.assert_goes_on();
 }
 
 #[test]
