@@ -1,5 +1,7 @@
 //! Verbs on pods of a real cluster, which have no shell, by an ephemeral container of Pepo's own image.
 
+/// What an API server is asked for.
+mod audited;
 /// Helpers of images that are not ours.
 mod borrowed;
 /// Starts that are held.
