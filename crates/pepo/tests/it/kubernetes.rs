@@ -20,6 +20,8 @@ mod health;
 mod injected;
 /// A look around inside.
 mod inside;
+/// Nodes that lose their runtime or their pods.
+mod nodes;
 /// By a proxy.
 mod proxied;
 /// What keeps a verb from a pod, each made and told.
@@ -151,7 +153,7 @@ fn processes(pod: &str, namespace: &Namespace<'_>, words: &str) -> usize {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         read("cgroup").contains(&uid) && read("cmdline").contains(words)
     };
-    Cluster::shared().processes().iter().filter(|pid| of_pod(pid)).count()
+    namespace.cluster().processes().iter().filter(|pid| of_pod(pid)).count()
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl Namespace<'_> {
         &self.name
     }
 
+    /// Its cluster.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster
+    }
+
     /// As [`Cluster::kubectl`], in this namespace.
     ///
     /// # Errors
