@@ -319,6 +319,9 @@ pub(crate) struct PodArgs {
     /// Rights of that helper; without it, the least that the verb needs and the cluster admits
     #[arg(long, value_enum, value_name = "RIGHTS", help_heading = IN_A_POD)]
     pub(crate) profile: Option<Profile>,
+    /// A file with a part of a container (YAML, JSON), laid over that helper's, as kubectl debug takes it
+    #[arg(long, value_name = "FILE", help_heading = IN_A_POD)]
+    pub(crate) custom: Option<PathBuf>,
 }
 
 /// Whose rights a helper in a pod has.

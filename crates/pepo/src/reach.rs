@@ -88,6 +88,7 @@ fn cluster(context: &Context, pod: &PodArgs) -> ClusterOptions {
         labels: pod.labels.clone(),
         image: pod.image.clone().or_else(|| context.environment.image.clone()),
         pull_policy: pod.image_pull_policy.clone(),
+        custom: pod.custom.clone(),
         profile: pod.profile.map(|profile| match profile {
             arguments::Profile::User => Profile::User,
             arguments::Profile::Ptrace => Profile::Ptrace,

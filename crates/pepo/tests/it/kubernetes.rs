@@ -183,6 +183,35 @@ fn a_distroless_pod_of_a_restricted_namespace_is_looked_at_and_debugged_with_one
     here.assert_quiet("shop");
 }
 
+#[test]
+fn a_part_of_a_container_is_laid_over_the_helpers() {
+    let here = Here::new("restricted").with(pod("shop", &[("app", &python(), strict())]));
+    let file = here.surroundings.path("part.yaml");
+    let part = file.to_str().unwrap();
+    let stack = |custom: &[&str]| here.run(&[&["stack", "pod/shop"], custom].concat());
+    std::fs::write(&file, "stdin: true\n").unwrap();
+    let run = stack(&["--custom", part]);
+    assert!(run.stderr.contains("`stdin` may not be changed") && run.status == Some(2), "{}", run.snapshot());
+    std::fs::write(&file, "env: [{name: TEAM, value: blue}]\nsecurityContext: {runAsUser: 0}\n").unwrap();
+    let run = stack(&["--custom", part, "--profile", "user"]);
+    assert!(run.stderr.contains("runAsUser"), "admission is asked with it: {}", run.snapshot());
+    assert_eq!(here.helpers("shop").len(), 0);
+    std::fs::write(&file, "env: [{name: TEAM, value: blue}]\nsecurityContext: {privileged: false}\n")
+        .unwrap();
+    for _ in 0..2 {
+        let run = stack(&["--custom", part]).ok();
+        assert!(run.stdout.contains("tick"), "{}", run.stdout);
+    }
+    assert_eq!(here.helpers("shop").len(), 1, "it is used again");
+    let made = here.namespace.object("pod", "shop").unwrap()["spec"]["ephemeralContainers"][0].clone();
+    assert_eq!(
+        (&made["env"][1]["value"], &made["securityContext"]["privileged"]),
+        (&json!("blue"), &json!(false))
+    );
+    stack(&[]).ok();
+    assert_eq!(here.helpers("shop").len(), 2, "one without it is another");
+}
+
 /// A Deployment of three pods that are ready, with a Service before them.
 fn three_replicas() -> Here<'static> {
     let here = Here::new("privileged");

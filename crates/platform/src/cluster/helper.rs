@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     ClusterOptions, HELPER_IMAGE, IDLE, InPod, borrowed,
     client::Joined,
+    custom::Custom,
     find, foresee, is_running,
     shape::{self, Shape, shapes},
     stream,
@@ -37,7 +38,7 @@ use crate::{AgentBinary, How, Io, Located, Need, PlatformError, Reached, helper:
 /// Names of helpers begin so.
 const PREFIX: &str = "pepo-";
 /// Version and shape of a helper, in its environment.
-const MARK: &str = "PEPO_HELPER";
+pub(super) const MARK: &str = "PEPO_HELPER";
 /// The binary in its image.
 pub(super) const BINARY: &str = "/pepo";
 /// So many may run at once in a pod: each takes of its memory.
@@ -106,7 +107,8 @@ pub(super) async fn reach(
     located: &Located,
     in_pod: &InPod,
 ) -> Result<Reached, Failure> {
-    let (mut work, second) = Work::new(joined, wanted, located, in_pod);
+    let custom = Custom::read(wanted.options.custom.as_deref())?;
+    let (mut work, second) = Work::new(joined, wanted, located, in_pod, custom);
     let shapes = shapes(&in_pod.pod, &in_pod.container, wanted.need, wanted.options.profile);
     let tried = if work.has_failed() { None } else { Some(work.reach(&shapes).await) };
     let (helper, (io, exec)) = match tried {
@@ -135,7 +137,11 @@ pub(super) async fn foresee(
     located: &Located,
     in_pod: &InPod,
 ) -> Vec<Finding> {
-    let (work, _) = Work::new(joined, wanted, located, in_pod);
+    let custom = match Custom::read(wanted.options.custom.as_deref()) {
+        Ok(custom) => custom,
+        Err(failure) => return vec![foresee::row(Level::No, "custom", failure.what.clone(), Some(failure))],
+    };
+    let (work, _) = Work::new(joined, wanted, located, in_pod, custom);
     let InPod { pod, container } = in_pod;
     let mut rows: Vec<Finding> = foresee::rights(joined).await.into_iter().collect();
     let shapes = shapes(pod, container, wanted.need, wanted.options.profile);
@@ -192,6 +198,7 @@ struct Work<'a> {
     image: String,
     way: Way,
     pull_policy: Option<String>,
+    custom: Custom,
     binary: &'a AgentBinary,
     located: &'a Located,
     in_pod: &'a InPod,
@@ -204,12 +211,14 @@ impl<'a> Work<'a> {
         wanted: &Wanted<'a>,
         located: &'a Located,
         in_pod: &'a InPod,
+        custom: Custom,
     ) -> (Work<'a>, Way) {
         let options = wanted.options;
         let image = options.image.clone().unwrap_or_else(|| HELPER_IMAGE.to_owned());
         let [way, second] = Way::of(&image);
         let pull_policy = options.pull_policy.clone();
-        (Work { joined, image, way, pull_policy, binary: wanted.binary, located, in_pod }, second)
+        let binary = wanted.binary;
+        (Work { joined, image, way, pull_policy, custom, binary, located, in_pod }, second)
     }
 }
 
@@ -352,7 +361,7 @@ impl Work<'_> {
             self.is_alike(one)
                 && except != Some(one.name.as_str())
                 && one.target_container_name.as_deref() == Some(&self.in_pod.container)
-                && mark_of(one) == Some(mark(shape).as_str())
+                && mark_of(one) == Some(self.mark(shape).as_str())
                 && status.is_none_or(|state| state.terminated.is_none())
         };
         find::spec(pod).ephemeral_containers.iter().flatten().find(is_same).map(|one| one.name.as_str())
@@ -374,14 +383,14 @@ impl Work<'_> {
 
     async fn append(&self, name: &str, shape: &Shape, dry: bool) -> Result<(), PlatformError> {
         let pods: Api<Pod> = Api::namespaced(self.joined.client.clone(), &self.joined.namespace);
-        let container = self.container(name, shape);
+        let container = self.container(name, shape)?;
         let patch = json!({ "spec": { "ephemeralContainers": [container] } });
         let how = PatchParams { dry_run: dry, ..PatchParams::default() };
         let patched = pods.patch_ephemeral_containers(self.pod(), &how, &Patch::Strategic(patch)).await;
         patched.map(|_| ()).map_err(|error| self.joined.told("add an ephemeral container", error))
     }
 
-    fn container(&self, name: &str, shape: &Shape) -> EphemeralContainer {
+    fn container(&self, name: &str, shape: &Shape) -> Result<EphemeralContainer, PlatformError> {
         let command = match self.way {
             Way::Holds => {
                 let idle = IDLE.as_secs().to_string();
@@ -389,16 +398,30 @@ impl Work<'_> {
             }
             Way::IsGiven => borrowed::main(name),
         };
-        EphemeralContainer {
+        let ours = EphemeralContainer {
             name: name.to_owned(),
             image: Some(self.image.clone()),
             image_pull_policy: self.pull_policy.clone(),
             command: Some(command),
-            env: Some(vec![EnvVar { name: MARK.to_owned(), value: Some(mark(shape)), value_from: None }]),
+            env: Some(vec![EnvVar {
+                name: MARK.to_owned(),
+                value: Some(self.mark(shape)),
+                value_from: None,
+            }]),
             target_container_name: Some(self.in_pod.container.clone()),
             security_context: Some(shape.context.clone()),
             ..EphemeralContainer::default()
-        }
+        };
+        self.custom.over(ours).map_err(|error| PlatformError::Garbled {
+            engine: "kubernetes",
+            act: "make a helper",
+            why: error.to_string(),
+        })
+    }
+
+    /// Version and shape, and what is laid over it.
+    fn mark(&self, shape: &Shape) -> String {
+        format!("{} {}{}", env!("CARGO_PKG_VERSION"), shape.name, self.custom.mark())
     }
 
     /// Waits until the helper runs.
@@ -474,10 +497,6 @@ fn progress(status: &ContainerStatus) -> Progress {
         }
         _ => Progress::Waits,
     }
-}
-
-fn mark(shape: &Shape) -> String {
-    format!("{} {}", env!("CARGO_PKG_VERSION"), shape.name)
 }
 
 fn mark_of(container: &EphemeralContainer) -> Option<&str> {

@@ -12,6 +12,8 @@ mod caught;
 mod client;
 /// A copy of a pod.
 mod copied;
+/// A part of the helper's container that is the user's.
+mod custom;
 /// Programs for a person.
 mod exec;
 /// From a name to a container.
@@ -83,6 +85,8 @@ pub struct ClusterOptions {
     pub pull_policy: Option<String>,
     /// Whose rights a helper has; without it, the least that the verb needs and the cluster admits.
     pub profile: Option<Profile>,
+    /// A file with a part of a container, laid over the helper's.
+    pub custom: Option<PathBuf>,
 }
 
 /// Whose rights a helper has.

@@ -4,6 +4,8 @@
 //! An init container copies the entry into an empty volume, each wanted container mounts that volume and runs the entry with
 //! its program after it. Text in, text out: no file, no engine and no server is asked here.
 
+/// A node as data.
+mod data;
 /// The text, and what is put where in it.
 mod edit;
 /// Pods in manifests, and containers in pods.
@@ -81,6 +83,20 @@ pub fn inject(
     let mut notes = Vec::new();
     pod::inject_all(&tree, injection, &mut edits, &mut notes, program)?;
     Ok(Injected { text: edits.apply(), notes })
+}
+
+/// The one document of a text, as data.
+///
+/// # Errors
+/// [`Code::Usage`] if it is no YAML, or not one document of it; [`Code::TooLarge`].
+pub(crate) fn data(text: &str) -> Result<serde_json::Value, Failure> {
+    if text.len() > LARGEST {
+        return Err(Failure::new(Code::TooLarge, format!("it has more than {LARGEST} bytes")));
+    }
+    match tree::read(text)?.documents.as_slice() {
+        [one] => data::of(one),
+        all => Err(Failure::new(Code::Usage, format!("it has {} documents, not one", all.len()))),
+    }
 }
 
 /// It cannot be changed as it is written, but Kubernetes' own command writes it out.
