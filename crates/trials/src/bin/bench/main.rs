@@ -4,6 +4,7 @@
 
 mod attach;
 mod entry;
+mod kubernetes;
 mod list;
 mod locate;
 mod look;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 /// The page's sections in their order, each measured by the module of its name.
-const SECTIONS: [&str; 5] = ["attach", "locate", "list", "look", "entry"];
+const SECTIONS: [&str; 6] = ["attach", "locate", "list", "look", "entry", "kubernetes"];
 
 struct Arguments {
     what: Vec<&'static str>,
@@ -54,7 +55,8 @@ async fn main() -> Result<()> {
             "locate" => locate::run(arguments.rounds).await?,
             "list" => list::run(arguments.rounds)?,
             "look" => look::run(arguments.rounds)?,
-            _ => entry::run(arguments.rounds)?,
+            "entry" => entry::run(arguments.rounds)?,
+            _ => kubernetes::run(arguments.rounds)?,
         };
         print!("{section}");
         page.put(what, &section);
