@@ -3,6 +3,8 @@
 //! It has no task of its own. Whoever shows it calls [`Console::execute`] for each line and [`Console::idle`] while no line is
 //! there; what is said comes out as [`Output`] values through the given `show`.
 
+/// Several targets.
+pub mod group;
 /// Frames, variables, values.
 pub mod inspect;
 /// Going on, and what comes of it.
@@ -32,7 +34,7 @@ use tokio::sync::Notify;
 
 use self::{
     inspect::Selection,
-    output::{Attached, Output, Session, SourcePair, Trouble},
+    output::{Attached, Output, Session, SourcePair, TargetRow, Trouble},
     parse::{Command, Topic, parse},
     points::Points,
     render::Style,
@@ -245,22 +247,8 @@ impl Console {
         self.ending(rest, show)
     }
 
-    /// How a session that is over ended, when these lines of a script were still to come.
     fn ending(&self, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
-        let closed = self.debuggee.closed();
-        if let Some(Closed { failure: Some(failure), .. }) = closed {
-            return Err(failure.clone());
-        }
-        // Letting go of what is gone is done.
-        let asks = |line: &&String| !matches!(parse(line), Ok(Command::Detach | Command::Empty));
-        let lines: Vec<String> = rest.iter().filter(asks).cloned().collect();
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let reason = closed.map_or_else(|| "its stream ended".to_owned(), |closed| closed.reason.clone());
-        let failure = DapError::NotReached { reason, lines }.failure();
-        show(Output::Failed(Trouble::from(&failure)));
-        Err(failure)
+        ending(self.debuggee.closed(), rest, show)
     }
 
     /// Lets the target go.
@@ -332,6 +320,16 @@ impl Console {
                 Ok(())
             }
             Command::Raw(text) => self.raw(&text, show).await,
+            Command::Targets => {
+                let target = self.attached.target.clone();
+                let row = TargetRow { number: 1, target, state: self.state(), current: true };
+                show(Output::Targets { targets: vec![row] });
+                Ok(())
+            }
+            Command::Target(_) => Err(DapError::word(
+                "this session has one target",
+                "`pepo attach --all` opens one with several",
+            )),
             Command::Help(word) => {
                 show(Output::Text { text: words::help(word) });
                 Ok(())
@@ -354,6 +352,14 @@ impl Console {
                 stood_still_millis: self.stood_still_millis,
                 abilities: abilities(self.debuggee.capabilities()),
             }),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.over, self.debuggee.stopped().is_some()) {
+            (true, _) => "over",
+            (false, true) => "stands still",
+            (false, false) => "running",
         }
     }
 
@@ -410,6 +416,23 @@ impl Console {
             .map(|option| format!("{head} {option}"))
             .collect()
     }
+}
+
+/// How a session that is over ended, when these lines of a script were still to come.
+fn ending(closed: Option<&Closed>, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
+    if let Some(Closed { failure: Some(failure), .. }) = closed {
+        return Err(failure.clone());
+    }
+    // Letting go of what is gone is done.
+    let asks = |line: &&String| !matches!(parse(line), Ok(Command::Detach | Command::Empty));
+    let lines: Vec<String> = rest.iter().filter(asks).cloned().collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let reason = closed.map_or_else(|| "its stream ended".to_owned(), |closed| closed.reason.clone());
+    let failure = DapError::NotReached { reason, lines }.failure();
+    show(Output::Failed(Trouble::from(&failure)));
+    Err(failure)
 }
 
 /// What the debugger can do, but for ending or restarting a target, which is never done from here.

@@ -45,6 +45,14 @@ pub trait Opener: Send + Sync {
     /// # Errors
     /// Why not, for the person at the editor.
     async fn open(&self, arguments: &AttachArguments) -> Result<OpenedTarget, Failure>;
+
+    /// The names of all targets that are meant where one name may mean several; each is then opened by its own.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn all(&self, arguments: &AttachArguments) -> Result<Vec<String>, Failure> {
+        Ok(arguments.names())
+    }
 }
 
 /// A session that was opened.

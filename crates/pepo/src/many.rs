@@ -46,6 +46,11 @@ pub(crate) struct One {
 }
 
 impl One {
+    /// What says that it is production.
+    pub(crate) fn production(&self) -> Option<&str> {
+        self.found.located.production.as_deref()
+    }
+
     /// An agent beside it.
     pub(crate) async fn reach(&mut self, context: &Context) -> Result<Reached, Failure> {
         unless_interrupted(&mut self.signals, reach::to(context, &self.chosen, &self.found)).await
@@ -75,39 +80,9 @@ impl TargetsArgs {
     /// Finds all targets.
     ///
     /// # Errors
-    /// The only one there is cannot be found; what of several cannot is told and counted.
+    /// As [`find`].
     pub(crate) async fn find(&self, context: &Context, signals: &mut Signals) -> Result<Targets, Failure> {
-        let chosen = self.chosen()?;
-        let means_many = |one: &Chosen| {
-            one.pod.labels.is_some()
-                || one.name.kind.is_some_and(|kind| kind.is_in_cluster() && kind != Kind::Pod)
-        };
-        let several = chosen.len() > 1 || chosen.iter().any(means_many);
-        let finding = join_all(chosen.iter().map(|one| reach::locate_all(context, one, Need::Look)));
-        let answers = unless_interrupted(signals, async { Ok(finding.await) }).await?;
-        let mut failed = Failed { whole: chosen.len(), failures: Vec::new(), context: context.clone() };
-        let (mut all, mut known, mut notes) = (Vec::new(), HashSet::new(), HashSet::new());
-        for (chosen, answer) in chosen.into_iter().zip(answers) {
-            let found = match answer {
-                Ok(found) => found,
-                Err(failure) if !several => return Err(failure),
-                Err(failure) => {
-                    failed.add(chosen.name.to_string(), failure);
-                    continue;
-                }
-            };
-            failed.whole -= 1;
-            for found in found {
-                let name = found.located.name.to_string();
-                let new_notes = found.located.notes.iter().filter(|note| notes.insert((*note).clone()));
-                new_notes.for_each(|note| context.printer.say(note));
-                if known.insert(name.clone()) {
-                    failed.whole += 1;
-                    all.push(One { name, chosen: chosen.clone(), found, way: None, signals: listen()? });
-                }
-            }
-        }
-        Ok(Targets { all, several, at_once: usize::from(self.at_once), failed })
+        find(context, &self.chosen()?, Need::Look, self.at_once, signals).await
     }
 
     fn chosen(&self) -> Result<Vec<Chosen>, Failure> {
@@ -116,6 +91,49 @@ impl TargetsArgs {
         }
         self.targets.iter().map(|target| choose(Some(target), &self.process)).collect()
     }
+}
+
+/// Finds all targets that are meant.
+///
+/// # Errors
+/// The only one there is cannot be found; what of several cannot is told and counted.
+pub(crate) async fn find(
+    context: &Context,
+    chosen: &[Chosen],
+    need: Need,
+    at_once: u16,
+    signals: &mut Signals,
+) -> Result<Targets, Failure> {
+    let means_many = |one: &Chosen| {
+        one.pod.labels.is_some()
+            || one.name.kind.is_some_and(|kind| kind.is_in_cluster() && kind != Kind::Pod)
+    };
+    let several = chosen.len() > 1 || chosen.iter().any(means_many);
+    let finding = join_all(chosen.iter().map(|one| reach::locate_all(context, one, need)));
+    let answers = unless_interrupted(signals, async { Ok(finding.await) }).await?;
+    let mut failed = Failed { whole: chosen.len(), failures: Vec::new(), context: context.clone() };
+    let (mut all, mut known, mut notes) = (Vec::new(), HashSet::new(), HashSet::new());
+    for (chosen, answer) in chosen.iter().zip(answers) {
+        let found = match answer {
+            Ok(found) => found,
+            Err(failure) if !several => return Err(failure),
+            Err(failure) => {
+                failed.add(chosen.name.to_string(), failure);
+                continue;
+            }
+        };
+        failed.whole -= 1;
+        for found in found {
+            let name = found.located.name.to_string();
+            let new_notes = found.located.notes.iter().filter(|note| notes.insert((*note).clone()));
+            new_notes.for_each(|note| context.printer.say(note));
+            if known.insert(name.clone()) {
+                failed.whole += 1;
+                all.push(One { name, chosen: chosen.clone(), found, way: None, signals: listen()? });
+            }
+        }
+    }
+    Ok(Targets { all, several, at_once: usize::from(at_once), failed })
 }
 
 impl Targets {
@@ -166,6 +184,11 @@ impl Failed {
             self.context.printer.warn(&named(&name, failure.clone()));
         }
         self.failures.push((name, failure));
+    }
+
+    /// Did somebody ask to end meanwhile?
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.failures.iter().any(|(_, failure)| failure.code() == Code::Interrupted)
     }
 
     /// The targets that failed, and why, as data.

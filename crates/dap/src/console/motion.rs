@@ -25,12 +25,18 @@ const TELL_AT: [u64; 2] = [50, 80];
 impl Console {
     /// `continue`: a stop that was not shown yet is the next stop; a target that runs is waited for.
     pub(super) async fn go_on(&mut self, show: Show<'_>) -> Result<Flow, DapError> {
+        self.send_on().await?;
+        self.wait_stop(show).await
+    }
+
+    /// A target that stands still goes on, unless that stop was not shown yet.
+    pub(super) async fn send_on(&mut self) -> Result<(), DapError> {
         if !self.unshown_stop && self.debuggee.stopped().is_some() {
             let thread = self.standing_thread()?;
             self.went_on();
             self.debuggee.resume("continue", thread).await?;
         }
-        self.wait_stop(show).await
+        Ok(())
     }
 
     /// `next`, `step`, `out`, so many times; a stop for another reason ends it.

@@ -1,7 +1,7 @@
 //! What the terminal's debugger says, as data: one value per saying, the same for a person and for `--output json`.
 
 use pepo_wire::Failure;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::Error as _};
 
 /// One saying.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -114,6 +114,77 @@ pub enum Output {
         /// What went wrong, if anything did.
         failure: Option<Trouble>,
     },
+    /// Targets of the session.
+    Targets {
+        /// In the order of their numbers.
+        targets: Vec<TargetRow>,
+    },
+    /// In a session with several targets: which of them said it.
+    #[serde(untagged)]
+    Of(Said),
+}
+
+impl Output {
+    /// As this target's, in a session with several.
+    #[must_use]
+    pub fn of(self, target: &str) -> Output {
+        Output::Of(Said { targets: vec![target.to_owned()], saying: Box::new(self) })
+    }
+
+    /// The saying alone, whoever said it.
+    #[must_use]
+    pub fn bare(&self) -> &Output {
+        match self {
+            Output::Of(said) => &said.saying,
+            saying => saying,
+        }
+    }
+
+    /// Is it of one or some targets of a session with several?
+    #[must_use]
+    pub fn is_of_one_of_several(&self) -> bool {
+        matches!(self, Output::Of(_))
+    }
+
+    /// Another saying of whoever said this one.
+    #[must_use]
+    pub fn instead(&self, saying: Output) -> Output {
+        match self {
+            Output::Of(said) => Output::Of(Said { targets: said.targets.clone(), saying: Box::new(saying) }),
+            _ => saying,
+        }
+    }
+}
+
+/// A saying of one or several targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// As the user named them.
+    pub targets: Vec<String>,
+    /// What they said.
+    pub saying: Box<Output>,
+}
+
+/// The saying with one field more.
+impl Serialize for Said {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut value = serde_json::to_value(&*self.saying).map_err(S::Error::custom)?;
+        value["targets"] = self.targets.clone().into();
+        value.serialize(serializer)
+    }
+}
+
+/// One of the session's targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TargetRow {
+    /// What `target` takes.
+    pub number: usize,
+    /// As the user named it.
+    pub target: String,
+    /// `running`, `stands still`, `over`.
+    pub state: &'static str,
+    /// Is it looked at?
+    pub current: bool,
 }
 
 /// The session as it was opened.

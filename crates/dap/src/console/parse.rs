@@ -58,6 +58,10 @@ pub enum Command {
     Info(Topic),
     /// The debugger's own language.
     Raw(String),
+    /// List the targets of the session.
+    Targets,
+    /// Look at this one, by its number or name.
+    Target(String),
     /// Let go.
     Detach,
     /// Help on one word or all.
@@ -171,6 +175,8 @@ fn command(word: &'static Word, rest: &str) -> Result<Command, DapError> {
         Name::List => Ok(Command::List(Some(location(rest).ok_or_else(wrong)?))),
         Name::Info => topic(rest).map(Command::Info).ok_or_else(wrong),
         Name::Raw => Ok(Command::Raw(some_rest()?)),
+        Name::Targets => no_rest(Command::Targets),
+        Name::Target => Ok(Command::Target(some_rest()?)),
         Name::Detach | Name::Quit => no_rest(Command::Detach),
         Name::Help if rest.is_empty() => Ok(Command::Help(None)),
         Name::Help => find(rest).map(|word| Command::Help(Some(word))).ok_or_else(|| {

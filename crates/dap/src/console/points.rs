@@ -74,6 +74,16 @@ impl Points {
         self.list.iter().map(|known| known.point.clone()).collect()
     }
 
+    /// The number of the last that was set.
+    pub(crate) fn last(&self) -> u32 {
+        self.last
+    }
+
+    /// The next one has the number after this one.
+    pub(crate) fn count_from(&mut self, last: u32) {
+        self.last = last;
+    }
+
     /// What is watched: (number, expression).
     pub(crate) fn watches(&self) -> Vec<String> {
         let expression = |known: &Known| match &known.place {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::output::{Attached, Frame, Lines, Output, Place, Point, Scope, Stop, Trouble, Value};
+use super::output::{
+    Attached, Frame, Lines, Output, Place, Point, Said, Scope, Stop, TargetRow, Trouble, Value,
+};
 
 /// How text is set off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,8 @@ impl Output {
                 budget_text(*stood_still_millis, *breakpoints_cleared, style)
             }
             Output::Failed(trouble) => trouble_text("error", trouble, style),
+            Output::Targets { targets } => targets_text(targets),
+            Output::Of(said) => said_text(said, style),
             Output::Closed { reason, stood_still_millis, left_behind, failure } => {
                 let mut text =
                     format!("{reason} · the target stood still {} in all\n", seconds(*stood_still_millis));
@@ -89,6 +93,37 @@ impl Output {
             }
         }
     }
+}
+
+/// With the targets' name or number before it, but for what was asked of the one that is looked at.
+fn said_text(said: &Said, style: Style) -> String {
+    let text = said.saying.to_text(style);
+    let asked = matches!(
+        *said.saying,
+        Output::Stack { .. }
+            | Output::Frame(_)
+            | Output::Threads { .. }
+            | Output::Locals { .. }
+            | Output::Source(_)
+            | Output::Session(_)
+            | Output::Sources { .. }
+            | Output::Breakpoints { .. }
+            | Output::Text { .. }
+    );
+    match said.targets.as_slice() {
+        _ if asked || text.is_empty() => text,
+        [one] => format!("{}: {text}", style.strong(one)),
+        several => format!("{}: {text}", style.strong(&format!("{} targets", several.len()))),
+    }
+}
+
+fn targets_text(targets: &[TargetRow]) -> String {
+    let widest = targets.iter().map(|one| one.target.chars().count()).max().unwrap_or(0);
+    let line = |one: &TargetRow| {
+        let mark = if one.current { "*" } else { " " };
+        format!("{mark} {:<3} {:<widest$}  {}\n", one.number, one.target, one.state)
+    };
+    targets.iter().map(line).collect()
 }
 
 fn with_break(text: &str) -> String {

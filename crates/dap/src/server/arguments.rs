@@ -19,6 +19,9 @@ pub struct Field {
     pub doc: &'static str,
 }
 
+/// The most targets of a session, unless it is said otherwise.
+const AT_ONCE: u16 = 16;
+
 macro_rules! arguments {
     ($($(#[doc = $doc:literal])+ $field:ident ($name:literal, $kind:literal): $type:ty;)+) => {
         /// The arguments of `attach`, checked.
@@ -45,6 +48,12 @@ arguments! {
     target ("target", "text"): Option<String>;
     /// Several targets in one session; each is named as in `target`.
     targets ("targets", "list of text"): Vec<String>;
+    /// All that the names mean: of a workload or a service each pod that is ready. Breakpoints are set in each.
+    all ("all", "yes or no"): bool;
+    /// As `all`, until one stops: that one is kept, the others are let go.
+    first ("first", "yes or no"): bool;
+    /// The most targets of `all` and `first`; without it 16.
+    at_once ("atOnce", "number"): Option<u16>;
     /// The platform to look on: `host`, `docker`, `podman`, `cri`.
     on ("on", "text"): Option<String>;
     /// The process inside the target: a regular expression on name and command line.
@@ -135,7 +144,11 @@ impl AttachArguments {
                 usage("`target` and `targets` were both given").because(format!("`target` is {target}"))
             );
         }
-        let several = read.targets.len() > 1;
+        let several = read.targets.len() > 1 || read.means_all();
+        if read.first && read.stop_on_entry {
+            return Err(usage("`first` and `stopOnEntry` were both given")
+                .because("with `stopOnEntry` all of them stop at once"));
+        }
         if several && (read.pid.is_some() || read.host_pid.is_some()) {
             return Err(usage("a process number belongs to one target, and several were given"));
         }
@@ -153,6 +166,26 @@ impl AttachArguments {
             read.target = read.targets.pop();
         }
         Ok(read)
+    }
+
+    /// May one name mean several targets?
+    #[must_use]
+    pub fn means_all(&self) -> bool {
+        self.all || self.first
+    }
+
+    /// With these targets, which are all that were meant.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] when they are more than may be.
+    pub fn with_all(self, names: Vec<String>) -> Result<AttachArguments, Failure> {
+        let most = usize::from(self.at_once.unwrap_or(AT_ONCE));
+        if names.len() > most {
+            return Err(usage(format!("{} targets are more than `atOnce`, {most}", names.len()))
+                .because("a debugger stands beside each of them at the same time")
+                .hint(format!("allow it with \"atOnce\": {}, or name fewer", names.len())));
+        }
+        Ok(AttachArguments { target: None, targets: names, ..self })
     }
 
     /// The names of all targets, at least one.
@@ -288,11 +321,23 @@ mod tests {
             Value::Null,
             json!({"target": "a", "targets": ["b"]}),
             json!({"targets": ["a", "b"], "pid": 1}),
+            json!({"target": "a", "first": true, "pid": 1}),
+            json!({"target": "a", "first": true, "stopOnEntry": true}),
         ] {
             assert_eq!(parse(arguments.clone()).expect_err(&arguments.to_string()).code(), Code::Usage);
         }
         assert_eq!(parse(json!({"hostPid": 7})).unwrap().names(), ["pid/7"]);
         assert_eq!(parse(json!({"targets": ["a"]})).unwrap().target.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn no_more_targets_than_are_allowed_are_taken_at_once() {
+        let names = |count: usize| (0..count).map(|number| format!("pod/{number}")).collect::<Vec<_>>();
+        let all = parse(json!({"target": "deploy/a", "all": true})).unwrap();
+        assert_eq!(all.clone().with_all(names(16)).unwrap().names(), names(16));
+        assert_eq!(all.with_all(names(17)).unwrap_err().code(), Code::Usage);
+        let more = parse(json!({"target": "deploy/a", "first": true, "atOnce": 17})).unwrap();
+        assert_eq!(more.with_all(names(17)).unwrap().names().len(), 17);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use pepo_wire::{
     Code, Failure,
     dap::{FrameDecoder, Message, MessageKind},
@@ -167,6 +168,10 @@ impl Connection {
             let text = format!("attach arguments that mean nothing here: {}\n", arguments.unknown.join(", "));
             self.say(&text).await?;
         }
+        let arguments = match self.all(arguments).await? {
+            Ok(arguments) => arguments,
+            Err(failure) => return self.refuse(request, &words(&failure)).await.map(|()| false),
+        };
         if child.is_none() && arguments.names().len() > 1 && self.takes_children() {
             return parent::run(self, request, &arguments).await.map(|()| true);
         }
@@ -180,29 +185,43 @@ impl Connection {
         arguments: &AttachArguments,
         child: Option<Child>,
     ) -> Result<bool, Gone> {
-        let mut members = Vec::new();
-        for name in arguments.names() {
-            let own = arguments.for_target(&name);
-            let opening = Member::open(&self.shared, &own, &self.client);
-            let opened = tokio::select! {
-                opened = opening => opened,
-                // An editor that goes meanwhile is noticed here: dropping what was opened lets it go.
-                () = gone(&mut self.requests, &self.shared) => return Err(Gone),
-            };
+        let own: Vec<_> = arguments.names().iter().map(|name| arguments.for_target(name)).collect();
+        let opening = join_all(own.iter().map(|own| Member::open(&self.shared, own, &self.client)));
+        let opened = tokio::select! {
+            opened = opening => opened,
+            // An editor that goes meanwhile is noticed here: dropping what was opened lets it go.
+            () = gone(&mut self.requests, &self.shared) => return Err(Gone),
+        };
+        let (mut members, mut failed) = (Vec::new(), Vec::new());
+        for (own, opened) in own.into_iter().zip(opened) {
             match opened {
                 Ok(member) => members.push(member),
-                Err(failure) => {
-                    for member in &mut members {
-                        member.let_go().await;
-                    }
-                    return self.refuse(request, &words(&failure)).await.map(|()| false);
-                }
+                Err(failure) => failed.push((own.target.unwrap_or_default(), failure)),
             }
         }
-        let stop = child.as_ref().map(|child| child.stop.clone()).unwrap_or_default();
-        Group::new(self, members, request.clone(), arguments.stop_on_entry, stop).run().await;
-        drop(child);
+        // Who names each wants each; of all that a name means, those that can be had.
+        let enough = failed.is_empty() || (arguments.means_all() && !members.is_empty());
+        if let Some((_, failure)) = failed.first().filter(|_| !enough) {
+            join_all(members.iter_mut().map(Member::let_go)).await;
+            return self.refuse(request, &words(failure)).await.map(|()| false);
+        }
+        for (name, failure) in &failed {
+            self.say(&format!("{name} is left out: {}\n", words(failure))).await?;
+        }
+        Group::new(self, members, request.clone(), arguments, child).run().await;
         Ok(true)
+    }
+
+    /// Names that may mean several targets become the names of those.
+    async fn all(&mut self, arguments: AttachArguments) -> Result<Result<AttachArguments, Failure>, Gone> {
+        if !arguments.means_all() {
+            return Ok(Ok(arguments));
+        }
+        let names = tokio::select! {
+            names = self.shared.opener.all(&arguments) => names,
+            () = gone(&mut self.requests, &self.shared) => return Err(Gone),
+        };
+        Ok(names.and_then(|names| arguments.with_all(names)))
     }
 
     /// Checks the arguments, and the token where one is needed.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use pepo_wire::dap::{Message, MessageKind};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::sources::References;
 use super::{
+    arguments::AttachArguments,
+    children::Child,
     connection::{Connection, output, words},
     ids::Ids,
     member::{Member, Pending},
@@ -81,6 +84,9 @@ pub(super) struct Group<'a> {
     /// Requests of adapters' that were passed on: our number, whose, his number.
     reverse: HashMap<i64, (usize, i64)>,
     stop_on_entry: bool,
+    /// The first member that stops is kept, the others are let go then.
+    first: bool,
+    child: Option<Child>,
     /// The editor has said all before the target goes on.
     configured: bool,
     /// The editor's `disconnect`, until it is answered.
@@ -99,13 +105,13 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// A session of these members, for the editor's `attach`; `parent` ends it.
+    /// A session of these members, for the editor's `attach` with these arguments; one that is a `child` ends with its parent.
     pub(super) fn new(
         connection: &'a mut Connection,
         members: Vec<Member>,
         attach: Message,
-        stop_on_entry: bool,
-        parent: CancellationToken,
+        arguments: &AttachArguments,
+        child: Option<Child>,
     ) -> Group<'a> {
         Group {
             connection,
@@ -116,14 +122,16 @@ impl<'a> Group<'a> {
             last_fan: 0,
             attach: Some(attach),
             reverse: HashMap::new(),
-            stop_on_entry,
+            stop_on_entry: arguments.stop_on_entry,
+            first: arguments.first,
             configured: false,
             leaving: None,
             initialized: false,
             terminated: false,
             focus: 0,
             verified: HashMap::new(),
-            parent,
+            parent: child.as_ref().map(|child| child.stop.clone()).unwrap_or_default(),
+            child,
             pumps: CancellationToken::new(),
             done: mpsc::channel(WAITING),
             events: mpsc::channel(WAITING),
@@ -212,11 +220,7 @@ impl<'a> Group<'a> {
             (0..self.members.len()).filter(|index| !self.members[*index].over).collect();
         let mut last_words = Vec::new();
         let (queue, events) = (&mut self.connection.queue, &mut self.events.1);
-        let leave = async {
-            for member in &mut self.members {
-                member.let_go().await;
-            }
-        };
+        let leave = async { drop(join_all(self.members.iter_mut().map(Member::let_go)).await) };
         tokio::pin!(leave);
         let (mut left, start) = (false, Instant::now());
         while !left || !open.is_empty() {

@@ -74,6 +74,8 @@ pub(crate) struct Member {
     pub(crate) held: Vec<(String, Value, Pending)>,
     pub(crate) pause_told: u64,
     pub(crate) over: bool,
+    /// Another one is kept: what this one still tells is of no use to the editor.
+    pub(crate) leaving: bool,
     link: Option<Box<dyn Link>>,
     outgoing: Arc<dyn Outgoing>,
     to_adapter: Option<mpsc::Sender<Vec<u8>>>,
@@ -117,6 +119,7 @@ impl Member {
             held: Vec::new(),
             pause_told: 0,
             over: false,
+            leaving: false,
             outgoing: link.outgoing(),
             link: Some(link),
             to_adapter: None,
@@ -185,6 +188,24 @@ impl Member {
         {
             tracing::debug!("an answer to the adapter was dropped: it takes nothing any more");
         }
+    }
+
+    /// Detaches without waiting; the agent's last word comes as any other.
+    pub(crate) fn begin_letting_go(&mut self) {
+        // One that cannot be asked is let go by the end of its stream.
+        let _ = self.send("disconnect", json!({"terminateDebuggee": false}), Pending::Own);
+        (self.over, self.leaving) = (true, true);
+        let (queue, outgoing) = (self.to_adapter.take(), self.outgoing.clone());
+        tokio::spawn(async move {
+            let asked = async {
+                if let Some(queue) = queue {
+                    // What was sent before goes first: the queue is empty when all of it is free again.
+                    let _ = queue.reserve_many(WINDOW).await.map(drop);
+                }
+                outgoing.close().await
+            };
+            let _ = tokio::time::timeout(LET_GO, asked).await;
+        });
     }
 
     /// Detaches, never ending the target. The agent lets go even if the adapter does not answer.

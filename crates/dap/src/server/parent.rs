@@ -23,7 +23,7 @@ pub(super) async fn run(
         return connection.refuse(attach, "the system gives no random numbers").await;
     };
     let children = connection.shared.children.clone();
-    let (stop, counts) = children.add_parent(&name);
+    let (stop, counts) = children.add_parent(&name, arguments.first);
     let ended = carry(connection, attach, arguments, &name, counts).await;
     stop.cancel();
     children.remove_parent(&name);
@@ -95,7 +95,7 @@ async fn carry(
 fn child(arguments: &Value, target: &str, parent: &str) -> Value {
     let mut child = arguments.as_object().cloned().unwrap_or_default();
     // By the protocol the type is the parent's and not repeated.
-    for name in ["targets", "type", "request"] {
+    for name in ["targets", "all", "first", "atOnce", "type", "request"] {
         child.remove(name);
     }
     child.insert("name".into(), target.into());

@@ -8,6 +8,7 @@ use pepo_dap::{
     AgentLink,
     server::{self, AttachArguments, GuardWish, OpenedTarget, Opener, Server},
 };
+use pepo_platform::Need;
 use pepo_wire::{Code, Failure};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +104,18 @@ impl Opener for Way {
             link: Box::new(AgentLink::new(session)),
             files: Some(RemoteFiles::of(&reached)),
         })
+    }
+
+    async fn all(&self, arguments: &AttachArguments) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        for name in arguments.names() {
+            let chosen = chosen(&arguments.for_target(&name))?;
+            let found = reach::locate_all(&self.context, &chosen, Need::Stop).await?;
+            names.extend(found.iter().map(|one| one.located.name.to_string()));
+        }
+        let mut known = std::collections::HashSet::new();
+        names.retain(|name| known.insert(name.clone()));
+        Ok(names)
     }
 }
 

@@ -4,6 +4,8 @@
 mod at_start;
 /// Core files.
 mod cores;
+/// Several targets in one session.
+mod groups;
 /// A real editor, as the page tells to configure it.
 mod helix;
 

@@ -20,7 +20,7 @@ pub(crate) fn block(language: &str) -> String {
 
 /// Rows of the table of attach arguments.
 fn rows(page: &str) -> BTreeSet<&str> {
-    let rows = page.lines().skip_while(|line| !line.starts_with("| `target` |"));
+    let rows = page.lines().skip_while(|line| !line.starts_with("| `target` | text |"));
     rows.take_while(|line| line.starts_with('|')).collect()
 }
 

@@ -14,6 +14,8 @@ mod copies;
 mod cores;
 /// What `pepo check` foresees.
 mod foreseen;
+/// Debuggers on several replicas.
+mod groups;
 /// A kubelet that ends what stands still.
 mod health;
 /// The entry put before programs, and taken back.

@@ -10,7 +10,7 @@ use super::{Go, Group, tame};
 use crate::{
     console::{output::Output, plain},
     server::{connection::words, ids::Kind, queue::Gone},
-    session::Happening,
+    session::{Happening, is_pause},
     views::{Capabilities, Source, view},
 };
 
@@ -31,6 +31,9 @@ impl Group<'_> {
 
     /// An event of a member's adapter.
     pub(super) async fn on_event(&mut self, index: usize, mut event: Message) -> Result<(), Gone> {
+        if self.members[index].leaving {
+            return Ok(());
+        }
         let name = event.event_name().unwrap_or_default().to_owned();
         if name == "loadedSource" {
             let source: Source = view(event.body().get("source").unwrap_or(&Value::Null));
@@ -51,6 +54,9 @@ impl Group<'_> {
                 }
                 self.members[index].stopped = Some(thread.unwrap_or(1));
                 self.focus = index;
+                if !is_pause(reason) && reason != "entry" {
+                    self.keep_first(index);
+                }
             }
             self.ids.incoming(index, body);
             self.references.incoming(index, &mut self.members[index], body);
@@ -67,6 +73,18 @@ impl Group<'_> {
             return Ok(());
         }
         self.connection.queue.send(event).await.map(drop)
+    }
+
+    /// Where only the first that stops is kept, this is the one: the others are let go, which their last words tell.
+    fn keep_first(&mut self, index: usize) {
+        if let Some(child) = &self.child {
+            child.has_stopped();
+        }
+        if !std::mem::take(&mut self.first) {
+            return;
+        }
+        let others = self.members.iter_mut().enumerate().filter(|(other, one)| *other != index && !one.over);
+        others.for_each(|(_, member)| member.begin_letting_go());
     }
 
     /// What an event means when its adapter is one of several; `false`: it was said otherwise.

@@ -196,3 +196,62 @@ async fn children_end_with_their_parent() {
     stop.cancel();
     running.await.expect("the server ends");
 }
+
+/// Only one of two has its breakpoint: when it stops the other is let go, and its threads are those of a session that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_the_first_that_stops_is_kept() {
+    let Some(mut two) = Two::start() else { return };
+    for (kept, let_go) in [(0, "payments"), (1, "orders")] {
+        let mut editor = Editor::of(two.opener().shared());
+        let (path, line) = &two.points()[kept];
+        let arguments = json!({"targets": ["orders", "payments"], "first": true});
+        editor.attach(json!({}), arguments, &[(path, *line)]).await;
+        let stopped = editor.event("stopped").await;
+        let frame = editor.top(&stopped["threadId"]).await;
+        assert!(frame["name"].as_str().expect("a name").contains("tick"), "{frame}");
+        let says = |one: &Value| {
+            let text = one["body"]["output"].as_str().unwrap_or_default();
+            one["event"] == "output" && text.starts_with(&format!("{let_go}: detached"))
+        };
+        editor.wait("the other's last word", says).await;
+        let threads = editor.ask("threads", Value::Null).await;
+        let mut threads = threads["threads"].as_array().expect("threads").iter();
+        assert!(threads.all(|one| !one["name"].as_str().expect("a name").starts_with(let_go)));
+        editor.ask("continue", json!({"threadId": stopped["threadId"]})).await;
+        editor.event("stopped").await;
+        editor.ask("disconnect", Value::Null).await;
+        two.live_on();
+    }
+}
+
+/// The same with a child session for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_children_the_first_that_stops_is_kept() {
+    let Some(mut two) = Two::start() else { return };
+    let server = Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a server");
+    let (address, stop) = (server.address(), tokio_util::sync::CancellationToken::new());
+    let running = tokio::spawn(server.run(two.opener().shared(), stop.clone()));
+    let mut parent = Editor::new(TcpStream::connect(address).await.expect("a connection"));
+    let arguments = json!({"targets": ["orders", "payments"], "first": true});
+    parent.attach(json!({"clientID": "hx"}), arguments, &[]).await;
+    let mut children = Vec::new();
+    for _ in 0..2 {
+        let asked = parent.wait("startDebugging", |one| one["command"] == "startDebugging").await;
+        let configuration = asked["arguments"]["configuration"].clone();
+        let mut child = Editor::new(TcpStream::connect(address).await.expect("a connection"));
+        child.attach(json!({"clientID": "hx"}), configuration.clone(), &[]).await;
+        children.push((configuration["target"] == "payments", child));
+    }
+    children.sort_by_key(|(second, _)| *second);
+    let (path, line) = &two.points()[1];
+    children[1].1.set_breakpoint(path, *line).await;
+    let stopped = children[1].1.event("stopped").await;
+    children[0].1.event("terminated").await;
+    children[1].1.ask("continue", json!({"threadId": stopped["threadId"]})).await;
+    children[1].1.event("stopped").await;
+    parent.ask("disconnect", Value::Null).await;
+    children[1].1.event("terminated").await;
+    two.live_on();
+    stop.cancel();
+    running.await.expect("the server ends");
+}

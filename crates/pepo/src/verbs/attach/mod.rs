@@ -4,6 +4,8 @@
 mod copy;
 /// The line editor.
 mod prompt;
+/// Several targets.
+mod several;
 /// Lines in, sayings out, and the way out.
 mod speak;
 
@@ -13,7 +15,7 @@ use clap::Args;
 use pepo_client::Session;
 use pepo_dap::{
     AgentLink, SourceMap,
-    console::{Console, ConsoleOptions, parse::parse},
+    console::{Console, ConsoleOptions, Show, group::Group, parse::parse},
     source_map::Rule,
 };
 use pepo_wire::{Code, Failure, FailureExt as _};
@@ -39,10 +41,16 @@ Examples:
   pepo attach deploy/shop --copy
   pepo attach cri/cart --symbols ./build --source-map /src=.
   pepo attach pid/4711 -ex 'break serve' -ex continue -ex locals --output json
+  pepo attach deploy/shop --first -ex 'break serve.py:22' -ex continue -ex locals
 
 In it, `help` lists the words. Ctrl-C pauses the target, `detach` or Ctrl-D lets go. With -ex the
 target is let go after the last command. The target never stands still for longer than the pause
-budget: then all breakpoints are cleared and it runs.";
+budget: then all breakpoints are cleared and it runs.
+
+Of a workload, a service or labels one pod is taken, and named. With --all, or when several targets
+are named, a breakpoint is set in each; when one stops, other words mean that one, `targets` lists
+them and `target` looks at another. With --first the first that stops is kept and the others are let
+go, untouched.";
 
 /// Arguments of `pepo attach`.
 #[derive(Args, Debug)]
@@ -51,6 +59,18 @@ pub(crate) struct Attach {
     /// The target.
     #[command(flatten)]
     target: TargetArgs,
+    /// Further targets, in the same session
+    #[arg(value_name = "TARGET", conflicts_with = "copy")]
+    more: Vec<String>,
+    /// All that the name means, in one session: of a workload, a service and labels all pods that are ready
+    #[arg(long, conflicts_with = "copy")]
+    all: bool,
+    /// As --all, until one stops: that one is kept, the others are let go
+    #[arg(long, conflicts_with_all = ["all", "copy", "stop_on_entry"])]
+    first: bool,
+    /// The most targets of a session
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    at_once: u16,
     /// How it is spoken with.
     #[command(flatten)]
     pub(crate) talk: Talk,
@@ -86,14 +106,18 @@ const SCRIPT_WAIT: Duration = Duration::from_secs(60);
 
 /// Attaches, then runs the commands or asks for them.
 pub(crate) async fn run(arguments: &Attach, context: &Context) -> Outcome {
-    let chosen = arguments.target.chosen()?;
+    arguments.check()?;
     let rules = arguments.talk.judged()?;
-    if arguments.copy {
-        return copy::run(arguments, &chosen, rules, context).await;
-    }
-    if arguments.entry.is_said() {
+    if arguments.entry.is_said() && !arguments.copy {
         let what = "--entry-image and --entrypoint are about a start, and only a copy is started: --copy";
         return Err(Failure::new(Code::Usage, what).into());
+    }
+    if arguments.is_of_several() {
+        return several::run(arguments, rules, context).await;
+    }
+    let chosen = arguments.target.chosen()?;
+    if arguments.copy {
+        return copy::run(arguments, &chosen, rules, context).await;
     }
     // From here on a signal does not end the command: it lets go first.
     let signals = Signals::listen().map_err(no_runtime)?;
@@ -113,6 +137,11 @@ impl Talk {
         }
         self.source_map.iter().map(|rule| rule.parse()).collect()
     }
+
+    /// Does a person type?
+    fn is_interactive(&self) -> bool {
+        self.commands.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+    }
 }
 
 /// Attaches to what is being reached, then runs the commands or asks for them.
@@ -129,28 +158,48 @@ pub(crate) async fn talk(
     };
     let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;
     let interrupt = Arc::new(Notify::new());
-    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let interactive = arguments.commands.is_empty() && terminal;
+    let making = Making { rules, interrupt: Arc::clone(&interrupt) };
+    let mut voice = Voice::new(context.printer, !arguments.commands.is_empty());
+    let started =
+        start(session, &reached, arguments, making, &mut signals, &mut |saying| voice.say(&saying)).await;
+    let speaker = Speaker::new(Group::from(started?), voice, signals, interrupt);
+    speak(speaker, arguments, context).await
+}
+
+/// What a console is made with besides the arguments.
+struct Making {
+    rules: Vec<Rule>,
+    interrupt: Arc<Notify>,
+}
+
+/// Brings a session to where words can be said.
+async fn start(
+    session: Session,
+    reached: &Reached,
+    arguments: &Talk,
+    making: Making,
+    signals: &mut Signals,
+    show: Show<'_>,
+) -> Result<Console, Failure> {
     let options = ConsoleOptions {
         target: reached.name.clone(),
-        source_map: SourceMap::new(rules, std::env::current_dir().ok().as_deref()),
-        files: Some(RemoteFiles::of(&reached)),
+        source_map: SourceMap::new(making.rules, std::env::current_dir().ok().as_deref()),
+        files: Some(RemoteFiles::of(reached)),
         stop_on_entry: arguments.session.stop_on_entry,
-        wait: arguments.timeout.or((!interactive).then_some(SCRIPT_WAIT)),
-        interrupt: Arc::clone(&interrupt),
+        wait: arguments.timeout.or((!arguments.is_interactive()).then_some(SCRIPT_WAIT)),
+        interrupt: making.interrupt,
         raw: arguments.session.raw,
     };
-    let mut voice = Voice::new(context.printer, !arguments.commands.is_empty());
     let opened = session.opened.clone();
     let link = Box::new(AgentLink::new(session));
-    let started = {
-        let mut show = |saying| voice.say(&saying);
-        tokio::select! {
-            console = Console::start(link, &opened, options, &mut show) => console,
-            _ = signals.next() => Err(interrupted()),
-        }
-    };
-    let mut speaker = Speaker::new(started?, voice, signals, interrupt);
+    tokio::select! {
+        console = Console::start(link, &opened, options, show) => console,
+        _ = signals.next() => Err(interrupted()),
+    }
+}
+
+/// The commands, or whoever types, to the end.
+async fn speak(mut speaker: Speaker, arguments: &Talk, context: &Context) -> Outcome {
     if arguments.commands.is_empty() {
         speaker.converse(Lines::new(context)?).await
     } else {

@@ -4,7 +4,8 @@
 use std::{io::IsTerminal as _, sync::Arc};
 
 use pepo_dap::console::{
-    Console, Flow,
+    Flow,
+    group::Group,
     output::{Output, Trouble},
     render::Style,
 };
@@ -53,7 +54,7 @@ impl Voice {
 
     /// Says one thing.
     pub(super) fn say(&mut self, saying: &Output) {
-        if let Output::Closed { failure: Some(trouble), .. } = saying {
+        if let Output::Closed { failure: Some(trouble), .. } = saying.bare() {
             self.failed = Some(code(trouble));
         }
         let told = if self.printer.json_wanted() {
@@ -61,8 +62,8 @@ impl Voice {
         } else {
             match self.text(saying) {
                 text if text.is_empty() => Ok(()),
-                text if self.above.is_some() && matches!(saying, Output::Closed { .. }) => {
-                    self.end = Some(text);
+                text if self.above.is_some() && matches!(saying.bare(), Output::Closed { .. }) => {
+                    self.end.get_or_insert_default().push_str(&text);
                     Ok(())
                 }
                 text if self.above.as_ref().is_some_and(|above| above.show(&text)) => Ok(()),
@@ -70,6 +71,16 @@ impl Voice {
             }
         };
         self.check(told);
+    }
+
+    /// The session goes on: what ended was that of one of several targets.
+    fn go_on(&mut self) {
+        if let Some(end) = self.end.take()
+            && !self.above.as_ref().is_some_and(|above| above.show(&end))
+        {
+            let told = self.printer.data(end.trim_end_matches('\n'));
+            self.check(told);
+        }
     }
 
     /// The line editor has left: what it would have dropped is told.
@@ -90,15 +101,21 @@ impl Voice {
 
     fn text(&self, saying: &Output) -> String {
         let style = Style { colour: self.printer.paint.0 };
-        let text = match saying {
+        let text = match saying.bare() {
             Output::Program { category, .. } if self.beginning && category == "console" => String::new(),
-            Output::Failed(_) if self.script => String::new(),
+            // What only some targets could not do ends no script.
+            Output::Failed(_) if self.script && !saying.is_of_one_of_several() => String::new(),
             Output::Closed { reason, stood_still_millis, left_behind, failure: Some(_) } if self.script => {
                 let (reason, left_behind) = (reason.clone(), left_behind.clone());
-                Output::Closed { reason, stood_still_millis: *stood_still_millis, left_behind, failure: None }
-                    .to_text(style)
+                let bare = Output::Closed {
+                    reason,
+                    stood_still_millis: *stood_still_millis,
+                    left_behind,
+                    failure: None,
+                };
+                saying.instead(bare).to_text(style)
             }
-            saying => saying.to_text(style),
+            _ => saying.to_text(style),
         };
         clean(&text, style.colour)
     }
@@ -187,19 +204,14 @@ enum Way {
 
 /// One session in words.
 pub(super) struct Speaker {
-    console: Console,
+    console: Group,
     voice: Voice,
     signals: Signals,
     interrupt: Arc<Notify>,
 }
 
 impl Speaker {
-    pub(super) fn new(
-        console: Console,
-        mut voice: Voice,
-        signals: Signals,
-        interrupt: Arc<Notify>,
-    ) -> Speaker {
+    pub(super) fn new(console: Group, mut voice: Voice, signals: Signals, interrupt: Arc<Notify>) -> Speaker {
         voice.beginning = false;
         Speaker { console, voice, signals, interrupt }
     }
@@ -244,6 +256,7 @@ impl Speaker {
             if way != Way::On {
                 break way;
             }
+            self.voice.go_on();
         };
         lines.close().await;
         self.voice.leave_editor();

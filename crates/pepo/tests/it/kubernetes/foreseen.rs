@@ -202,6 +202,9 @@ fn a_debugger_in_production_needs_a_yes() {
     assert!(run.stderr.contains("the context eu-prod-1 says that this is production"), "{}", run.snapshot());
     assert_eq!(run.status, Some(8), "{}", run.snapshot());
     assert!(here.helpers("shop").is_empty(), "nothing was put into the pod");
+    let run = here.run(&["attach", "pod/shop", "--all", "--kubeconfig", config, "-ex", "detach"]);
+    assert!(run.stderr.contains("pepo attach pod/shop --all --yes"), "{}", run.snapshot());
+    assert_eq!((run.status, here.helpers("shop").len()), (Some(8), 0), "{}", run.snapshot());
     here.run(&["stack", "pod/shop", "--kubeconfig", config]).ok();
     here.run(&[&attach[..], &["--yes"]].concat()).ok();
 }

@@ -66,7 +66,7 @@ impl<'c> Bench<'c> {
         let fixture = fixtures::python(Variant::debug());
         let program = Image::usual(&fixture);
         let shell = Image::new("pepo.test/shell-of-nobody:1").with_shell().user("65532");
-        for image in [&program, &shell, &Image::new(HELPER_IMAGE).file(Path::new(&pepo()), "/pepo")] {
+        for image in [&program, &shell, &Image::pepo(Path::new(&pepo()), HELPER_IMAGE)] {
             cluster.import(image)?;
         }
         let namespace = cluster.namespace("restricted")?;
