@@ -13,7 +13,7 @@ use pepo_wire::{
     name::{Kind, TargetName},
 };
 
-use crate::verbs;
+use crate::{called, verbs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -414,7 +414,11 @@ pub(crate) enum Parsed {
 /// # Errors
 /// [`Code::Usage`] with what clap found, and where to read on.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
-    let arguments: Vec<_> = as_gdb_spells_it(arguments.into_iter().collect());
+    let mut arguments: Vec<_> = as_gdb_spells_it(arguments.into_iter().collect());
+    // Whatever its file is called: what is told to be typed is spelled later on.
+    if let Some(program) = arguments.first_mut().filter(|_| called::by_kubectl()) {
+        *program = "pepo".into();
+    }
     match CommandLine::try_parse_from(&arguments) {
         Ok(line) => Ok(Parsed::Run(Box::new(line))),
         Err(error) => match error.kind() {
@@ -431,7 +435,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
 }
 
 /// `-ex CMD` and `-ex=CMD` as gdb has them, made into the long flag that clap knows; not after `--`.
-fn as_gdb_spells_it(arguments: Vec<OsString>) -> Vec<OsString> {
+pub(crate) fn as_gdb_spells_it(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut over = false;
     let spelled = |argument: OsString| {
         over |= argument == "--";

@@ -5,6 +5,10 @@
 
 /// The command line.
 mod arguments;
+/// How the command was called.
+mod called;
+/// What a shell may offer for the last word.
+mod complete;
 /// From both to what verbs are given.
 mod config;
 /// Durations as they are typed and spoken.
@@ -49,15 +53,20 @@ fn main() -> ExitCode {
     if let Some(ended) = verbs::entry::asked(std::env::args_os()) {
         return ended;
     }
+    let called = called::remember(&std::env::args_os().next().unwrap_or_default());
     render::tell_panics();
     if let Some(guarded) = verbs::guard::asked(std::env::args_os()) {
         return guarded;
     }
     let environment = Environment::read();
+    if let Some(words) = complete::asked(called, std::env::args_os()) {
+        let quiet = Printer::early(std::iter::empty(), &environment);
+        return render::finish(quiet, complete::run(&words, environment)).into();
+    }
     let early = Printer::early(std::env::args_os(), &environment);
     match arguments::parse(std::env::args_os()) {
         Err(failure) => render::finish(early, Err(failure.into())).into(),
-        Ok(Parsed::Show(text)) => render::finish(early, early.data(&text)).into(),
+        Ok(Parsed::Show(text)) => render::finish(early, early.data(&called::spelled(&text))).into(),
         Ok(Parsed::Run(line)) => {
             let context = Context::new(line.global.clone(), environment);
             logging::start(&context);

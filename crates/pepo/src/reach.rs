@@ -20,6 +20,7 @@ use pepo_wire::{
 
 use crate::{
     arguments::{self, Chosen, On, PodArgs},
+    called,
     config::Context,
 };
 
@@ -63,6 +64,11 @@ impl Reached {
 
 /// The platforms that the arguments of every verb allow, and what is said of a pod.
 pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need, pod: &PodArgs) -> Platforms {
+    Platforms::find(&options(context, on, need, pod))
+}
+
+/// What [`platforms`] are found by.
+pub(crate) fn options(context: &Context, on: Option<Kind>, need: Need, pod: &PodArgs) -> Options {
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut options = Options::usual(cfg!(target_os = "linux").then_some(local));
     options.on = on;
@@ -72,7 +78,7 @@ pub(crate) fn platforms(context: &Context, on: Option<Kind>, need: Need, pod: &P
     options.cri_socket = context.global.cri_socket.clone();
     options.need = need;
     options.cluster = cluster(context, pod);
-    Platforms::find(&options)
+    options
 }
 
 /// The cluster that the arguments mean. Whoever types one of its flags wants it to be asked.
@@ -99,6 +105,11 @@ fn cluster(context: &Context, pod: &PodArgs) -> ClusterOptions {
 /// `--on` as platforms are called.
 pub(crate) fn on(context: &Context) -> Option<Kind> {
     context.global.platform().map(kind)
+}
+
+/// The platform of lists and of bare names, where one was asked for: kubectl's users mean pods.
+pub(crate) fn usual(context: &Context) -> Option<Kind> {
+    on(context).or(called::by_kubectl().then_some(Kind::Pod))
 }
 
 /// A platform as it is typed, as it is called.
@@ -264,7 +275,8 @@ pub(crate) async fn locate_all(
 }
 
 fn platforms_of(context: &Context, chosen: &Chosen, need: Need) -> Platforms {
-    platforms(context, chosen.on.or_else(|| on(context)), need, &chosen.pod)
+    let on = if chosen.name.kind.is_none() { usual(context) } else { on(context) };
+    platforms(context, chosen.on.or(on), need, &chosen.pod)
 }
 
 /// An agent beside a target that was found.

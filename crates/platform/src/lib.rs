@@ -44,8 +44,8 @@ mod start;
 mod testing;
 
 pub use cluster::{
-    Apply, Begun, COPY_LIVES, Catch, Changed, ClusterOptions, Ended, HELPER_IMAGE, Held, PodCopy, Profile,
-    Sizes, Start, Started, Streams, Within, Workload,
+    Apply, Begun, COPY_LIVES, Catch, Changed, ClusterOptions, Ended, HELPER_IMAGE, Held, Names, PodCopy,
+    Profile, Sizes, Start, Started, Streams, Within, Workload,
 };
 pub use cri::sockets::USUAL as CRI_SOCKETS;
 pub use endpoint::Endpoint;

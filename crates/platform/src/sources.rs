@@ -199,11 +199,16 @@ impl Platforms {
 
     /// Asks every source at once; each has two seconds, one that is elsewhere ten.
     pub async fn list_all(&self) -> Listing {
+        self.list_within(Duration::MAX).await
+    }
+
+    /// As [`Platforms::list_all`], for somebody who waits no longer than `most` for any of them.
+    pub async fn list_within(&self, most: Duration) -> Listing {
         let begin = Instant::now();
         let answers = join_all(self.listed().map(|source| async {
             let platform = source.platform.clone()?;
             let limit = if platform.is_here() { self.limits.list } else { self.limits.list_elsewhere };
-            within(&*platform, limit, platform.list()).await
+            within(&*platform, limit.min(most), platform.list()).await
         }))
         .await;
         let mut listing = Listing {
@@ -233,6 +238,7 @@ impl Platforms {
     /// [`Code::TargetNotFound`] with near names, [`Code::TargetAmbiguous`] with the full names, [`Code::NotRunning`], [`Code::NoEngine`],
     /// or why the only source asked did not answer.
     pub async fn locate(&self, name: &TargetName) -> Result<Found, Failure> {
+        let name = &self.meant(name);
         let asked: Vec<&Source> = self.sources.iter().filter(|source| self.answers(source, name)).collect();
         if asked.is_empty() {
             return Err(self.no_source(name));
@@ -265,6 +271,7 @@ impl Platforms {
     /// # Errors
     /// As [`Platforms::locate`].
     pub async fn locate_all(&self, name: &TargetName) -> Result<Vec<Found>, Failure> {
+        let name = &self.meant(name);
         let cluster = self.sources.iter().find(|source| source.kind == Kind::Pod);
         let Some(cluster) = cluster.filter(|_| name.kind.is_some_and(Kind::is_in_cluster)) else {
             return Ok(vec![self.locate(name).await?]);
@@ -280,9 +287,16 @@ impl Platforms {
             Some(Kind::Pid) => source.kind == Kind::Host,
             Some(kind) if kind.is_in_cluster() => source.kind == Kind::Pod,
             Some(kind) => source.kind == kind,
-            // A bare name means this machine, unless `--on` says the cluster.
-            None => source.kind != Kind::Pod || self.sources.len() == 1,
+            // A bare name means this machine.
+            None => source.kind != Kind::Pod,
         }
+    }
+
+    /// A bare name is a pod's where nothing but a cluster is asked.
+    fn meant(&self, name: &TargetName) -> TargetName {
+        let pods = self.sources.iter().all(|source| source.kind == Kind::Pod);
+        let kind = name.kind.or((pods && !self.sources.is_empty()).then_some(Kind::Pod));
+        TargetName { kind, name: name.name.clone() }
     }
 
     /// Adds the names that come close, on whatever platform.

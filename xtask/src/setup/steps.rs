@@ -120,6 +120,7 @@ const STEPS: &[Step] = &[
     package!("zstd", "archives of tests", TEST, || has("zstd")),
     package!("zip", "archives of tests", TEST, || has("zip")),
     package!("zsh", "a shell that is traced", TEST, || has("zsh")),
+    package!("fish", "a shell that completes", TEST, || has("fish")),
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
     package!("maven", "fetches the profiler of JVMs", PROFILED, || has("mvn")),
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),

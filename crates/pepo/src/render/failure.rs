@@ -7,6 +7,7 @@ use super::{
     shell,
     style::{Paint, Style},
 };
+use crate::called;
 
 /// `error[P0112]: what`, its causes indented, its hints.
 pub(crate) fn text(failure: &Failure, paint: Paint) -> String {
@@ -36,9 +37,10 @@ fn titled(title: &str, style: Style, failure: &Failure, paint: Paint) -> String 
 /// A hint in one line: its command in backticks-free form at the end, as it can be pasted.
 pub(crate) fn hint_text(hint: &Hint, paint: Paint) -> String {
     if hint.command.is_empty() {
-        return clean(&hint.text);
+        return called::spelled(&clean(&hint.text));
     }
-    let command = paint.over(Style::Command, &clean(&shell::command(&hint.command)));
+    let command = called::spelled(&clean(&shell::command(&hint.command)));
+    let command = paint.over(Style::Command, &command);
     if hint.text.is_empty() { command } else { format!("{}: {command}", clean(&hint.text)) }
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn code(failure: &Failure) -> String {
 
 /// As data; the same shape wherever a failure stands in JSON.
 pub(crate) fn json(failure: &Failure) -> Value {
-    let hint = |hint: &Hint| json!({ "text": hint.text, "command": hint.command });
+    let hint = |hint: &Hint| json!({ "text": hint.text, "command": called::typed(&hint.command) });
     json!({
         "code": code(failure),
         "name": failure.code().name(),

@@ -32,7 +32,7 @@ use pepo_wire::{Code, Failure, failure::Exit};
 use serde_json::{Value, json};
 
 use self::style::Paint;
-use crate::{arguments::Output, environment::Environment};
+use crate::{arguments::Output, called, environment::Environment};
 
 /// How a verb ends when it does not end well.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Printer {
         if self.json_wanted() {
             self.error_line(&json!({ "note": text }).to_string());
         } else {
-            self.error_line(text);
+            self.error_line(&called::spelled(text));
         }
     }
 

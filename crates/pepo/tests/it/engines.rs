@@ -1,6 +1,8 @@
 //! `ps`, `check`, `stack`, `attach` and `release` on containers of real engines: the same body over engines and languages, in images
 //! without a shell.
 
+/// Names for shells.
+mod completed;
 /// Files out of them and into them.
 mod copies;
 /// Core files.

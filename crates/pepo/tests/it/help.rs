@@ -59,8 +59,14 @@ fn the_version_is_one_line() {
 #[test]
 fn completions_are_made_for_each_shell() {
     let surroundings = Surroundings::new();
-    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef pepo"), ("fish", "complete -c pepo")] {
+    for (shell, signs) in [
+        ("bash", ["complete -F", "__complete"]),
+        ("zsh", ["#compdef pepo", "__complete"]),
+        ("fish", ["complete --command pepo", "__complete"]),
+        ("elvish", ["arg-completer[pepo]", "attach"]),
+        ("powershell", ["-CommandName 'pepo'", "attach"]),
+    ] {
         let script = surroundings.run(&["completions", shell]).ok().stdout;
-        assert!(script.contains(sign) && script.contains("attach"), "{shell}:\n{script}");
+        assert!(signs.iter().all(|sign| script.contains(sign)), "{shell}:\n{script}");
     }
 }

@@ -24,6 +24,8 @@ mod injected;
 mod inside;
 /// Nodes that lose their runtime or their pods.
 mod nodes;
+/// Called by kubectl, as its plugin, and completed by it and by a shell.
+mod plugin;
 /// By a proxy.
 mod proxied;
 /// What keeps a verb from a pod, each made and told.

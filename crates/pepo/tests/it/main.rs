@@ -8,6 +8,9 @@
 /// Pictures and pages in a real browser.
 #[cfg(target_os = "linux")]
 mod browser;
+/// What shells offer for the last word.
+#[cfg(target_os = "linux")]
+mod completed;
 /// Files out of targets and into them.
 #[cfg(target_os = "linux")]
 mod copies;

@@ -17,6 +17,8 @@ use crate::{Environment, PlatformError};
 
 /// So long a connection may take to be made.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+/// As many names are asked for; nobody reads through more.
+const MOST_NAMES: usize = 500;
 
 /// One cluster, as the kubeconfig and the command line choose it.
 pub(super) struct Cluster {
@@ -74,6 +76,12 @@ impl Cluster {
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| no_cluster(&error))?;
         Ok(Joined { client, namespace, server, context })
+    }
+
+    /// The names of the kubeconfig's contexts.
+    pub(super) fn contexts(&self) -> Vec<String> {
+        let read = self.files.iter().filter_map(|file| Kubeconfig::read_from(file).ok());
+        read.flat_map(|one| one.contexts).map(|one| one.name).collect()
     }
 
     /// As kubectl: the files that are named, else the service account of the pod that this runs in.
@@ -184,6 +192,18 @@ impl Joined {
             .body(object.to_string().into_bytes())
             .map_err(|error| garbled(act, &error))?;
         self.client.request(request).await.map_err(|error| self.told(act, error))
+    }
+
+    /// The names of a list's objects, of which the server sends no more than that they are there.
+    pub(super) async fn names(&self, act: &'static str, path: &str) -> Result<Vec<String>, PlatformError> {
+        let request = hyper::Request::get(format!("{}?limit={MOST_NAMES}", path.trim_end_matches('/')))
+            .header("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+            .body(Vec::new())
+            .map_err(|error| garbled(act, &error))?;
+        let list: serde_json::Value =
+            self.client.request(request).await.map_err(|error| self.told(act, error))?;
+        let items = list["items"].as_array().into_iter().flatten();
+        Ok(items.filter_map(|one| Some(one["metadata"]["name"].as_str()?.to_owned())).collect())
     }
 
     /// Replaces an object by its path; the answer is as the server has it then.

@@ -101,7 +101,8 @@ pub(super) async fn pods(joined: &Joined, labels: Option<&str>) -> Result<Vec<Po
 
 /// A pod as it is now.
 pub(super) async fn read(joined: &Joined, name: &str) -> Result<Pod, PlatformError> {
-    joined.get("read a pod", &format!("/api/v1/namespaces/{}/pods/{}", joined.namespace, encoded(name))).await
+    let (act, path) = path(joined, Kind::Pod, name);
+    joined.get(act, &path).await
 }
 
 /// The pods of a workload, the best first.
@@ -140,9 +141,10 @@ pub(super) async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Resu
     }
 }
 
-/// What it is to read a workload or a service, and its path.
+/// What it is to read a pod, a workload or a service, and its path.
 pub(super) fn path(joined: &Joined, kind: Kind, name: &str) -> (&'static str, String) {
     let (act, group) = match kind {
+        Kind::Pod => ("read a pod", "api/v1/namespaces/{}/pods"),
         Kind::Deploy => ("read a Deployment", "apis/apps/v1/namespaces/{}/deployments"),
         Kind::Sts => ("read a StatefulSet", "apis/apps/v1/namespaces/{}/statefulsets"),
         Kind::Ds => ("read a DaemonSet", "apis/apps/v1/namespaces/{}/daemonsets"),
@@ -153,7 +155,7 @@ pub(super) fn path(joined: &Joined, kind: Kind, name: &str) -> (&'static str, St
     (act, format!("/{}/{}", group.replace("{}", &joined.namespace), encoded(name)))
 }
 
-/// A workload or a service as it is now.
+/// A pod, a workload or a service as it is now.
 pub(super) async fn object(joined: &Joined, kind: Kind, name: &str) -> Result<Value, PlatformError> {
     let (act, path) = path(joined, kind, name);
     match joined.get(act, &path).await {

@@ -22,6 +22,8 @@ mod find;
 mod foresee;
 /// The ephemeral container.
 mod helper;
+/// Names alone.
+mod names;
 /// Which proxy leads to the API server.
 mod proxy;
 /// What a helper may be allowed.
@@ -55,6 +57,7 @@ use crate::{
 pub use self::caught::{Begun, Catch, Held};
 pub use self::copied::{LIVES as COPY_LIVES, PodCopy};
 pub use self::exec::{Ended, Sizes, Start, Started, Streams, Within};
+pub use self::names::Names;
 pub(crate) use self::stream::Exec;
 pub use self::workload::{Apply, Changed, Workload};
 

@@ -49,7 +49,7 @@ pub(crate) struct Ps {
 pub(crate) async fn run(arguments: &Ps, context: &Context) -> Outcome {
     let filter = Filter::read(arguments.pattern.as_deref(), &arguments.filter)?;
     let pods = PodArgs { labels: arguments.labels.clone(), ..PodArgs::default() };
-    let platforms = reach::platforms(context, reach::on(context), Need::Look, &pods);
+    let platforms = reach::platforms(context, reach::usual(context), Need::Look, &pods);
     let (listing, here) = tokio::join!(platforms.list_all(), processes(context));
     let summary = view::Summary {
         answered: listing.asked - listing.failed.len(),

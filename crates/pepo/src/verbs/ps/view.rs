@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::rows::{Answer, Row};
 use crate::{
     arguments::Output,
+    called,
     config::Context,
     duration::spoken,
     render::{
@@ -106,7 +107,7 @@ impl Notes {
 
     fn lines(&self, paint: Paint) -> Vec<String> {
         let line = |(index, (note, target)): (usize, &(String, String))| {
-            let check = paint.over(Style::Command, &format!("pepo check {target}"));
+            let check = paint.over(Style::Command, &called::spelled(&format!("pepo check {target}")));
             format!("{} {}: {check}", superscript(index + 1), printable(note))
         };
         self.0.iter().enumerate().map(line).collect()
