@@ -1,28 +1,43 @@
-//! `cargo xtask dist`: the binaries of a release, in `dist/` with their SHA-256 sums.
+//! `cargo xtask dist`: a release in `dist/`: binaries, an archive for each platform, SHA-256 sums, an install script, krew's manifest,
+//! Homebrew's formula, and a bill of materials.
 //!
 //! Linux gets the whole, static; macOS and Windows get the user's side. zig links for all of them, so
 //! that no other system's SDK is needed.
+
+/// An archive for each platform.
+mod archives;
+/// How people get one.
+mod offers;
+/// What the binaries are made of.
+mod sbom;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use archives::Platform;
+use offers::{Offer, Summed};
+
 use crate::args::Args;
 use crate::paths;
 use crate::run::cmd;
 use crate::setup::{self, CROSS, Purpose, zigbuild};
 
-/// Builds for every `--target` (default: all that are shipped).
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Builds for every `--target` (default: all that are shipped), and packs; `--url` is where people will find the archives.
 pub(crate) fn main(mut args: Args) -> Result<()> {
     let yes = args.switch("yes");
     let mut targets = args.values("target")?;
+    let url = args.value("url")?;
     args.done()?;
     if targets.is_empty() {
         targets = std::iter::once("x86_64-unknown-linux-musl").chain(CROSS).map(str::to_owned).collect();
     }
     setup::ensure(Purpose::Dist, yes)?;
     let dist = folder()?;
+    archives::forget(&dist);
     let mut built = Vec::new();
     for target in &targets {
         build(target)?;
@@ -32,7 +47,27 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
             built.push(collect(target, "entry", "pepo-entry", &dist)?);
         }
     }
+    let archives = targets.iter().filter_map(|target| Platform::of(target)).map(|platform| {
+        let archive = archives::pack(platform, VERSION, &dist)?;
+        println!("{}", archive.display());
+        let sum = sum(&archive)?;
+        built.push(archive);
+        Ok(Summed { platform, sum })
+    });
+    let archives: Vec<Summed> = archives.collect::<Result<_>>()?;
+    let url = url.unwrap_or_else(|| format!("{}/releases/v{VERSION}", env!("CARGO_PKG_REPOSITORY")));
+    built.extend(Offer { version: VERSION, url: &url, archives: &archives }.write(&dist)?);
+    let bill = dist.join(format!("pepo-{VERSION}.cdx.json"));
+    fs::write(&bill, format!("{:#}\n", sbom::bill(VERSION)?))
+        .context("cannot write the bill of materials")?;
+    built.push(bill);
     sums(&dist, &built)
+}
+
+/// A file's SHA-256.
+fn sum(file: &Path) -> Result<String> {
+    let said = cmd("sha256sum").arg(file).quiet().output()?;
+    said.split_whitespace().next().map(str::to_owned).context("sha256sum says nothing")
 }
 
 /// `dist/`, which git does not see.

@@ -48,7 +48,7 @@ cargo xtask VERB
   safety  kill everything, and write docs/safety.md    [words for the safety run]
   fuzz    hostile bytes for our readers                [TARGET...] [--seconds N] [--seed N]
   tidy    rules that no compiler knows                 [--write]
-  dist    the binaries of a release, into dist/        [--target TRIPLE...] [--yes]
+  dist    a release, into dist/: archives, sums, SBOM   [--target TRIPLE...] [--url URL] [--yes]
   image   what stands beside pods, an OCI archive      [--name IMAGE] [--out FILE]
 ";
 

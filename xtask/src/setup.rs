@@ -25,7 +25,9 @@ mod steps;
 mod toolkit;
 
 use steps::{Install, Step};
-pub(crate) use toolkit::{CROSS, zigbuild};
+#[cfg(test)]
+pub(crate) use toolkit::cyclonedx;
+pub(crate) use toolkit::{CROSS, JAR, JAR_SHA256, WHEEL, WHEEL_SHA256, zigbuild};
 
 /// What somebody is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ const STEPS: &[Step] = &[
     package!("xz-utils", "archives of tests", TEST, || has("xz")),
     package!("bzip2", "archives of tests", TEST, || has("bzip2")),
     package!("zstd", "archives of tests", TEST, || has("zstd")),
-    package!("zip", "archives of tests", TEST, || has("zip")),
+    package!("zip", "archives of releases and tests", CROSS, || has("zip")),
     package!("zsh", "a shell that is traced", TEST, || has("zsh")),
     package!("fish", "a shell that completes", TEST, || has("fish")),
     package!("ksh93u+m", "a shell that is traced", TEST, || has("ksh")),
@@ -166,6 +166,13 @@ const STEPS: &[Step] = &[
         PROFILED,
         toolkit::has_async_profiler,
         toolkit::async_profiler
+    ),
+    own!(
+        "cyclonedx",
+        "reads our bill of materials → ~/.cache/pepo/tools/cyclonedx",
+        TEST,
+        toolkit::has_cyclonedx,
+        toolkit::install_cyclonedx
     ),
     own!(
         "py-spy",

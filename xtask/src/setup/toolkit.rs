@@ -21,11 +21,11 @@ const CRIO: &str = "v1.34.0";
 const CRIO_MODULE: &str = "github.com/cri-o/cri-o";
 const CRIO_TAGS: &str = "seccomp,containers_image_openpgp,exclude_graphdriver_btrfs";
 /// The wheel of debugpy that is packed into the binary, and its SHA-256.
-const WHEEL: &str = "debugpy-1.8.22-py2.py3-none-any.whl";
-const WHEEL_SHA256: &str = "a9e9d3550e15ca479c59333e90845029190531f0cacfedab3b815a57bd913947";
+pub(crate) const WHEEL: &str = "debugpy-1.8.22-py2.py3-none-any.whl";
+pub(crate) const WHEEL_SHA256: &str = "a9e9d3550e15ca479c59333e90845029190531f0cacfedab3b815a57bd913947";
 /// The jar of async-profiler, whose library is packed into the binary, and its SHA-256.
-const JAR: &str = "async-profiler-4.6.jar";
-const JAR_SHA256: &str = "a5d3d9f4582c2033fa9db518046e73ef97219801f3e7542b82e3e09261ebe493";
+pub(crate) const JAR: &str = "async-profiler-4.6.jar";
+pub(crate) const JAR_SHA256: &str = "a5d3d9f4582c2033fa9db518046e73ef97219801f3e7542b82e3e09261ebe493";
 /// Versions of what links for other systems.
 const ZIG: [&str; 2] = ["ziglang==0.13.0", "cargo-zigbuild==0.24.0"];
 /// Other systems whose builds are checked: the whole for Linux, the user's side for the others.
@@ -256,6 +256,23 @@ pub(crate) fn py_spy() -> Result<()> {
         .arg(paths::tools().join("py-spy"))
         .arg("py-spy==0.4.3")
         .logged(&paths::log("py-spy"))
+}
+
+/// Reads bills of materials that we write; from PyPI.
+pub(crate) fn cyclonedx() -> PathBuf {
+    paths::tools().join("cyclonedx")
+}
+
+pub(crate) fn has_cyclonedx() -> bool {
+    cyclonedx().join("cyclonedx").is_dir()
+}
+
+pub(crate) fn install_cyclonedx() -> Result<()> {
+    cmd("python3")
+        .args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
+        .arg(cyclonedx())
+        .arg("cyclonedx-python-lib[json-validation]==11.4.0")
+        .logged(&paths::log("cyclonedx"))
 }
 
 // Python 3.14, as a target. Its interpreter must be the process's own executable (not the loader), so
