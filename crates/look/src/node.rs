@@ -1,8 +1,9 @@
-//! JavaScript's own frames, from the profiler that is in every Node (18 and newer): reached through its inspector, which SIGUSR1 opens at a
-//! port of the target's own network namespace (`node --help`, `process`; "Chrome DevTools Protocol", domain Profiler).
+//! JavaScript's own frames, from what is in every Node (18 and newer): reached through its inspector, which SIGUSR1 opens at a
+//! port of the target's own network namespace (`node --help`, `process`; "Chrome DevTools Protocol", domains Profiler, Runtime and Node's
+//! own NodeWorker).
 //!
 //! The signal is sent only to a process that has a handler for it: a Node that is still starting would die of it. What was opened is
-//! closed again. As long as it is open a timer in the program closes it by itself soon after nobody has put it off (`LEASE`), and until
+//! closed again. As long as it is open a timer in the program (`lease.js`) closes it by itself soon after nobody has put it off, and until
 //! that is armed another process would ([`keeper`]): so a recorder which is killed leaves no port behind.
 
 /// Who closes it when its opener dies.
@@ -11,11 +12,13 @@ mod keeper;
 mod port;
 /// V8's profile.
 mod profile;
+/// Where each thread is.
+mod stacks;
 /// WebSocket, as far as the inspector speaks it.
 mod websocket;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     io::{self, Read, Write as _},
     net::{Ipv4Addr, TcpStream},
@@ -30,8 +33,11 @@ use rustix::{
 };
 use serde_json::{Value, json};
 
-pub(crate) use self::profile::samples;
 use self::{keeper::Keeper, websocket::WebSocket};
+pub(crate) use self::{
+    profile::{Sample, samples},
+    stacks::Standing,
+};
 
 /// How long an answer may take: the program's thread may be in a call of the system that blocks it.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -39,8 +45,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 const OPENS: Duration = Duration::from_secs(3);
 /// How long it is waited for a port that opens late, to close it when nobody wants it any more.
 const LATE: Duration = Duration::from_mins(10);
-/// The program closes the inspector by itself when it was not asked for this long, in milliseconds.
+/// The program closes the inspector, and ends the profilers of its workers, by itself when it was not asked for this long, in milliseconds.
 const LEASE: u32 = 10_000;
+/// What does so, in JavaScript.
+const LEASING: &str = include_str!("node/lease.js");
+/// The most worker threads that are looked at.
+const WORKERS: usize = 1000;
 /// Most bytes of the list of what can be inspected.
 const LIST: u64 = 64 << 10;
 
@@ -54,6 +64,18 @@ impl From<std::io::Error> for Closed {
     }
 }
 
+/// Whom something is said to: the main thread, or a worker thread by the name of its session.
+pub(crate) type To<'a> = Option<&'a str>;
+
+/// A worker thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Worker {
+    /// The name of its session.
+    pub(crate) session: String,
+    /// What the program calls it, or its number.
+    pub(crate) name: String,
+}
+
 /// A connected inspector.
 pub(crate) struct Inspector<'a> {
     process: &'a Process,
@@ -62,8 +84,14 @@ pub(crate) struct Inspector<'a> {
     /// Was it open before?
     was_open: bool,
     next: u64,
-    /// A profile that has ended.
-    ended: Option<Value>,
+    /// What waits for an answer, and what came.
+    asked: HashSet<u64>,
+    answers: HashMap<u64, Value>,
+    profiles_workers: bool,
+    /// Worker threads that live.
+    workers: Vec<Worker>,
+    /// Profiles that have ended, by their thread.
+    ended: HashMap<Option<String>, Value>,
 }
 
 impl<'a> Inspector<'a> {
@@ -94,7 +122,18 @@ impl<'a> Inspector<'a> {
         was_open: bool,
     ) -> Result<Inspector<'a>, Closed> {
         let socket = connect(network, port)?;
-        Ok(Inspector { process, socket, port, was_open, next: 0, ended: None })
+        Ok(Inspector {
+            process,
+            socket,
+            port,
+            was_open,
+            next: 0,
+            asked: HashSet::new(),
+            answers: HashMap::new(),
+            profiles_workers: false,
+            workers: Vec::new(),
+            ended: HashMap::new(),
+        })
     }
 
     /// Was it opened by us, and at which port?
@@ -103,58 +142,135 @@ impl<'a> Inspector<'a> {
     }
 
     /// Calls a method and waits for its result.
-    fn call(&mut self, method: &str, parameters: &Value) -> Result<Value, Closed> {
-        self.next += 1;
-        let id = self.next;
-        self.socket.send(&json!({"id": id, "method": method, "params": parameters}).to_string())?;
-        let end = Instant::now() + ANSWER;
-        while Instant::now() < end {
-            let text = self.socket.receive()?;
-            let mut message: Value = serde_json::from_slice(&text)
-                .map_err(|error| Closed(format!("its inspector's answer is not understood: {error}")))?;
-            if message["method"] == "Profiler.consoleProfileFinished" {
-                self.ended = Some(message["params"]["profile"].take());
-            }
-            if message["id"] == id {
-                return match message.get("error") {
+    fn call(&mut self, to: To<'_>, method: &str, parameters: &Value) -> Result<Value, Closed> {
+        let id = self.ask(to, method, parameters)?;
+        self.answer(to, id, method, ANSWER)
+    }
+
+    /// Calls a method, whose result is to be waited for.
+    fn ask(&mut self, to: To<'_>, method: &str, parameters: &Value) -> Result<u64, Closed> {
+        let id = self.next + 1;
+        let mut message = json!({"id": id, "method": method, "params": parameters});
+        if let Some(session) = to {
+            let carried = json!({"sessionId": session, "message": message.to_string()});
+            message = json!({"id": id + 1, "method": "NodeWorker.sendMessageToWorker", "params": carried});
+        }
+        self.next = id + 1;
+        self.socket.send(&message.to_string())?;
+        self.asked.insert(id);
+        Ok(id)
+    }
+
+    fn answer(&mut self, to: To<'_>, id: u64, method: &str, limit: Duration) -> Result<Value, Closed> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(mut answer) = self.answers.remove(&id) {
+                return match answer.get("error") {
                     Some(error) => {
                         Err(Closed(format!("its inspector refuses {method}: {}", error["message"])))
                     }
-                    None => Ok(message["result"].take()),
+                    None => Ok(answer["result"].take()),
                 };
             }
+            let lives = to.is_none_or(|session| self.workers.iter().any(|worker| worker.session == session));
+            if !lives {
+                return Err(Closed("the worker thread has ended".to_owned()));
+            }
+            if !self.socket.has_something(end.saturating_duration_since(Instant::now()), ANSWER)? {
+                let limit = limit.as_secs();
+                return Err(Closed(format!("its inspector gives no answer to {method} within {limit} s")));
+            }
+            self.hear()?;
         }
-        Err(Closed(format!("its inspector gives no answer to {method} within {} s", ANSWER.as_secs())))
     }
 
-    /// Puts off the time at which the program closes what we opened.
+    /// Takes the next message.
+    fn hear(&mut self) -> Result<(), Closed> {
+        let understood = |text: &[u8]| {
+            serde_json::from_slice::<Value>(text)
+                .map_err(|error| Closed(format!("its inspector's answer is not understood: {error}")))
+        };
+        let message = understood(&self.socket.receive()?)?;
+        let parameters = &message["params"];
+        let session = || parameters["sessionId"].as_str().unwrap_or_default().to_owned();
+        match message["method"].as_str() {
+            Some("NodeWorker.attachedToWorker") if self.workers.len() < WORKERS => {
+                let name = worker_name(parameters["workerInfo"]["title"].as_str().unwrap_or_default());
+                self.workers.push(Worker { session: session(), name });
+            }
+            Some("NodeWorker.detachedFromWorker") => {
+                let gone = session();
+                self.workers.retain(|worker| worker.session != gone);
+            }
+            Some("NodeWorker.receivedMessageFromWorker") => {
+                let from = session();
+                let said = understood(parameters["message"].as_str().unwrap_or_default().as_bytes())?;
+                self.take(Some(from), said);
+            }
+            _ => self.take(None, message),
+        }
+        Ok(())
+    }
+
+    /// Takes what a thread says: an answer, or that a profile has ended.
+    fn take(&mut self, from: Option<String>, mut said: Value) {
+        if said["method"] == "Profiler.consoleProfileFinished" {
+            self.ended.insert(from, said["params"]["profile"].take());
+            return;
+        }
+        let Some(id) = said["id"].as_u64() else { return };
+        if self.asked.remove(&id) {
+            self.answers.insert(id, said);
+        } else if said.get("error").is_some() && id > 0 && self.asked.remove(&(id - 1)) {
+            // What was to be carried to a worker did not reach it.
+            self.answers.insert(id - 1, said);
+        }
+    }
+
+    /// Tells of the worker threads that there are, and from now on of those that begin and end.
+    ///
+    /// # Errors
+    /// As every call.
+    pub(crate) fn watch_workers(&mut self) -> Result<(), Closed> {
+        self.call(None, "NodeWorker.enable", &json!({"waitForDebuggerOnStart": false})).map(drop)
+    }
+
+    /// Those that live, as far as is known.
+    pub(crate) fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// Puts off the time at which the program ends what we began.
     pub(crate) fn renew(&mut self) -> Result<(), Closed> {
-        if self.was_open {
+        let (workers, closes) = (self.profiles_workers, !self.was_open);
+        if !workers && !closes {
             return Ok(());
         }
-        self.evaluate(&format!(
-            "(() => {{ const key = Symbol.for('pepo'); clearTimeout(globalThis[key]); \
-             globalThis[key] = setTimeout(() => {{ delete globalThis[key]; process._debugEnd(); }}, {LEASE}).unref(); }})()"
-        ))
+        // Comments of lines and line ends are JavaScript's own.
+        self.run(None, &format!("({LEASING})(Symbol.for('pepo'), {LEASE}, {workers}, {closes})"))
     }
 
-    /// Starts the profiler, which samples each so many microseconds.
-    pub(crate) fn profile(&mut self, interval: u32) -> Result<(), Closed> {
-        self.call("Profiler.enable", &json!({}))?;
-        self.call("Profiler.setSamplingInterval", &json!({"interval": interval}))?;
-        self.evaluate("profile('pepo 0')")
+    /// Starts the profiler of a thread, which samples each so many microseconds.
+    pub(crate) fn profile(&mut self, to: To<'_>, interval: u32) -> Result<(), Closed> {
+        if to.is_some() && !self.profiles_workers {
+            self.profiles_workers = true;
+            self.renew()?;
+        }
+        self.call(to, "Profiler.enable", &json!({}))?;
+        self.call(to, "Profiler.setSamplingInterval", &json!({"interval": interval}))?;
+        self.run(to, "profile('pepo 0')")
     }
 
-    /// The profile since the last one. The next begins before it ends, for without any the profiler forgets which calls are compiled into
-    /// their callers: the two overlap by a moment.
-    pub(crate) fn fetch(&mut self, number: u64) -> Result<Value, Closed> {
-        self.evaluate(&format!("profile('pepo {}'); profileEnd('pepo {number}')", number + 1))?;
-        self.ended.take().ok_or_else(|| Closed("its profiler was stopped by another".to_owned()))
+    /// The profile of a thread since the last one. The next begins before it ends, for without any the profiler forgets which calls are
+    /// compiled into their callers: the two overlap by a moment.
+    pub(crate) fn fetch(&mut self, to: To<'_>, number: u64) -> Result<Value, Closed> {
+        self.run(to, &format!("profile('pepo {}'); profileEnd('pepo {}')", (number + 1) % 2, number % 2))?;
+        let ended = self.ended.remove(&to.map(str::to_owned));
+        ended.ok_or_else(|| Closed("its profiler was stopped by another".to_owned()))
     }
 
-    fn evaluate(&mut self, expression: &str) -> Result<(), Closed> {
-        let parameters = json!({"expression": expression, "silent": true, "includeCommandLineAPI": true});
-        let answer = self.call("Runtime.evaluate", &parameters)?;
+    fn run(&mut self, to: To<'_>, expression: &str) -> Result<(), Closed> {
+        let answer = self.call(to, "Runtime.evaluate", &expression_of(expression))?;
         match answer.get("exceptionDetails") {
             None => Ok(()),
             Some(why) => Err(Closed(format!("its inspector does not do as it is told: {}", why["text"]))),
@@ -163,14 +279,18 @@ impl<'a> Inspector<'a> {
 
     /// Closes what was opened; what is left, in words.
     pub(crate) fn close(mut self) -> Option<String> {
-        let _ = self.call("Profiler.disable", &json!({}));
+        for worker in self.workers.clone() {
+            let _ = self.call(None, "NodeWorker.detach", &json!({"sessionId": worker.session}));
+        }
+        let _ = self.call(None, "Profiler.disable", &json!({}));
+        let close = if self.was_open { "" } else { "process._debugEnd();" };
+        // Its timers are touched when it does not do so itself. The answer to the last words is cut off by what they do.
+        let forget = "const key = Symbol.for('pepo'); Promise.resolve().then(() => { \
+                      try { clearTimeout(globalThis[key]); delete globalThis[key]; } catch {} });";
+        let _ = self.run(None, &format!("(() => {{ {forget} {close} }})()"));
         if self.was_open {
             return None;
         }
-        // The answer to the last words is cut off by what they do.
-        let _ = self.evaluate(
-            "(() => { const key = Symbol.for('pepo'); clearTimeout(globalThis[key]); delete globalThis[key]; process._debugEnd(); })()",
-        );
         drop(self.socket);
         let end = Instant::now() + OPENS;
         while self.process.alive() && port::listening(self.process).contains(&self.port) {
@@ -184,6 +304,21 @@ impl<'a> Inspector<'a> {
             std::thread::sleep(Duration::from_millis(10));
         }
         None
+    }
+}
+
+/// What is to be evaluated, quietly.
+fn expression_of(expression: &str) -> Value {
+    json!({"expression": expression, "silent": true, "includeCommandLineAPI": true})
+}
+
+/// `[worker 1] name`, or before version 20 `Worker 1`.
+fn worker_name(title: &str) -> String {
+    let numbered = title.strip_prefix('[').and_then(|title| title.split_once(']'));
+    match numbered {
+        Some((number, name)) if name.trim().is_empty() => number.to_owned(),
+        Some((_, name)) => name.trim().to_owned(),
+        None => title.to_owned(),
     }
 }
 
@@ -293,4 +428,21 @@ fn connect(network: &Network, port: u16) -> Result<WebSocket<TcpStream>, Closed>
     let stream = network.connect(port)?;
     stream.set_read_timeout(Some(ANSWER))?;
     Ok(WebSocket::connect(stream, &host, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_called_as_the_program_calls_them() {
+        for (title, name) in [
+            ("[worker 1] cruncher", "cruncher"),
+            ("[worker 2]", "worker 2"),
+            ("Worker 3", "Worker 3"),
+            ("", ""),
+        ] {
+            assert_eq!(worker_name(title), name);
+        }
+    }
 }

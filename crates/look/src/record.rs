@@ -22,6 +22,8 @@ mod perf;
 mod python;
 /// The address spaces of the process and its children: from registers and a copy of the stack to a call chain.
 mod space;
+/// Threads by the numbers that they have where their process is.
+mod tids;
 /// Samples of threads that wait.
 mod waiting;
 

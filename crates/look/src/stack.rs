@@ -4,6 +4,8 @@
 mod go;
 /// What a JVM says of them.
 mod jvm;
+/// What a Node says of them.
+mod node;
 /// What an interpreter says of them.
 mod python;
 
@@ -19,7 +21,7 @@ use pepo_wire::{
     agent::{Frame, StackRequest, StackResponse, Thread},
 };
 
-use self::{jvm::Jvm, python::Python};
+use self::{jvm::Jvm, node::Node, python::Python};
 use crate::{
     go::Go,
     interpreter::Interpreter,
@@ -58,13 +60,17 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
     let (python, mut notes) = open_python(process, &facts, &threads, request);
     let waits = Waits::new(process, &memory, &threads);
     let wanted = request.thread;
-    threads.retain(|thread| wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted);
-    if threads.is_empty() {
+    let is_wanted = |thread: &pepo_process::threads::Thread| {
+        wanted == 0 || thread.container_tid == wanted || thread.tid.get() == wanted
+    };
+    if !threads.iter().any(is_wanted) {
         return Err(Failure::new(Code::ProcessNotFound, format!("there is no thread {wanted}"))
             .try_command("see all threads", ["pepo", "stack", "TARGET"]));
     }
     let jvm = Jvm::open(process, &facts, request.locks, &mut notes);
-    let native = request.native || python.is_none() && jvm.is_none();
+    let node = Node::open(process, &facts, &threads, request, &mut notes);
+    threads.retain(is_wanted);
+    let native = request.native || python.is_none() && jvm.is_none() && node.is_none();
     let modules = if native {
         let maps = process.maps().map_err(|error| error.failure())?;
         Modules::read(process, &maps, true)
@@ -72,9 +78,10 @@ fn read(process: &Process, request: &StackRequest) -> Result<StackResponse, Fail
         Modules::default()
     };
     let eval_loop = facts.python.as_ref().filter(|_| native).and_then(|facts| eval_loop(process, facts));
-    let longest = jvm.as_ref().map(|jvm| jvm.pause).unwrap_or_default();
+    let pauses = jvm.as_ref().map(|jvm| jvm.pause).into_iter().chain(node.as_ref().map(|node| node.pause));
+    let longest = pauses.max().unwrap_or_default();
     let mut reader =
-        Reader { process, memory: &memory, modules, longest, python, jvm, waits, native, eval_loop };
+        Reader { process, memory: &memory, modules, longest, python, jvm, node, waits, native, eval_loop };
     let mut told = go::Told::default();
     if facts.language == Language::Go && wanted == 0 {
         match Go::open(process, &memory, &facts) {
@@ -139,6 +146,7 @@ struct Reader<'a> {
     longest: std::time::Duration,
     python: Option<Python>,
     jvm: Option<Jvm>,
+    node: Option<Node>,
     waits: Waits<'a>,
     /// Are native frames wanted?
     native: bool,
@@ -174,10 +182,16 @@ impl Reader<'_> {
         if let Some(jvm) = &self.jvm {
             jvm.tell(&mut out);
         }
-        out.frames = match (&self.jvm, self.native) {
-            (Some(_), _) => self.of_java(thread),
-            (None, true) => self.both(thread),
-            (None, false) => self.of_python(thread),
+        if let Some(node) = &self.node {
+            node.tell(&mut out);
+        }
+        out.frames = match (&self.jvm, &self.node, self.native) {
+            (Some(_), ..) => self.of_java(thread),
+            (None, Some(node), _) => {
+                node.frames(thread.container_tid).unwrap_or_else(|| self.none_of_its_own())
+            }
+            (None, None, true) => self.both(thread),
+            (None, None, false) => self.of_python(thread),
         };
         out
     }
@@ -213,12 +227,7 @@ impl Reader<'_> {
         let Some(python) = &mut self.python else { return Vec::new() };
         let tid = thread.container_tid;
         if !python.knows(tid) {
-            let note =
-                "threads without frames run nothing of the interpreter's: `--native` shows where they are";
-            if !self.modules.notes.iter().any(|known| known == note) {
-                self.modules.notes.push(note.to_owned());
-            }
-            return Vec::new();
+            return self.none_of_its_own();
         }
         match python.placed(tid) {
             Some((placed, is_cut)) => python.frames(tid, &placed, is_cut),
@@ -229,6 +238,15 @@ impl Reader<'_> {
                 Vec::new()
             }
         }
+    }
+
+    /// No frames, and once a word about it.
+    fn none_of_its_own(&mut self) -> Vec<Frame> {
+        let note = "threads without frames run nothing of the interpreter's: `--native` shows where they are";
+        if !self.modules.notes.iter().any(|known| known == note) {
+            self.modules.notes.push(note.to_owned());
+        }
+        Vec::new()
     }
 
     /// Native frames, joined with those of Python where the thread has any.

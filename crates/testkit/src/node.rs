@@ -1,5 +1,7 @@
 //! Programs of Node with known shares.
 
+use std::path::Path;
+
 use crate::{
     compile,
     life::Life as _,
@@ -7,25 +9,67 @@ use crate::{
     running::{Running, only_child, spawn_command},
 };
 
-/// `hot`, with options for Node; at work when this returns.
+/// `hot`, with options for Node; at work when this returns. All inspectors open at the same port, so this and the others here have a
+/// network of their own.
+///
+/// # Panics
+/// Without the right to make namespaces.
 #[must_use]
 pub fn hot_node(options: &[&str]) -> Running {
+    in_a_network(&[], options, &program(), &[])
+}
+
+/// The same in this machine's network.
+#[must_use]
+pub fn hot_node_here(options: &[&str]) -> Running {
     let target = spawn_command(command("node").args(options).arg(program()));
     target.wait_started();
     target
 }
 
-/// The same as the first process of a PID namespace, in a network namespace of its own; and its number on this machine.
+fn in_a_network(namespaces: &[&str], options: &[&str], script: &Path, arguments: &[&Path]) -> Running {
+    let mut line = command("unshare");
+    line.arg("--net").args(namespaces).args([
+        "--",
+        "sh",
+        "-c",
+        "ip link set lo up && exec node \"$@\"",
+        "sh",
+    ]);
+    let target = spawn_command(line.args(options).arg(script).args(arguments));
+    target.wait_started();
+    target
+}
+
+/// A program with three workers: one at work in `crunch`, one that stands in `stand`, one that waits and has no name.
 ///
 /// # Panics
-/// Without the right to make namespaces.
+/// As [`hot_node`].
+#[must_use]
+pub fn node_with_workers() -> Running {
+    in_a_network(&[], &[], &program().with_file_name("workers.js"), &[])
+}
+
+/// A program whose main thread stands in a call of the system until somebody writes into `fifo` of the folder.
+///
+/// # Panics
+/// As [`hot_node`].
+#[must_use]
+pub fn node_that_stands() -> (Running, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fifo = folder.path().join("fifo");
+    let made = command("mkfifo").arg(&fifo).status().expect("mkfifo starts");
+    assert!(made.success(), "mkfifo: {made}");
+    (in_a_network(&[], &[], &program().with_file_name("stands.js"), &[&fifo]), folder)
+}
+
+/// `hot` as the first process of a PID namespace; and its number on this machine.
+///
+/// # Panics
+/// As [`hot_node`].
 #[must_use]
 pub fn hot_node_isolated() -> (Running, u32) {
-    let script = "ip link set lo up && exec node \"$0\"";
-    let mut line = command("unshare");
-    line.args(["--net", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script]).arg(program());
-    let outer = spawn_command(&mut line);
-    outer.wait_started();
+    let outer = in_a_network(&["--pid", "--fork", "--kill-child"], &[], &program(), &[]);
     let inner = only_child(outer.pid());
     (outer, inner)
 }
@@ -33,17 +77,15 @@ pub fn hot_node_isolated() -> (Running, u32) {
 /// `hot`, made small by esbuild, with its source map beside it, in a folder; at work when this returns.
 ///
 /// # Panics
-/// Without esbuild (`cargo xtask setup`).
+/// Without esbuild (`cargo xtask setup`); as [`hot_node`].
 #[must_use]
-pub fn hot_node_minified(folder: &std::path::Path) -> Running {
+pub fn hot_node_minified(folder: &Path) -> Running {
     let script = folder.join("hot.min.js");
     let mut esbuild = command(tools().join("esbuild/bin/esbuild"));
     esbuild.args(["--minify", "--format=iife", "--sourcemap", "--log-level=error"]).arg(program());
     let made = esbuild.arg(format!("--outfile={}", script.display())).status().expect("esbuild starts");
     assert!(made.success(), "esbuild: {made}");
-    let target = spawn_command(command("node").arg(script));
-    target.wait_started();
-    target
+    in_a_network(&[], &[], &script, &[])
 }
 
 /// Its source.

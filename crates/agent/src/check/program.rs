@@ -68,9 +68,8 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
         }
         (Some(Err(why)), _) | (_, Some(Err(why))) => why.clone(),
         (None, None) if language == Language::Node => {
-            said.push(Said::ok(SAMPLING, "Node's own profiler is asked, through its inspector".to_owned()));
-            verbs = STACK;
-            "the frames of one moment are not read yet".to_owned()
+            let what = "Node is asked through its inspector, which is opened for it".to_owned();
+            return vec![Said::ok(LOOKING, what)];
         }
         (None, None) => format!("calls of {language} are not read yet, only those of what runs it"),
     };

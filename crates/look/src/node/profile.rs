@@ -74,7 +74,7 @@ fn chain(nodes: &HashMap<u64, Node>, first: u64) -> Option<(Vec<Spot>, bool)> {
 }
 
 /// A function, where it begins. V8 counts lines and columns from 0.
-fn spot(frame: &Value) -> Spot {
+pub(super) fn spot(frame: &Value) -> Spot {
     let text = |name: &str| frame[name].as_str().unwrap_or_default();
     let function = if text("functionName").is_empty() { "(anonymous)" } else { text("functionName") };
     let file = text("url");

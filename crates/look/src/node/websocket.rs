@@ -1,6 +1,10 @@
 //! WebSocket (RFC 6455) as a client, as far as Node's inspector needs it: text in one frame from us, any frames from there.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 /// The most bytes of one message.
 const LARGEST: usize = 16 << 20;
@@ -106,6 +110,25 @@ impl<S: Read + Write> WebSocket<S> {
         let mut bytes = [0; N];
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+impl WebSocket<TcpStream> {
+    /// Waits for a message, whose beginning is not taken; from then on it may take `whole`.
+    pub(super) fn has_something(&self, limit: Duration, whole: Duration) -> io::Result<bool> {
+        // No time at all would be for ever.
+        self.stream.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(whole))?;
+        match peeked {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(false),
+                io::ErrorKind::Interrupted => Ok(true),
+                _ => Err(error),
+            },
+        }
     }
 }
 

@@ -2,14 +2,13 @@
 //! the beginning; what is new since the last time is handed on.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::DefaultHasher},
-    fs,
+    collections::{HashMap, hash_map::DefaultHasher},
     hash::{Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pepo_process::{AgentTid, Process, runtime::RuntimeFacts, threads};
+use pepo_process::{Process, runtime::RuntimeFacts};
 use pepo_wire::Failure;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
     mode::Mode,
     python::cpu,
     space::CUT_OFF,
+    tids::Tids,
 };
 use crate::{
     jvm::{Folded, FoldedFrame, Profiler, Unattachable, parse_stack, split_stack},
@@ -40,7 +40,7 @@ pub(super) struct Javas<'a> {
     /// What each stack counted, by its hash: the stacks themselves would be kept twice.
     counts: HashMap<u64, u64>,
     /// Threads as the JVM numbers them, and as we do.
-    tids: HashMap<u32, u32>,
+    tids: Tids,
     is_gone: bool,
     used: u64,
 }
@@ -61,7 +61,7 @@ impl<'a> Javas<'a> {
             rate,
             next: Instant::now() + FETCHED,
             counts: HashMap::new(),
-            tids: HashMap::new(),
+            tids: Tids::default(),
             is_gone: false,
             used: cpu(process),
         };
@@ -86,7 +86,7 @@ impl<'a> Javas<'a> {
             let sum = now.entry(stack).or_default();
             *sum = sum.saturating_add(count);
         }
-        self.list_threads();
+        self.tids.list(self.process);
         for (stack, count) in now {
             let mut hasher = DefaultHasher::new();
             stack.hash(&mut hasher);
@@ -103,7 +103,7 @@ impl<'a> Javas<'a> {
         chain.extend(folded.is_cut.then_some(CUT_OFF));
         let pid = self.process.pid().get();
         // One that has ended is told by the number that it had where the JVM is.
-        let tid = folded.tid.map_or(pid, |tid| self.tids.get(&tid).copied().unwrap_or(tid));
+        let tid = folded.tid.map_or(pid, |tid| self.tids.here(tid).unwrap_or(tid));
         let of = if self.mode.is_weighed() {
             Count { count: 1, weight: folded.count }
         } else {
@@ -116,17 +116,6 @@ impl<'a> Javas<'a> {
                 batch.call(pid, tid, folded.name);
             }
             batch.samples(pid, tid, monotonic(), &chain, of);
-        }
-    }
-
-    /// Threads that were not known yet; who has ended stays known.
-    fn list_threads(&mut self) {
-        let known: HashSet<u32> = self.tids.values().copied().collect();
-        let folder = self.process.proc_path().join("task");
-        let listed = threads::list(self.process).unwrap_or_default();
-        for tid in listed.into_iter().map(AgentTid::get).filter(|tid| !known.contains(tid)) {
-            let status = fs::read(folder.join(format!("{tid}/status"))).unwrap_or_default();
-            self.tids.extend(threads::innermost(&status).map(|theirs| (theirs, tid)));
         }
     }
 }

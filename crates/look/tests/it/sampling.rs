@@ -25,7 +25,7 @@ pub(crate) struct Recorded {
     /// With how often each was seen, or what it weighs.
     pub(crate) chains: HashMap<Vec<Told>, u64>,
     /// Names of threads, by number; and the processes.
-    threads: HashMap<u32, String>,
+    pub(crate) threads: HashMap<u32, String>,
     processes: HashSet<u32>,
 }
 

@@ -235,8 +235,14 @@ pub(crate) struct Recording(Child);
 
 impl Recording {
     pub(crate) fn begin(surroundings: &Surroundings, arguments: &[&str]) -> Recording {
-        let mut command = surroundings.command(&[&["record"], arguments].concat());
-        Recording(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Recording::of(surroundings, &[&["record"], arguments].concat())
+    }
+
+    /// Any verb.
+    fn of(surroundings: &Surroundings, arguments: &[&str]) -> Recording {
+        Recording(
+            surroundings.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
+        )
     }
 
     /// Waits until the kernel takes samples for it.
@@ -455,4 +461,66 @@ fn a_recorder_that_is_killed_leaves_no_inspector_open() {
     let (stacks, _) = folded(&fs::read_to_string(surroundings.path("b.folded")).unwrap());
     assert!(stacks.iter().any(|(stack, _)| stack.iter().any(|one| one.contains("hot"))), "{stacks:?}");
     assert!(!listens());
+}
+
+/// How many threads of a process are V8's profilers.
+fn profilers(pid: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = tasks.filter_map(|one| fs::read_to_string(one.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("v8:ProfEvntProc")).count()
+}
+
+/// Also in a worker that never comes back to its events.
+#[test]
+fn a_recorder_that_is_killed_leaves_no_profiler_in_worker_threads() {
+    let target = node::node_with_workers();
+    let before = Snapshot::take(target.pid());
+    let surroundings = Surroundings::new();
+    let recording = Recording::begin(&surroundings, &[&name(&target), "-o", "a.json"]);
+    wait::until("profilers of the main thread and three workers", LIMIT, || {
+        let profilers = profilers(target.pid());
+        if profilers == 4 { Ok(()) } else { Err(profilers) }
+    });
+    recording.signal(Signal::KILL);
+    assert_eq!(recording.end().status, None);
+    wait::until("no profiler", LIMIT, || {
+        let profilers = profilers(target.pid());
+        if profilers == 0 { Ok(()) } else { Err(profilers) }
+    });
+    wait::until("a program as it was", LIMIT, || {
+        let differences = before.differences();
+        if differences.is_empty() { Ok(()) } else { Err(differences.join(", ")) }
+    });
+    target.assert_goes_on();
+}
+
+/// At whatever moment: of opening, of asking each thread, of closing.
+#[test]
+fn a_look_at_the_stack_that_is_killed_leaves_no_inspector_open() {
+    let target = node::node_with_workers();
+    let before = Snapshot::take(target.pid());
+    let surroundings = Surroundings::new();
+    let mut seen = 0;
+    for round in 0..12 {
+        let mut looking = Recording::of(&surroundings, &["stack", &name(&target)]);
+        if round > 0 {
+            wait::until("an open inspector, or the end", LIMIT, || {
+                (inspector_is_open(target.pid()) || looking.has_ended()).then_some(()).ok_or("neither")
+            });
+            std::thread::sleep(Duration::from_millis(round * 2));
+        }
+        looking.signal(Signal::KILL);
+        seen += usize::from(looking.end().status.is_none());
+        wait::until("a closed inspector", LIMIT, || {
+            (!inspector_is_open(target.pid())).then_some(()).ok_or("it is open")
+        });
+    }
+    assert!(seen > 3, "{seen} were killed before they had ended");
+    let stack = surroundings.run(&["stack", &name(&target)]).ok();
+    assert!(stack.stdout.contains("crunch") && stack.stdout.contains("standing"), "{stack:?}");
+    wait::until("a program as it was", LIMIT, || {
+        let differences = before.differences();
+        if differences.is_empty() { Ok(()) } else { Err(differences.join(", ")) }
+    });
+    target.assert_goes_on();
 }
