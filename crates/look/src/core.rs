@@ -1,7 +1,8 @@
 //! A process as a core file (core(5)): its memory and the registers of its threads, read from outside and sent in pieces.
 //!
 //! Tasks: the caller's thread compresses and sends; a thread of its own stops the target, reads, and lets go. Between the two stands
-//! a channel of few pieces, so a slow way home slows the reading down; the pause budget is kept by the reader alone, whoever else hangs.
+//! a channel of some MiB: the target does not stand still while little is compressed, and a slow way home slows the reading down. The
+//! pause budget is kept by the reader alone, whoever else hangs.
 //! Nothing is written into the target: when this process dies, the kernel lets its threads go as they are.
 
 /// Registers as debuggers know them.
@@ -30,12 +31,10 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use self::{
     mappings::Mapping,
-    pieces::{Piece, Reader},
+    pieces::{Piece, Reader, Window},
     stop::Stopped,
 };
 
-/// Pieces under way before the reader has to wait.
-const WINDOW: usize = 8;
 /// Memory that this needs where it runs, in bytes: pieces under way, and the compressor's.
 const OWN_MEMORY: u64 = 32 << 20;
 
@@ -63,18 +62,21 @@ pub fn core(
     if !emit(event(Kind::Plan(plan))) || !accepted() {
         return Ok(());
     }
-    let (pieces, come) = mpsc::sync_channel::<Piece>(WINDOW);
+    let (pieces, come) = mpsc::channel::<Piece>();
+    let window = &Window::default();
     let limit = (budget > 0).then(|| Duration::from_millis(budget));
     let ended = std::thread::scope(|scope| {
-        let reading = scope.spawn(move || read(process, request, limit, pieces));
+        let reading = scope.spawn(move || read(process, request, limit, (pieces, window)));
         for piece in &come {
             let length = u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX);
             let frame = compress_to_vec(piece.bytes.as_slice(), CompressionLevel::Fastest);
+            window.leaves(piece.bytes.len());
             if !emit(event(Kind::Piece(CorePiece { offset: piece.offset, length, frame }))) {
                 break;
             }
         }
         drop(come);
+        window.open();
         reading.join().unwrap_or_else(|_| Err(Failure::new(Code::Internal, "reading the core failed")))
     })?;
     emit(event(Kind::Ended(ended)));
@@ -86,7 +88,7 @@ fn read(
     process: &Process,
     request: &StartCore,
     limit: Option<Duration>,
-    pieces: mpsc::SyncSender<Piece>,
+    pieces: (mpsc::Sender<Piece>, &Window),
 ) -> Result<CoreEnded, Failure> {
     let begun = Instant::now();
     let mut stopped = match request.no_stop {

@@ -3,7 +3,10 @@
 
 use std::{
     ops::Range,
-    sync::mpsc::{SyncSender, TrySendError},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,11 @@ use super::mappings::Mapping;
 
 const PIECE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
-/// How often a full channel is tried again.
+/// Memory of which it is asked at once what is there: stacks are large, many, and mostly empty.
+const SPAN: u64 = 16 << 20;
+/// Bytes under way before the reader has to wait.
+const WINDOW: usize = 16 << 20;
+/// How often it is looked whether there is room again.
 const AGAIN: Duration = Duration::from_micros(200);
 /// Of an entry of `/proc/PID/pagemap` (proc_pid_pagemap(5)): the page is in memory, or swapped out.
 const THERE: u64 = 0b11 << 62;
@@ -58,13 +65,38 @@ impl Cut {
     }
 }
 
+/// How many bytes are under way: read, and not compressed yet. Pieces of stacks are small and many, so pieces are not what is counted.
+#[derive(Debug, Default)]
+pub(super) struct Window(AtomicUsize);
+
+impl Window {
+    /// So many bytes are not under way any more.
+    pub(super) fn leaves(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Release);
+    }
+
+    /// Nobody has to wait: who sends now learns that nobody listens.
+    pub(super) fn open(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.load(Ordering::Acquire) < WINDOW
+    }
+
+    fn enters(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Release);
+    }
+}
+
 /// Reads and sends.
 pub(super) struct Reader<'a> {
     process: &'a Process,
     memory: Memory,
     /// Absent where it may not be read: then all pages are read.
     pagemap: Option<std::fs::File>,
-    pieces: SyncSender<Piece>,
+    pieces: Sender<Piece>,
+    window: &'a Window,
     until: Option<Instant>,
     /// Bytes that could not be read.
     pub(super) unreadable: u64,
@@ -73,12 +105,12 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(
         process: &'a Process,
-        pieces: SyncSender<Piece>,
+        (pieces, window): (Sender<Piece>, &'a Window),
         until: Option<Instant>,
     ) -> Result<Reader<'a>, Failure> {
         let memory = process.memory().map_err(|error| error.failure())?;
         let pagemap = process.pagemap().ok();
-        Ok(Reader { process, memory, pagemap, pieces, until, unreadable: 0 })
+        Ok(Reader { process, memory, pagemap, pieces, window, until, unreadable: 0 })
     }
 
     /// Bytes as they are.
@@ -91,24 +123,34 @@ impl<'a> Reader<'a> {
     pub(super) fn mapping(&mut self, mapping: &Mapping, offset: u64) -> Result<(), Cut> {
         let mut done = 0;
         while done < mapping.dumped {
-            let length = PIECE.min(mapping.dumped - done);
-            let mut bytes = vec![0; length as usize];
-            self.fill(mapping, mapping.map.start + done, &mut bytes);
-            if !self.process.alive() {
-                return Err(Cut::Gone);
+            let length = SPAN.min(mapping.dumped - done);
+            let there = self.there(mapping, mapping.map.start + done, length);
+            for (pages, at) in there.chunks((PIECE / PAGE) as usize).zip((done..).step_by(PIECE as usize)) {
+                let Some(used) = used(pages) else { continue };
+                let at = at + used.start as u64 * PAGE;
+                self.piece(mapping.map.start + at, &pages[used], offset + at)?;
             }
-            match not_zero(&bytes) {
-                Some(part) => self.send(offset + done + part.start as u64, bytes.drain(part).collect())?,
-                None => self.in_time()?,
-            }
+            self.in_time()?;
             done += length;
         }
         Ok(())
     }
 
+    fn piece(&mut self, start: u64, there: &[bool], offset: u64) -> Result<(), Cut> {
+        let mut bytes = vec![0; there.len() * PAGE as usize];
+        self.fill(start, there, &mut bytes);
+        if !self.process.alive() {
+            return Err(Cut::Gone);
+        }
+        match not_zero(&bytes) {
+            Some(part) if part.len() == bytes.len() => self.send(offset, bytes),
+            Some(part) => self.send(offset + part.start as u64, bytes[part].to_vec()),
+            None => self.in_time(),
+        }
+    }
+
     /// Reads the pages that are there; where that fails, one by one.
-    fn fill(&mut self, mapping: &Mapping, start: u64, bytes: &mut [u8]) {
-        let there = self.there(mapping, start, bytes.len() as u64);
+    fn fill(&mut self, start: u64, there: &[bool], bytes: &mut [u8]) {
         let mut page = 0;
         for run in there.chunk_by(|a, b| a == b) {
             let from = page * PAGE as usize;
@@ -141,16 +183,13 @@ impl<'a> Reader<'a> {
     }
 
     fn send(&mut self, offset: u64, bytes: Vec<u8>) -> Result<(), Cut> {
-        let mut piece = Piece { offset, bytes };
-        loop {
-            self.in_time()?;
-            match self.pieces.try_send(piece) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(_)) => return Err(Cut::Unheard),
-                Err(TrySendError::Full(back)) => piece = back,
-            }
+        self.in_time()?;
+        while !self.window.has_room() {
             std::thread::sleep(AGAIN);
+            self.in_time()?;
         }
+        self.window.enters(bytes.len());
+        self.pieces.send(Piece { offset, bytes }).map_err(|_| Cut::Unheard)
     }
 
     fn in_time(&self) -> Result<(), Cut> {
@@ -159,6 +198,13 @@ impl<'a> Reader<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// From the first page that is there to the last.
+fn used(there: &[bool]) -> Option<Range<usize>> {
+    let first = there.iter().position(|&is| is)?;
+    let last = there.iter().rposition(|&is| is)?;
+    Some(first..last + 1)
 }
 
 /// From the first page that is not zero to the last.
@@ -173,6 +219,13 @@ fn not_zero(bytes: &[u8]) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_at_both_ends_is_not_looked_through() {
+        assert_eq!(used(&[false, true, false, true, false]), Some(1..4));
+        assert_eq!(used(&[true]), Some(0..1));
+        assert_eq!((used(&[false; 3]), used(&[])), (None, None));
+    }
 
     #[test]
     fn pages_of_zeros_at_both_ends_are_left_out() {
