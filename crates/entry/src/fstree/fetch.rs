@@ -163,9 +163,9 @@ impl Download {
         let tls = Tls::default();
         let mut attempts = 0;
         let answer = loop {
-            match ask(url, &Wish::default(), &proxies, &tls) {
+            match ask(url, &Wish::default(), &proxies, &tls, end) {
                 Ok(answer) => break answer,
-                Err(failed) => pause(&failed, &mut attempts, end)?,
+                Err(failed) => pause(url, &failed, &mut attempts, end)?,
             }
         };
         let tag = answer.header("etag").filter(|tag| !tag.starts_with("W/"));
@@ -182,9 +182,9 @@ impl Download {
             next: None,
         };
         loop {
-            pause(&failed, &mut self.attempts, self.end)?;
+            pause(&self.url, &failed, &mut self.attempts, self.end)?;
             let wish = Wish { from: self.at, still: self.still.clone() };
-            match ask(&self.url, &wish, &self.proxies, &self.tls) {
+            match ask(&self.url, &wish, &self.proxies, &self.tls, self.end) {
                 Ok(answer) => match self.continued(answer) {
                     Ok(()) => return Ok(()),
                     Err(other) => failed = other,
@@ -270,7 +270,10 @@ impl Failed {
 }
 
 /// Waits before the next attempt, unless there is to be none.
-fn pause(failed: &Failed, attempts: &mut u32, end: Instant) -> Result<(), Fault> {
+fn pause(url: &Url, failed: &Failed, attempts: &mut u32, end: Instant) -> Result<(), Fault> {
+    if Instant::now() >= end {
+        return Err(late(url));
+    }
     *attempts += 1;
     let wait = PAUSE * 2_u32.pow(*attempts - 1);
     if !failed.again || *attempts >= ATTEMPTS || Instant::now() + wait >= end {
@@ -282,10 +285,10 @@ fn pause(failed: &Failed, attempts: &mut u32, end: Instant) -> Result<(), Fault>
 }
 
 /// Asks, follows redirects, and takes only an answer that has the file.
-fn ask(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Result<Answer, Failed> {
+fn ask(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls, end: Instant) -> Result<Answer, Failed> {
     let mut url = url.clone();
     for _ in 0..=REDIRECTS {
-        let answer = http::get(&url, wish, proxies, tls).map_err(|trouble| broken(&url, &trouble))?;
+        let answer = http::get(&url, wish, proxies, tls, end).map_err(|trouble| broken(&url, &trouble))?;
         match answer.status {
             200 | 206 => return Ok(answer),
             301 | 302 | 303 | 307 | 308 => {
@@ -316,12 +319,17 @@ fn broken(url: &Url, trouble: &Trouble) -> Failed {
             Some("if it speaks plain HTTP, write http:// (and #sha256=SUM to know what came)")
         }
         Trouble::Untrusted(_) => Some("SSL_CERT_FILE=/path/to/roots.pem names roots of your own"),
-        Trouble::Proxy(_) => Some("no_proxy=HOST reaches a host without the proxy"),
+        Trouble::Proxy(_) | Trouble::NoProxy(_) => Some("no_proxy=HOST reaches a host without the proxy"),
         Trouble::Lost(_) => Some("is it there for this container? localhost is the container itself"),
         Trouble::Nonsense(_) | Trouble::Setting(_) => None,
     };
     let exit = if matches!(trouble, Trouble::Setting(_)) { Exit::Usage } else { Exit::Unreachable };
-    Failed { what, again: matches!(trouble, Trouble::Lost(_)), exit, next: next.map(str::to_owned) }
+    Failed {
+        what,
+        again: matches!(trouble, Trouble::Lost(_) | Trouble::NoProxy(_)),
+        exit,
+        next: next.map(str::to_owned),
+    }
 }
 
 fn refused(url: &Url, status: u16, wish: &Wish) -> Failed {

@@ -6,7 +6,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
@@ -33,6 +33,8 @@ pub(crate) enum Trouble {
     Nonsense(String),
     /// The proxy does not let us through.
     Proxy(String),
+    /// The proxy is not there: trying again may help.
+    NoProxy(String),
     /// What the environment says of trust cannot be followed.
     Setting(String),
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Trouble {
             | Trouble::Plain(text)
             | Trouble::Nonsense(text)
             | Trouble::Proxy(text)
+            | Trouble::NoProxy(text)
             | Trouble::Setting(text) => to.write_str(text),
         }
     }
@@ -99,12 +102,63 @@ enum Rest {
     Over,
 }
 
-/// Asks for `url`.
-pub(crate) fn get(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Result<Answer, Trouble> {
+/// A connection on which nothing takes longer than until `end`.
+struct Timed {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Timed {
+    /// So long may the next step take.
+    fn left(&self) -> io::Result<Duration> {
+        match self.end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let left = self.left()?;
+            self.stream.set_read_timeout(Some(left.min(SILENCE)))?;
+            match self.stream.read(buffer) {
+                // The kernel's clock may wake us a moment early.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && left < SILENCE => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?.min(SILENCE)))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Asks for `url`; the answer and its body come until `end`, or not.
+pub(crate) fn get(
+    url: &Url,
+    wish: &Wish,
+    proxies: &Proxies,
+    tls: &Tls,
+    end: Instant,
+) -> Result<Answer, Trouble> {
     let proxy = proxies.of(url);
     let tls = url.tls.then(|| tls.config()).transpose();
     let tls = tls.map_err(|fault| Trouble::Setting(fault.to_string()))?;
-    let mut stream: Box<dyn Stream> = Box::new(connect(proxy.unwrap_or(url))?);
+    let stream = connect(proxy.unwrap_or(url), end).map_err(|what| match proxy {
+        None => Trouble::Lost(what),
+        Some(proxy) => Trouble::NoProxy(format!("the proxy {proxy} cannot be reached: {what}")),
+    });
+    let mut stream: Box<dyn Stream> = Box::new(stream?);
     if let (Some(proxy), true) = (proxy, url.tls) {
         tunnel(&mut stream, proxy, url)?;
     }
@@ -119,24 +173,19 @@ pub(crate) fn get(url: &Url, wish: &Wish, proxies: &Proxies, tls: &Tls) -> Resul
     answer(BufReader::with_capacity(128 * 1024, stream), url)
 }
 
-fn connect(to: &Url) -> Result<TcpStream, Trouble> {
-    let lost = |what: String| Trouble::Lost(what);
+fn connect(to: &Url, end: Instant) -> Result<Timed, String> {
     let addresses = (to.host.as_str(), to.port).to_socket_addrs();
-    let addresses = addresses.map_err(|error| lost(format!("the name {} is not found: {error}", to.host)))?;
+    let addresses = addresses.map_err(|error| format!("the name {} is not found: {error}", to.host))?;
     let mut last = None;
     for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => {
-                let set = stream
-                    .set_read_timeout(Some(SILENCE))
-                    .and_then(|()| stream.set_write_timeout(Some(SILENCE)));
-                set.map_err(|error| lost(error.to_string()))?;
-                return Ok(stream);
-            }
+        let left = end.saturating_duration_since(Instant::now());
+        let limit = left.clamp(Duration::from_millis(1), CONNECT);
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => return Ok(Timed { stream, end }),
             Err(error) => last = Some(format!("cannot connect to {address}: {error}")),
         }
     }
-    Err(lost(last.unwrap_or_else(|| format!("the name {} has no address", to.host))))
+    Err(last.unwrap_or_else(|| format!("the name {} has no address", to.host)))
 }
 
 /// Asks a proxy for a tunnel to the server.

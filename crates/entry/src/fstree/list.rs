@@ -109,10 +109,12 @@ impl List {
             return Err(self.refuse(member, "is a device").next("fstree-allow=devices, if that is wanted"));
         }
         if member.kind == Kind::SymLink {
-            let fine =
-                !member.link.is_empty() && member.link.len() < LONGEST_PATH && !member.link.contains(&0);
-            if !fine || std::str::from_utf8(&member.link).is_err() {
+            let fine = !member.link.is_empty() && member.link.len() < LONGEST_PATH;
+            let Ok(link) = std::str::from_utf8(&member.link) else {
                 return Err(self.refuse(member, "leads to no valid path"));
+            };
+            if !fine || link.chars().any(char::is_control) {
+                return Err(self.refuse(member, "leads to no valid path, or to one with control characters"));
             }
         }
         if member.size > LARGEST_FILE {
@@ -140,6 +142,15 @@ impl List {
                 entry.same_as = prefix.off(&entry.same_as).unwrap_or_default().to_owned();
             }
             kept.push(entry);
+        }
+        if let (Some(count @ 1..), true, true) = (strip, kept.is_empty(), before > 0) {
+            let list = List { source, allowed, entries: kept };
+            return Err(list
+                .fault(
+                    Exit::Unsupported,
+                    format!("no path of it has more than {count} names: #strip={count} leaves nothing"),
+                )
+                .next("strip fewer names; without #strip=N the level is found out"));
         }
         let left_out = before - kept.len();
         let told = told.map(|told| {
@@ -334,6 +345,8 @@ mod tests {
         ] {
             assert_eq!(judged(&paths, None).unwrap(), expected, "{paths:?}");
         }
+        assert!(judged(&["a/b/", "a/b/x"], Some(9)).unwrap_err().contains("#strip=9 leaves nothing"));
+        assert!(judged(&[], Some(9)).unwrap().is_empty());
         assert!(judged(&["a/etc/x", "b/usr/y"], None).unwrap_err().contains("#strip=N"));
         assert_eq!(judged(&["a/etc/x", "b/usr/y", "c"], Some(1)).unwrap(), ["etc/x", "usr/y"]);
     }
@@ -344,6 +357,8 @@ mod tests {
             (vec!["/etc/passwd"], "\"/etc/passwd\" is absolute"),
             (vec!["a/../../etc/passwd"], "leads out"),
             (vec!["a\nb"], "newline"),
+            (vec!["l -> a\nb"], "\"l\" leads to no valid path, or to one with control characters"),
+            (vec!["l -> \u{1b}[31m"], "\"l\" leads to no valid path, or to one with control characters"),
             (vec!["l -> /etc", "l/passwd"], "\"l/passwd\" would be written through a link"),
             (vec!["l/passwd", "l -> /etc"], "would be written through a link"),
             (vec!["f", "f/x"], "below what is no folder"),

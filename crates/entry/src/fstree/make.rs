@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{
     data::{Ahead, copy, errno, zeros},
-    list::Entry,
+    list::{Entry, shown},
     tar::{Kind, Member},
     unpack::{Store, hex},
 };
@@ -44,7 +44,7 @@ impl<'a> Maker<'a> {
             Kind::SymLink => {
                 rustix::fs::symlinkat(member.link.as_slice(), folder, name)?;
                 self.own_link(folder, name, member);
-                Ok(format!("link to {}", String::from_utf8_lossy(&member.link)))
+                Ok(format!("link to {}", shown(&member.link)))
             }
             Kind::Pipe => {
                 rustix::fs::mknodat(folder, name, FileType::Fifo, Mode::from_raw_mode(member.mode), 0)?;

@@ -4,6 +4,8 @@
 //! The work is done by a process of its own, so that the init stays as small as it is, goes on listening to signals,
 //! and outlives whatever an archive does to who unpacks it.
 
+/// What several archives would do together, judged.
+mod chain;
 /// Threads that make what is in new folders.
 mod crew;
 /// The data of files.
@@ -83,6 +85,16 @@ pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> R
     let internal = |what: &str, error: &dyn std::fmt::Display| {
         Fault::new(Exit::Internal, format!("fstree: {what}: {error}"))
     };
+    let root = || {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        root.map_err(|error| internal("cannot open /", &error))
+    };
+    if unpacked.len() > 1 {
+        let archives = sources.iter().zip(&unpacked);
+        let archives =
+            archives.map(|(source, unpacked)| (source.to_string(), unpacked.stripped.entries.as_slice()));
+        chain::judge(&root()?, archives)?;
+    }
     blocked.set().map_err(|error| internal("cannot block signals", &error))?;
     for (source, unpacked) in sources.iter().zip(unpacked) {
         let name = source.to_string();
@@ -93,10 +105,11 @@ pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> R
             unpacked.bytes,
             unpack::hex(&unpacked.sum)
         ));
-        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let root = root.map_err(|error| internal("cannot open /", &error))?;
-        let report =
-            place::place(root, &name, &unpacked.stripped.entries, &unpacked.store, &sys::stop_asked)?;
+        let entries = &unpacked.stripped.entries;
+        if entries.is_empty() {
+            tell::line(format!("fstree: warning: {name} is an empty archive"));
+        }
+        let report = place::place(root()?, &name, entries, &unpacked.store, &sys::stop_asked)?;
         report.replaced.iter().for_each(|replaced| tell::line(format!("fstree: replaced {replaced}")));
         let kept = report.notes.iter().map(|note| format!("; could not keep {note}")).collect::<String>();
         tell::line(format!(

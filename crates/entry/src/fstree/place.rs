@@ -22,7 +22,7 @@ use rustix::{
 use super::{
     crew::{Batch, Crew, Site, Why},
     data::sum_at,
-    list::{Entry, split},
+    list::{Entry, shown, split},
     make::Maker,
     tar::Kind,
     unpack::Store,
@@ -235,8 +235,7 @@ impl<'a> Placing<'a> {
             Errno::NOTDIR => self.refused(path, "is in a folder of the archive, but a file in the image"),
             error => self.failed(path, error),
         })?;
-        let kind = rustix::fs::fstatfs(&opened).map(|fs| fs.f_type.cast_unsigned());
-        if kind.is_ok_and(|kind| KERNELS.contains(&kind)) {
+        if is_kernels(&opened) {
             return Err(self.refused(path, "is in a file system of the kernel's"));
         }
         if self.open.len() >= MOST_OPEN {
@@ -364,10 +363,7 @@ impl<'a> Placing<'a> {
             }
             FileType::Symlink => {
                 let link = rustix::fs::readlinkat(folder, name, Vec::new());
-                format!(
-                    "link to {}",
-                    link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
-                )
+                format!("link to {}", link.map(|link| shown(link.as_bytes())).unwrap_or_default())
             }
             _ => "special file".to_owned(),
         };
@@ -467,7 +463,13 @@ impl<'a> Placing<'a> {
     }
 }
 
-fn joined(folder: &str, name: &str) -> String {
+/// Whether a folder is the kernel's.
+pub(super) fn is_kernels(folder: &OwnedFd) -> bool {
+    let kind = rustix::fs::fstatfs(folder).map(|fs| fs.f_type.cast_unsigned());
+    kind.is_ok_and(|kind| KERNELS.contains(&kind))
+}
+
+pub(super) fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 

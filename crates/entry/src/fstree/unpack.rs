@@ -1,6 +1,7 @@
 //! From bytes to a judged list, with all data kept in files without names: nothing is written where it could be seen.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, BufWriter, IntoInnerError, Read, Seek, Write},
     os::unix::fs::FileExt,
@@ -219,7 +220,14 @@ impl Work<'_> {
         let mut archive =
             zip::ZipArchive::new(reader).map_err(|error| self.broken(&error.to_string(), None))?;
         if archive.has_duplicate_names() {
-            return Err(self.broken("an entry is there twice", None));
+            let first = archive.central_directory_start();
+            let twice = twice(&mut archive.into_inner(), first).unwrap_or_default();
+            let what = format!(
+                "fstree: {} is refused: the entry {} is there twice",
+                self.source,
+                super::list::shown(&twice)
+            );
+            return Err(Fault::new(Exit::Unsupported, what).next("make the archive without it"));
         }
         if archive.has_overlapping_files().map_err(|error| self.broken(&error.to_string(), None))? {
             return Err(self.broken("entries share their data", None));
@@ -266,8 +274,11 @@ impl Work<'_> {
 
     fn broken(&self, what: &str, path: Option<&[u8]>) -> Fault {
         let entry = path.map(|path| format!("the entry {}: ", super::list::shown(path))).unwrap_or_default();
-        let at = self.list.len();
-        let what = format!("fstree: {} is refused: {entry}{what} (after {at} entries)", self.source);
+        let at = match self.list.len() {
+            0 => String::new(),
+            at => format!(" (after {at} entries)"),
+        };
+        let what = format!("fstree: {} is refused: {entry}{what}{at}", self.source);
         Fault::new(Exit::Unsupported, what).next("fetch it by hand, and list it: tar -t, unzip -l")
     }
 
@@ -288,6 +299,24 @@ impl Work<'_> {
                 fault.next("the server answered with a page: is this the link for the download itself?")
             }
             _ => fault.next("give a tar (also as gz, bz2, xz or zst) or a zip"),
+        }
+    }
+}
+
+/// The first name that the list of a zip, which begins at `first`, has for the second time.
+fn twice(zip: &mut (impl Read + Seek), first: u64) -> io::Result<Vec<u8>> {
+    zip.seek(io::SeekFrom::Start(first))?;
+    let mut names = HashSet::new();
+    loop {
+        // The fixed part of a list's entry; its lengths of the name, of what is added and of the comment (APPNOTE 4.3.12).
+        let mut head = [0; 46];
+        zip.read_exact(&mut head)?;
+        let length = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
+        let mut name = vec![0; length(28)];
+        zip.read_exact(&mut name)?;
+        io::copy(&mut zip.by_ref().take((length(30) + length(32)) as u64), &mut io::sink())?;
+        if !names.insert(name.clone()) {
+            return Ok(name);
         }
     }
 }

@@ -27,7 +27,7 @@ fn put(archive: &[u8], fragment: &str) -> (Root, Outcome) {
 }
 
 /// Refuses: this status, these words, the program not started, nothing changed.
-fn refuses(root: &Root, words: &str, status: i32, said: &str) {
+pub(crate) fn refuses(root: &Root, words: &str, status: i32, said: &str) {
     let before = root.all();
     let outcome = root.run(words, "echo started");
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (status, ""), "{words}: {outcome:?}");
@@ -157,6 +157,25 @@ fn a_chain_is_applied_in_order_or_not_at_all() {
 }
 
 #[test]
+fn what_a_link_says_cannot_forge_a_line() {
+    let root = Root::new();
+    root.write("/archive", tar(&[Member::link("etc/l", "x\npepo-entry: forged")]));
+    refuses(
+        &root,
+        "fstree=file:///archive#strip=0",
+        6,
+        "\"etc/l\" leads to no valid path, or to one with control",
+    );
+    // What the image has is told, but does nothing to who reads it.
+    std::os::unix::fs::symlink("a\nb\x1b[31m", root.at("/etc/l")).unwrap();
+    root.write("/archive", tar(&[Member::link("etc/l", "\u{202e}x")]));
+    let outcome = root.run("fstree=file:///archive#strip=0", "true");
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    let told = "replaced /etc/l: link to \"a\\nb\\x1b[31m\" → link to \"\\xe2\\x80\\xaex\"";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+#[test]
 fn hostile_archives_change_nothing() {
     let file = |name: &'static str| Member::file(name, "x");
     let device = Member::of_kind("etc/disk", b'4');
@@ -190,6 +209,39 @@ fn hostile_archives_change_nothing() {
         root.write("/archive", archive);
         refuses(&root, "fstree=file:///archive#strip=0", 6, said);
     }
+}
+
+#[test]
+fn an_entry_that_is_twice_in_a_zip_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "import warnings, zipfile; warnings.simplefilter('ignore')\nwith zipfile.ZipFile('a', 'w') as z:\n  \
+                  [z.writestr(n, 'x') for n in ('etc/a', 'etc/twice', 'etc/b', 'etc/twice')]";
+    sh(folder.path(), &format!("python3 -c \"{script}\""));
+    let root = Root::new();
+    root.write("/archive", fs::read(folder.path().join("a")).unwrap());
+    refuses(&root, "fstree=file:///archive", 6, "the entry \"etc/twice\" is there twice\n");
+}
+
+#[test]
+fn what_puts_nothing_is_told() {
+    let root = Root::new();
+    root.write("/archive", tar(&[Member::file("etc/x", "x")]));
+    refuses(&root, "fstree=file:///archive#strip=9", 6, "#strip=9 leaves nothing");
+    root.write("/archive", tar(&[]));
+    let outcome = root.run("fstree=file:///archive", "echo started");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning: /archive is an empty archive"), "{}", outcome.stderr);
+    let outcome = root.run("fstree-limit=10", "echo started");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "started\n"), "{outcome:?}");
+    assert!(outcome.stderr.contains("do nothing without fstree=URL"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_folder_keeps_its_group_for_what_is_made_in_it() {
+    let root = Root::new();
+    root.write("/archive", tar(&[Member { mode: 0o2755, ..Member::of_kind("opt/shared/", b'5') }]));
+    assert_eq!(root.run("fstree=file:///archive#strip=0", "true").code(), 0);
+    assert_eq!(root.at("/opt/shared").metadata().unwrap().mode() & 0o7777, 0o2755);
 }
 
 #[test]
@@ -351,6 +403,35 @@ fn servers_that_misbehave_change_nothing() {
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (5, ""), "{outcome:?}");
     assert!(outcome.stderr.contains("broke off after"), "{}", outcome.stderr);
     assert!(!root.at("/etc/x").exists());
+}
+
+/// The time counts also while nobody says anything.
+#[test]
+fn a_silent_server_is_left_when_the_time_is_over() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let root = Root::new();
+    for scheme in ["http", "https"] {
+        let words = format!("fstree={scheme}://{address}/x,fstree-time=1s");
+        refuses(&root, &words, 8, &format!("fetching {scheme}://{address}/x took too long"));
+    }
+    drop(silent);
+}
+
+#[test]
+fn a_dead_proxy_is_named() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let root = Root::new();
+    let mut command = root.command("fstree=http://files.example/x,fstree-time=1s", "echo started");
+    let outcome = run(command.env("http_proxy", format!("http://me:pw@{dead}")));
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (5, ""), "{outcome:?}");
+    let said =
+        format!("the proxy http://{dead}/ cannot be reached: cannot connect to {dead}: Connection refused");
+    assert!(
+        outcome.stderr.contains(&said) && outcome.stderr.contains("→ no_proxy=HOST"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

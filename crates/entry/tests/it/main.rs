@@ -21,6 +21,9 @@ mod words;
 /// Archives in the file system.
 mod fstree;
 
+/// Several archives, one after the other.
+mod chain;
+
 /// Many files at once, in new folders.
 mod trees;
 
