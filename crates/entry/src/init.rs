@@ -208,7 +208,7 @@ impl<'a> Init<'a> {
         let child = Child { mask: &self.mask, actions: &self.actions, foreground: self.foreground, traced };
         let (pid, refused) =
             sys::spawn(&exec, &child).map_err(|error| internal("cannot start a process", &error))?;
-        self.flags.tell(2, || format!("{} runs as PID {pid}", program.name().display()));
+        self.flags.tell(2, || format!("{} runs as PID {pid}", program.title().display()));
         match refused {
             None => {
                 self.child = Pid::from_raw(pid);

@@ -21,17 +21,34 @@ pub(crate) struct Program {
     pub(crate) command: Vec<OsString>,
     /// Its environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// What the user named, if that is run by another program.
+    title: Option<OsString>,
 }
 
 impl Program {
     /// `command` has at least one word.
     pub(crate) fn new(command: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Program {
-        Program { command, environment }
+        Program { command, environment, title: None }
     }
 
     /// The program as it was named.
     pub(crate) fn name(&self) -> &OsStr {
         self.command.first().map_or(OsStr::new(""), OsString::as_os_str)
+    }
+
+    /// The program as its user knows it.
+    pub(crate) fn title(&self) -> &OsStr {
+        self.title.as_deref().unwrap_or(self.name())
+    }
+
+    /// The same program, run by this command line.
+    pub(crate) fn run_by(&self, command: Vec<OsString>) -> Program {
+        Program { command, environment: self.environment.clone(), title: Some(self.title().to_owned()) }
+    }
+
+    /// Another program in the same environment.
+    pub(crate) fn other(&self, command: Vec<OsString>) -> Program {
+        Program::new(command, self.environment.clone())
     }
 
     /// The value of a variable.

@@ -90,7 +90,7 @@ fn sum_of(text: &str) -> Result<[u8; 32], String> {
 impl Url {
     /// Reads an absolute http or https address.
     pub(crate) fn parse(text: &str) -> Result<Url, String> {
-        let shown = secrets::url(text);
+        let shown = secrets::masked(text);
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| format!("{shown:?} is no http, https or file URL"))?;
         let tls = match scheme.to_ascii_lowercase().as_str() {

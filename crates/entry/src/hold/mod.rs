@@ -240,7 +240,7 @@ impl Hold<'_, '_> {
             if again && !self.ending {
                 tell::line(format!(
                     "{} {}: the container ends",
-                    self.program.name().display(),
+                    self.program.title().display(),
                     report::how(ended)
                 ));
             }
@@ -251,7 +251,7 @@ impl Hold<'_, '_> {
         self.init.take_terminal();
         match other {
             Some(other) => {
-                let name = other.name().display();
+                let name = other.title().display();
                 tell::line(format!("{name} {}; the container is kept on", report::how(ended)));
             }
             None => report::kept(self.program, ended, self.pid, self.last, stay.limit),
@@ -309,11 +309,11 @@ impl Hold<'_, '_> {
 
     fn rerun(&mut self, command: Vec<OsString>, caller: &Caller) -> Result<Option<u8>, Fault> {
         if !command.is_empty() {
-            self.other = Some(Program { command, ..self.program.clone() });
+            self.other = Some(self.program.other(command));
         }
         let program = self.other.clone().unwrap_or_else(|| self.program.clone());
         let again = if self.other.is_some() { "" } else { " again" };
-        tell::line(format!("runs {}{again}", program.name().display()));
+        tell::line(format!("runs {}{again}", program.title().display()));
         let status = self.start(&program, false)?;
         match self.init.pid() {
             Some(pid) => {
@@ -328,14 +328,14 @@ impl Hold<'_, '_> {
     }
 
     fn told(&self) -> String {
-        let name = self.program.name().display();
+        let name = self.program.title().display();
         let whom = if self.init.is_debugged() { ", where a debugger stands" } else { "" };
         match (&self.state, self.init.pid(), &self.other) {
             (State::Runs { held: Some(_) }, Some(pid), _) => {
                 format!("{name} is held at its first instruction as PID {pid}{whom}\n")
             }
             (State::Runs { .. }, Some(pid), Some(other)) => {
-                format!("{} runs as PID {pid} in place of {name}{whom}\n", other.name().display())
+                format!("{} runs as PID {pid} in place of {name}{whom}\n", other.title().display())
             }
             (State::Runs { .. }, Some(pid), None) => format!("{name} runs as PID {pid}{whom}\n"),
             _ => {

@@ -25,7 +25,7 @@ pub(super) fn kept(
     last: Option<i32>,
     limit: Option<Duration>,
 ) {
-    let mut lines = vec![format!("{} {}", program.name().display(), how(ended))];
+    let mut lines = vec![format!("{} {}", program.title().display(), how(ended))];
     lines.extend(last.map(|last| format!("the last signal that it was sent is {}", signal::name(last))));
     if let (Ended::Killed { core: true, signal }, Some(pid)) = (ended, pid) {
         lines.extend(cores::told(pid, signal));
@@ -47,7 +47,7 @@ pub(super) fn held(program: &Program, pid: i32, limit: Option<Duration>) {
     let place = Whereabouts::find();
     let until = limit.map(|limit| format!(" for {} s", limit.as_secs())).unwrap_or_default();
     let mut lines = vec![
-        format!("wait: {} is held at its first instruction{until}, as PID {pid}", program.name().display()),
+        format!("wait: {} is held at its first instruction{until}, as PID {pid}", program.title().display()),
         format!("it goes on by {} release, by SIGCONT, or when a debugger lets it", place.ours()),
     ];
     lines.extend(place.attach().map(|line| format!("  {line}")));

@@ -6,6 +6,8 @@ mod facts;
 pub(crate) mod secrets;
 /// Whether the program is a shell's, and how that shell is made to trace.
 mod shell;
+/// Programs that start another one.
+mod wrapper;
 
 use std::{
     fs::OpenOptions,
@@ -25,6 +27,7 @@ use rustix::{
 use crate::{
     exit::{Exit, Fault},
     program::Program,
+    tell,
     words::Output,
 };
 
@@ -50,7 +53,7 @@ pub(crate) fn begin(output: &Output, program: Program) -> Result<Program, Fault>
 
 /// One write, so that the lines stand together; what cannot be said is not.
 fn say(sink: &OwnedFd, lines: &[String]) {
-    let text: String = lines.iter().map(|line| format!("pepo-entry: {line}\n")).collect();
+    let text: String = lines.iter().map(|line| format!("pepo-entry: {}\n", tell::plain(line))).collect();
     if let Ok(copy) = sink.try_clone() {
         let _ = std::fs::File::from(copy).write_all(text.as_bytes());
     }
@@ -62,8 +65,13 @@ fn told(program: &Program, file: Option<&Path>, traced: Option<&shell::Traced>) 
         Some(file) => format!("runs {} as {}", file.display(), program.name().display()),
         None => format!("runs {}, which is in no folder of PATH", program.name().display()),
     }];
-    if let Some(traced) = traced {
-        lines.push(format!("traces {}", traced.shell));
+    match traced {
+        Some(traced) => lines.push(format!("traces {}", traced.shell)),
+        None if wrapper::is_one(program.name()) => lines.push(format!(
+            "traces nothing: {} starts another program, and if that is a shell's, it is not seen here",
+            program.name().display()
+        )),
+        None => {}
     }
     let arguments = secrets::arguments(program.command.get(1..).unwrap_or_default());
     if !arguments.is_empty() {

@@ -12,13 +12,14 @@ use std::{
     path::Path,
 };
 
+use super::wrapper;
 use crate::program::Program;
 
 /// What stands before each traced line of shells other than bash: script, and line if the shell knows it.
 const PROMPT: &str = "+ ${0##*/}${LINENO:+:$LINENO}: ";
 
-/// zsh has a language of its own for prompts: script or function, and line.
-const ZSH_PROMPT: &str = "+ %N:%i: ";
+/// zsh has a language of its own for prompts: file and line, and the function (or what is sourced) below the script's own level.
+const ZSH_PROMPT: &str = "+ %x:%I: %(1e|%N(): |)";
 
 /// And in bash, which also knows the function.
 const BASH_PROMPT: &str = "+ ${BASH_SOURCE-$0}:$LINENO: ${FUNCNAME:+$FUNCNAME(): }";
@@ -37,8 +38,24 @@ pub(super) struct Traced {
     pub(super) prompt: &'static str,
 }
 
-/// The program with its shell traced, if it is a shell's: a script, or a shell with something to do.
+/// As many wrappers are looked through.
+const MOST_WRAPPERS: usize = 4;
+
+/// The program with its shell traced, if it is a shell's: a script, or a shell with something to do; also behind programs that only
+/// start it.
 pub(super) fn trace(program: &Program, file: &Path) -> Option<Traced> {
+    behind(program, file, MOST_WRAPPERS)
+}
+
+fn behind(program: &Program, file: &Path, wrappers: usize) -> Option<Traced> {
+    if wrappers > 0
+        && let Some(at) = wrapper::inner(&program.command)
+    {
+        let inner = program.other(program.command[at..].to_owned());
+        let traced = behind(&inner, &inner.found()?, wrappers - 1)?;
+        let command = [&program.command[..at], &traced.program.command].concat();
+        return Some(Traced { program: program.run_by(command), ..traced });
+    }
     let header = header(file);
     if let Some(header) = header {
         return script(program, file, &header);
@@ -47,9 +64,30 @@ pub(super) fn trace(program: &Program, file: &Path) -> Option<Traced> {
     let at = usize::from(name == "busybox");
     let applet = if at == 0 { name } else { shell_name(program.command.get(1)?)? };
     // A shell with no operands is a person's.
-    program.command.get(at + 1)?;
-    let command = switched_on(applet, &program.command, at + 1);
-    traced(program, command, applet, "a command line")
+    let rest = program.command.get(at + 1..).filter(|rest| !rest.is_empty())?;
+    let rest: Vec<_> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let by_settings = is_told_by_settings(applet, &rest, program);
+    let mut command = program.command.clone();
+    if !by_settings {
+        // bash takes long flags only before the others.
+        let long = rest.iter().take_while(|word| word.starts_with("--") && word.len() > 2);
+        command.insert(at + 1 + long.count(), "-x".into());
+    }
+    traced(program, command, applet, "a command line", by_settings)
+}
+
+/// Whether a shell reads our settings: bash does, unless it is to trust no environment or to be a mere POSIX shell.
+fn is_told_by_settings(shell: &str, flags: &[String], program: &Program) -> bool {
+    let flags: Vec<_> = flags.iter().take_while(|word| word.starts_with(['-', '+'])).collect();
+    let strict = flags.iter().any(|flag| match flag.strip_prefix('-') {
+        Some(long) if long.starts_with('-') => long == "-posix",
+        Some(letters) => letters.contains('p'),
+        None => false,
+    });
+    // What `-o` takes is no flag, so it ends them.
+    let option = flags.iter().any(|flag| !flag.starts_with("--") && flag.contains('o'));
+    let posix = program.variable("POSIXLY_CORRECT").is_some();
+    shell == "bash" && !strict && !option && !posix && rustix::process::getuid() == rustix::process::geteuid()
 }
 
 /// A script becomes what the kernel would make of its header, with `-x` before the script's name.
@@ -61,9 +99,15 @@ fn script(program: &Program, file: &Path, header: &[u8]) -> Option<Traced> {
     let interpreter = OsString::from_vec(interpreter.to_owned());
     let argument = argument.map(|argument| OsString::from_vec(argument.to_owned()));
     let shell = shell_of(&interpreter, argument.as_deref())?;
+    let words = argument.as_deref().unwrap_or_default().to_string_lossy();
+    let mut flags = words.split_ascii_whitespace().map(str::to_owned).peekable();
+    // What stands before the shell is for who starts it.
+    let is_direct = shell_name(&interpreter).is_some_and(|name| name != "busybox");
+    while !is_direct && flags.next().is_some_and(|word| shell_name(OsStr::new(&word)).is_none()) {}
+    let by_settings = is_told_by_settings(&shell, &flags.collect::<Vec<_>>(), program);
     let mut command = vec![interpreter];
     command.extend(argument);
-    if shell != "bash" {
+    if !by_settings {
         let one_word = command.get(1).is_some_and(|word| word.as_bytes().starts_with(b"-S"));
         match command.last_mut().filter(|_| one_word) {
             Some(word) => word.push(" -x"),
@@ -72,26 +116,22 @@ fn script(program: &Program, file: &Path, header: &[u8]) -> Option<Traced> {
     }
     command.push(file.as_os_str().to_owned());
     command.extend(program.command.iter().skip(1).cloned());
-    traced(program, command, &shell, &file.display().to_string())
+    traced(program, command, &shell, &file.display().to_string(), by_settings)
 }
 
-fn traced(program: &Program, command: Vec<OsString>, shell: &str, what: &str) -> Option<Traced> {
-    let environment = program.environment.clone();
+fn traced(
+    program: &Program,
+    command: Vec<OsString>,
+    shell: &str,
+    what: &str,
+    anywhere: bool,
+) -> Option<Traced> {
     Some(Traced {
-        program: Program::new(command, environment),
+        program: program.run_by(command),
         shell: format!("{shell} ({what})"),
-        anywhere: shell == "bash",
+        anywhere,
         prompt: if shell == "zsh" { ZSH_PROMPT } else { PROMPT },
     })
-}
-
-/// The command line with `-x` at this place, where the shell needs that.
-fn switched_on(shell: &str, command: &[OsString], at: usize) -> Vec<OsString> {
-    let mut command = command.to_owned();
-    if shell != "bash" {
-        command.insert(at, "-x".into());
-    }
-    command
 }
 
 /// The shell that a header names: directly, through `env`, or as busybox's.
@@ -124,7 +164,12 @@ pub(super) fn bash_settings(sink: Option<i32>, before: Option<&OsStr>) -> String
     let before = before.and_then(OsStr::to_str).filter(|before| !before.is_empty());
     let before = before.map(|before| format!("[ -r \"{before}\" ] && . \"{before}\"\n"));
     let sink = sink.map(|number| format!("BASH_XTRACEFD={number}\n"));
-    format!("{}{}PS4='{BASH_PROMPT}'\nset -x\n", before.unwrap_or_default(), sink.unwrap_or_default())
+    // A shell that traces already does not show these lines.
+    format!(
+        "{{ set +x; }} 2>/dev/null\n{}{}PS4='{BASH_PROMPT}'\nset -x\n",
+        before.unwrap_or_default(),
+        sink.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]
@@ -152,6 +197,9 @@ mod tests {
             ("/usr/bin/env dash", "/usr/bin/env|dash|-x|FILE|a"),
             ("/usr/bin/env -S A=b sh -e", "/usr/bin/env|-S A=b sh -e -x|FILE|a"),
             ("/bin/busybox sh", "/bin/busybox|sh|-x|FILE|a"),
+            ("/bin/bash -p", "/bin/bash|-p|-x|FILE|a"),
+            ("/bin/bash --posix", "/bin/bash|--posix|-x|FILE|a"),
+            ("/usr/bin/env -S bash -eup", "/usr/bin/env|-S bash -eup -x|FILE|a"),
         ] {
             assert_eq!(of(Some(header), "prog a").as_deref(), Some(expected), "{header}");
         }
@@ -165,6 +213,12 @@ mod tests {
         assert_eq!(of(None, "sh -c x").as_deref(), Some("sh|-x|-c|x"));
         assert_eq!(of(None, "/bin/busybox ash s").as_deref(), Some("/bin/busybox|ash|-x|s"));
         assert_eq!(of(None, "bash -c x").as_deref(), Some("bash|-c|x"));
+        assert_eq!(of(None, "bash --posix -c x").as_deref(), Some("bash|--posix|-x|-c|x"));
+        assert_eq!(of(None, "bash -pc x").as_deref(), Some("bash|-x|-pc|x"));
+        assert_eq!(
+            of(None, "tini -- nice /bin/dash -c x").as_deref(),
+            Some("tini|--|nice|/bin/dash|-x|-c|x")
+        );
         for line in ["sh", "python3 x", "busybox ls x", "busybox sh"] {
             assert_eq!(of(None, line), None, "{line}");
         }

@@ -72,6 +72,60 @@ fn other_shells_are_traced_with_file_and_line() {
 }
 
 #[test]
+fn bash_that_reads_no_settings_is_traced_and_one_that_traces_shows_none() {
+    let scripts = Scripts::new();
+    for flags in ["-p", "--posix"] {
+        let script = scripts.script("script", &format!("#!/bin/bash {flags}\ntrue \"$1\"\n"));
+        let outcome = verbose("verbose", &[&script, "given"]);
+        assert!(outcome.code() == 0 && outcome.stderr.contains("true given"), "{flags}: {outcome:?}");
+    }
+    let script = scripts.script("script", "#!/bin/bash -x\ntrue \"$1\"\n");
+    let outcome = verbose("verbose", &[&script, "given"]);
+    assert!(outcome.stderr.contains("script:2: true given"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("PS4=") && !outcome.stderr.contains("set +x"), "{}", outcome.stderr);
+}
+
+#[test]
+fn zsh_tells_the_function_with_file_and_line() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", "#!/usr/bin/zsh\ngreet() {\n  true \"$1\"\n}\ngreet you\n");
+    let outcome = verbose("verbose", &[&script]);
+    assert!(outcome.stderr.contains(&format!("+ {script}:3: greet(): true you")), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(&format!("+ {script}:5: greet you")), "{}", outcome.stderr);
+}
+
+#[test]
+fn shells_behind_wrappers_are_traced_or_it_is_said_that_they_are_not() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", "#!/bin/dash\ntrue \"$1\"\n");
+    for line in [
+        &["tini", "-s", "--", &script, "given"][..],
+        &["nice", "sh", "-c", "true given"],
+        &["env", "A=b", "bash", "-c", "true given"],
+    ] {
+        let outcome = verbose("verbose", line);
+        assert!(outcome.code() == 0 && outcome.stderr.contains("true given\n"), "{line:?}: {outcome:?}");
+        assert!(outcome.stderr.contains("traces "), "{}", outcome.stderr);
+    }
+    let outcome = verbose("verbose", &["setpriv", "--no-new-privs", "sh", "-c", "true"]);
+    assert!(outcome.stderr.contains("traces nothing: setpriv starts another program"), "{}", outcome.stderr);
+}
+
+/// What failed is what its user named, not what runs it for us.
+#[test]
+fn a_traced_script_is_named_as_its_user_named_it() {
+    let scripts = Scripts::new();
+    let script = scripts.script("script", "#!/bin/sh\nexit 3\n");
+    let outcome = verbose("verbose,stayalive=0", &[&script]);
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains(&format!("pepo-entry: {script} failed with status 3")),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn it_goes_elsewhere_if_asked() {
     let scripts = Scripts::new();
     let script = scripts.script("script", "#!/bin/bash\ntrue here\n");
@@ -93,14 +147,14 @@ fn it_goes_elsewhere_if_asked() {
 
 #[test]
 fn any_program_is_told_with_its_secrets_hidden() {
-    let mut command = as_process(Init::Ours, &[], &["env", "--", "sh", "-c", "true"]);
+    let mut command = as_process(Init::Ours, &[], &["expr", "1", "=", "1"]);
     command.env("PEPO_DEBUG", "verbose").env("DB_PASSWORD", "hunter2");
     let outcome = run(command.env("CACHE", "redis://me:hunter2@cache/0").env("PLAIN", "shown"));
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     for line in [
-        "as env",
-        "arguments: -- sh -c true",
+        "as expr",
+        "arguments: 1 = 1",
         "user 0 (root), group 0",
         "capabilities: ",
         "limits: open files ",
