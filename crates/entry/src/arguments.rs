@@ -195,11 +195,15 @@ fn cluster(
 
 fn value_of(flags: &mut Flags, letter: char, value: &OsStr) -> Result<(), Fault> {
     let text = value.to_str().unwrap_or_default();
-    let wrong = || refused(format!("-{letter} does not take {}", value.display()));
+    let shown = value.display();
     if letter == 'p' {
-        flags.parent_death = Some(signal::number(text).ok_or_else(wrong)?);
+        let signal = signal::number(text)
+            .ok_or_else(|| refused(format!("-p takes a signal's name as in SIGTERM, not {shown}")))?;
+        flags.parent_death = Some(signal);
     } else {
-        flags.remap.insert(text.parse().map_err(|_| wrong())?);
+        let status =
+            text.parse().map_err(|_| refused(format!("-e takes a status from 0 to 255, not {shown}")))?;
+        flags.remap.insert(status);
     }
     Ok(())
 }
@@ -270,6 +274,18 @@ mod tests {
             let words = line.split_whitespace().map(OsString::from).collect();
             let fault = parse(words, std::iter::empty(), true).unwrap_err();
             assert_eq!(fault.status(), 1, "{line}: {fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_flag_takes_is_said() {
+        for (line, said) in [
+            ("-e 300 prog", "-e takes a status from 0 to 255, not 300"),
+            ("-p TERM prog", "-p takes a signal's name as in SIGTERM, not TERM"),
+        ] {
+            let words = line.split(' ').map(OsString::from).collect();
+            let fault = parse(words, std::iter::empty(), true).unwrap_err();
+            assert!(fault.to_string().contains(said), "{fault}");
         }
     }
 

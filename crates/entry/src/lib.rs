@@ -104,6 +104,7 @@ fn copy(to: &Path) -> Result<(), Fault> {
 fn start(flags: &arguments::Flags) -> Result<u8, Fault> {
     let mut init = Init::new(flags)?;
     let (mut words, environment) = Words::read(std::env::vars_os())?;
+    words.warn();
     let mut program = Program::new(flags.command.clone(), environment);
     let mut socket = None;
     if words != Words::default() {

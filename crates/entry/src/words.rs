@@ -5,6 +5,7 @@
 //! entry would act on it again.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs, io,
     os::unix::ffi::OsStrExt,
@@ -16,6 +17,7 @@ use crate::{
     exit::{Exit, Fault},
     fstree::{Rules, Source},
     tell,
+    verbose::secrets,
 };
 
 /// The words as `--help` and errors list them.
@@ -34,6 +36,9 @@ pub(crate) const LIST: &str = concat!(
 
 /// The file that an operator can mount.
 const FILE: &str = "/etc/pepo/debug";
+
+/// Words that may be there several times.
+const REPEATED: [&str; 2] = ["fstree", "fstree-allow"];
 
 /// What the words ask for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,6 +156,17 @@ impl Words {
     }
 }
 
+impl Words {
+    /// Says what was asked for in vain.
+    pub(crate) fn warn(&self) {
+        if self.fstree.is_empty() && self.rules != Rules::default() {
+            tell::line(
+                "fstree-limit, fstree-time, fstree-allow and fstree-optional do nothing without fstree=URL",
+            );
+        }
+    }
+}
+
 fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<OsString> {
     environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
 }
@@ -164,7 +180,7 @@ fn ours(value: &OsStr) -> bool {
             "DEBUG is left to the program: {} is a word of ours, but {} is not; set PEPO_DEBUG={} if it was meant",
             name_of(known[0]),
             name_of(unknown[0]),
-            known.iter().map(|word| name_of(word)).collect::<Vec<_>>().join(",")
+            known.iter().map(|word| secrets::masked(word)).collect::<Vec<_>>().join(",")
         ));
     }
     !known.is_empty() && unknown.is_empty()
@@ -192,9 +208,15 @@ fn parse(value: &OsStr, source: &str) -> Result<Words, Fault> {
     let list = || format!("the words, separated by commas, are:\n{}", LIST.trim_end());
     let value = value.to_str().ok_or_else(|| wrong("is not UTF-8".to_owned()).next(list()))?;
     let mut words = Words::default();
+    let mut seen = HashSet::new();
     for word in split(value) {
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let reader = reader(name).ok_or_else(|| wrong(format!("there is no word {name:?}")).next(list()))?;
+        if !seen.insert(name) && !REPEATED.contains(&name) {
+            return Err(
+                wrong(format!("{name} is there twice")).next("write it once, with the value that is meant")
+            );
+        }
         reader(&mut words, value).map_err(|what| wrong(format!("{name}: {what}")).next(list()))?;
     }
     Ok(words)
@@ -298,6 +320,8 @@ mod tests {
     fn values_are_judged() {
         for wrong in [
             "wait=x",
+            "verbose=/a,verbose=/b",
+            "stayalive,wait,stayalive=3s",
             "verbose=",
             "verbose=fd:x",
             "fstree=x",

@@ -29,6 +29,8 @@ fn a_mixture_passes_with_one_line_of_warning() {
     assert_eq!((code, stdout.as_str()), (0, "express:*,stayalive unset\n"));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("PEPO_DEBUG=stayalive"), "{stderr}");
+    let (_, _, stderr) = with(&[("DEBUG", "x,fstree=http://me:pw@h/a.tar#strip=1,wait=5s")]);
+    assert!(stderr.contains("PEPO_DEBUG=fstree=http://me:***@h/a.tar#strip=1,wait=5s"), "{stderr}");
 }
 
 #[test]
