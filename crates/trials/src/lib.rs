@@ -19,3 +19,5 @@ pub mod picture;
 pub mod pipe;
 /// An agent in a process of its own.
 pub mod piped_agent;
+/// The page that is followed on a cluster.
+pub mod tutorial;
