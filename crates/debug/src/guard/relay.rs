@@ -33,6 +33,8 @@ mod names;
 mod peer;
 /// What an adapter asks for.
 mod requests;
+/// A child in the target's memory.
+mod vfork;
 
 use clock::Clock;
 pub(super) use peer::{Door, Peer};
@@ -99,6 +101,8 @@ struct State {
     interrupt: Interrupt,
     /// Requests are about another process than the target: a child it has forked.
     elsewhere: bool,
+    /// A child uses the target's memory: the breakpoints are out of it.
+    memory_is_lent: bool,
     clock: Clock,
     last_beat: Instant,
     /// Since when the adapter's client has gone.
@@ -131,6 +135,7 @@ impl<'a> Relay<'a> {
             last_resume: Vec::new(),
             interrupt: Interrupt::None,
             elsewhere: false,
+            memory_is_lent: false,
             clock: Clock::default(),
             last_beat: Instant::now(),
             cut: None,
@@ -404,6 +409,9 @@ impl<'a> Relay<'a> {
             self.tell_peer(&packet);
             return Ok(None);
         };
+        if self.is_about_a_borrower(&packet)? {
+            return Ok(None);
+        }
         let ours = self.stub_order.kind == StubKind::Gdbserver && stop == Stop::Signal(GDB_SIGSTOP);
         match self.state.interrupt {
             Interrupt::Stale if ours => {

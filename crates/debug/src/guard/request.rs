@@ -23,6 +23,12 @@ impl Point {
         format!("z{},{:x},{:x}", self.kind, self.address, self.length).into_bytes()
     }
 
+    /// The packet that inserts it.
+    #[must_use]
+    pub fn insertion(&self) -> Vec<u8> {
+        format!("Z{},{:x},{:x}", self.kind, self.address, self.length).into_bytes()
+    }
+
     /// The bytes it changes in the target's text; none for those that live in registers.
     #[must_use]
     pub fn text_length(&self) -> usize {
@@ -71,6 +77,8 @@ pub enum Request {
         /// What the asker expects to hear; `None` for nothing.
         answer: Option<&'static str>,
     },
+    /// Which signals the stub may deliver by itself, as when it lets go; the packet to send instead.
+    ProgramSignals(Vec<u8>),
     /// From now on without acknowledgements.
     NoAck,
     /// What each side can do.
@@ -172,6 +180,9 @@ fn by_name(packet: &[u8]) -> Request {
     if packet.starts_with(b"vKill") {
         return Request::Kill { answer: Some("OK") };
     }
+    if let Some(signals) = packet.strip_prefix(b"QProgramSignals:") {
+        return Request::ProgramSignals(without_faults(signals));
+    }
     if packet == b"QStartNoAckMode" {
         return Request::NoAck;
     }
@@ -217,6 +228,16 @@ fn by_name(packet: &[u8]) -> Request {
     Request::Plain
 }
 
+/// `QProgramSignals` without the signals of faults. gdb's call of a function ends with one, on purpose, which is the last that the stub
+/// has seen of the thread: when it let go it would deliver it. Whoever really has one comes to it again by running on.
+fn without_faults(signals: &[u8]) -> Vec<u8> {
+    // SIGILL, SIGTRAP, SIGEMT, SIGFPE, SIGBUS, SIGSEGV in gdb's own numbering.
+    let is_fault =
+        |signal: &&[u8]| hex(signal).is_some_and(|signal| matches!(signal, 4 | 5 | 7 | 8 | 10 | 11));
+    let kept: Vec<&[u8]> = signals.split(|&byte| byte == b';').filter(|signal| !is_fault(signal)).collect();
+    [b"QProgramSignals:", &kept.join(&b';')[..]].concat()
+}
+
 fn read_of(rest: &[u8]) -> Request {
     let mut fields = rest.splitn(2, |&byte| byte == b',');
     match (fields.next().and_then(hex), fields.next().and_then(hex)) {
@@ -235,7 +256,8 @@ fn write_of(rest: &[u8]) -> Request {
 }
 
 /// The process in a thread's name `pPID.TID`.
-fn process_of(thread: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn process_of(thread: &[u8]) -> Option<u64> {
     hex(thread.strip_prefix(b"p")?.split(|&byte| byte == b'.').next()?)
 }
 
@@ -366,6 +388,13 @@ mod tests {
         check("vCont;C0b:1;c", Request::Resume(b"vCont;C0b:1;c".to_vec()));
         check("s", Request::Resume(b"s".to_vec()));
         check("vCont?", Request::Plain);
+    }
+
+    #[test]
+    fn a_fault_is_never_delivered_by_the_stub_itself() {
+        let kept = Request::ProgramSignals(b"QProgramSignals:1;3;6;9;c;97".to_vec());
+        check("QProgramSignals:1;3;4;5;6;7;8;9;a;b;c;97", kept);
+        check("QProgramSignals:b", Request::ProgramSignals(b"QProgramSignals:".to_vec()));
     }
 
     #[test]

@@ -123,6 +123,26 @@ fn a_script_is_told_in_words_and_its_failure_once() {
     running.assert_goes_on();
 }
 
+/// The child of `system` borrows the target's memory, and gdb ends each call by a fault.
+#[test]
+fn the_target_goes_on_after_a_call_that_runs_another_program() {
+    let fixture = fixtures::c(Variant::debug());
+    let place = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
+    for debugger in ["lldb", "gdb"] {
+        let (running, name) = target(&fixture);
+        let before = Snapshot::take(running.pid());
+        let surroundings = Surroundings::new();
+        let script = [&place, "continue", "print (int)system(\"exit 3\")", "detach"];
+        let mut line = vec!["attach", &name, "--debugger", debugger];
+        script.iter().for_each(|word| line.extend(["-ex", word]));
+        let run = surroundings.run(&line).ok();
+        assert!(run.stdout.contains("= 768"), "{debugger}: {}", run.snapshot());
+        assert!(!run.stdout.contains("left behind"), "{debugger}: {}", run.snapshot());
+        running.assert_goes_on();
+        before.assert_same();
+    }
+}
+
 /// How many errors a run has told.
 fn told(run: &Run) -> usize {
     [&run.stderr, &run.stdout].iter().map(|stream| stream.matches("error[").count()).sum()

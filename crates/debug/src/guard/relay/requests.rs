@@ -104,6 +104,10 @@ impl Relay<'_> {
                 self.link.send(&resume)?;
                 self.state.last_resume = resume;
             }
+            Request::ProgramSignals(signals) => {
+                self.state.pending.push_back(Pending::Plain);
+                self.link.send(&signals)?;
+            }
             other => {
                 if other == Request::Threads {
                     self.state.unsettled = self.state.unsettled.min(1);
