@@ -60,6 +60,8 @@ pub struct DebuggerFacts {
     pub guard: GuardChoice,
     /// Does DAP `evaluate` in the context `repl` reach the debugger's own command language?
     pub repl_is_raw: bool,
+    /// A request that is not of DAP ends the adapter, so it gets none.
+    pub ends_at_unknown: bool,
     /// Words that reach the debugger's own commands from inside an expression.
     pub raw_words: &'static [&'static str],
     /// How it is seen that the target stands still.

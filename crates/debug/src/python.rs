@@ -90,6 +90,7 @@ static FACTS: DebuggerFacts = DebuggerFacts {
     memory: 24 << 20,
     guard: GuardChoice::Default,
     repl_is_raw: false,
+    ends_at_unknown: false,
     raw_words: &[],
     stands: Stands::ByEvents,
 };

@@ -33,6 +33,7 @@ static FACTS: DebuggerFacts = DebuggerFacts {
     guard: GuardChoice::On,
     // Its console has a word of its own (`dlv`) beside expressions.
     repl_is_raw: false,
+    ends_at_unknown: false,
     raw_words: &["dlv ", "dlv\t"],
     stands: Stands::ByThreadState,
 };

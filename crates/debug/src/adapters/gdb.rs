@@ -29,6 +29,7 @@ static FACTS: DebuggerFacts = DebuggerFacts {
     memory: 256 << 20,
     guard: GuardChoice::On,
     repl_is_raw: true,
+    ends_at_unknown: false,
     raw_words: &["$_shell", "$_gdb_setting", "$_as_string", "$_caller"],
     stands: Stands::ByThreadState,
 };

@@ -39,6 +39,7 @@ static FACTS: DebuggerFacts = DebuggerFacts {
     memory: 320 << 20,
     guard: GuardChoice::On,
     repl_is_raw: true,
+    ends_at_unknown: true,
     // A line that begins so is a command of LLDB's own wherever an expression is expected.
     raw_words: &["`"],
     stands: Stands::ByThreadState,

@@ -40,6 +40,7 @@ static FACTS: DebuggerFacts = DebuggerFacts {
     memory: 0,
     guard: GuardChoice::Off,
     repl_is_raw: false,
+    ends_at_unknown: false,
     raw_words: &[],
     stands: Stands::ByEvents,
 };

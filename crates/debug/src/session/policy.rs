@@ -79,6 +79,19 @@ const STOP: &[&str] = &[
     "setDebuggerProperty",
 ];
 
+/// Requests that change the target, or run code there.
+const MODIFY: &[&str] = &[
+    "goto",
+    "restartFrame",
+    "reverseContinue",
+    "setExpression",
+    "setVariable",
+    "stepBack",
+    "writeMemory",
+    // LLDB's own.
+    "compileUnits",
+];
+
 /// Requests that would start or end a program.
 const NEVER: &[(&str, &str)] = &[
     ("launch", "Pepo attaches to running processes and starts none"),
@@ -105,6 +118,9 @@ pub fn judge(message: &Message, rights: Rights, facts: &DebuggerFacts) -> Decisi
         "setBreakpoints" | "setFunctionBreakpoints" => breakpoints(message.arguments(), rights, facts),
         _ if STOP.contains(&command) => {
             need(rights.stop, "stop", command).unwrap_or_else(|| expressions(message, rights, facts))
+        }
+        _ if facts.ends_at_unknown && !MODIFY.contains(&command) => {
+            Decision::Refuse(format!("{} does not know `{command}`", facts.name))
         }
         _ => need(rights.modify, "modify", command).unwrap_or_else(|| expressions(message, rights, facts)),
     }
@@ -199,6 +215,7 @@ mod tests {
         memory: 0,
         guard: GuardChoice::On,
         repl_is_raw: true,
+        ends_at_unknown: true,
         raw_words: &["$_shell"],
         stands: Stands::ByThreadState,
     };
@@ -229,7 +246,6 @@ mod tests {
             ("setExpression", json!({"expression": "x", "value": "1"})),
             ("writeMemory", json!({})),
             ("goto", json!({})),
-            ("someUnknownRequest", json!({})),
             ("setBreakpoints", json!({"breakpoints": [{"line": 1, "condition": "f()"}]})),
             ("setBreakpoints", json!({"breakpoints": [{"line": 1, "logMessage": "{f()}"}]})),
             ("setBreakpoints", json!({"breakpoints": [{"line": 1, "hitCondition": "f()"}]})),
@@ -238,6 +254,17 @@ mod tests {
             check(command, arguments.clone(), MODIFIES, true);
             check(command, arguments, STOPS, false);
         }
+    }
+
+    #[test]
+    fn what_is_not_of_dap_needs_modify_and_reaches_no_adapter_that_ends_at_it() {
+        let unknown = Message::request(1, "someUnknownRequest", json!({}));
+        assert!(
+            matches!(judge(&unknown, RAW, &FACTS), Decision::Refuse(why) if why.contains("does not know"))
+        );
+        let bears_it = DebuggerFacts { ends_at_unknown: false, ..FACTS };
+        assert_eq!(judge(&unknown, MODIFIES, &bears_it), Decision::Pass);
+        assert_ne!(judge(&unknown, STOPS, &bears_it), Decision::Pass);
     }
 
     #[test]

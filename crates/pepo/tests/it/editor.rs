@@ -45,6 +45,10 @@ pub(crate) fn changes_a_variable(
     editor.asks("configurationDone", json!({}));
     editor.answer_to(attaching);
     let stopped = editor.waits_for("stopped");
+    let unknown = editor.sends("nobody/knows", json!({}));
+    let answer =
+        editor.first(&|one| one.kind() == Some(MessageKind::Response) && one.request_seq() == unknown);
+    assert!(!answer.success(), "{answer:?}");
     let thread = stopped.body()["threadId"].clone();
     let stack = editor.asks("stackTrace", json!({"threadId": thread}));
     let top = &stack["stackFrames"][0];
