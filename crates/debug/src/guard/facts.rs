@@ -14,6 +14,8 @@ use super::{
 };
 use crate::text::Patches;
 
+const UNFINISHED: &str = "restored the registers of a thread in an unfinished call";
+
 /// How long threads may take to run again after the detach.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -31,6 +33,8 @@ pub(super) struct Facts {
     pub(super) allocations: BTreeSet<u64>,
     /// Registers kept by the stub during a call: state numbers with the thread suffix of the request.
     pub(super) registers: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Registers of threads in which gdb has begun a call, by the threads' names.
+    pub(super) calls: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The stub was told that requests name processes.
     pub(super) multiprocess: bool,
     /// Threads stop one by one, and stops are notified.
@@ -83,7 +87,15 @@ impl Facts {
         let mut outcome = Outcome::default();
         for (state, suffix) in std::mem::take(&mut self.registers) {
             let _ = link.ask(&[&b"QRestoreRegisterState:"[..], &state, &suffix].concat());
-            outcome.repairs.push("restored the registers of a thread in an unfinished call".to_owned());
+            outcome.repairs.push(UNFINISHED.to_owned());
+        }
+        for (thread, registers) in std::mem::take(&mut self.calls) {
+            let selected = link.ask(&[&b"Hg"[..], &thread].concat());
+            let restored = selected.and_then(|_| link.ask(&[&b"G"[..], &registers].concat()));
+            match restored.as_deref() {
+                Ok(b"OK") => outcome.repairs.push(UNFINISHED.to_owned()),
+                _ => outcome.left_behind.push("a thread in an unfinished call".to_owned()),
+            }
         }
         let count = self.points.len();
         for point in std::mem::take(&mut self.points) {

@@ -55,6 +55,16 @@ impl Journal {
         self.line(&format!("patch {address:x} {:x} {written}\n", patch.before));
     }
 
+    /// Names and registers are of hexadecimal digits and points.
+    pub(super) fn call(&mut self, thread: &[u8], registers: &[u8]) {
+        let word = String::from_utf8_lossy;
+        self.line(&format!("call {} {}\n", word(thread), word(registers)));
+    }
+
+    pub(super) fn call_ended(&mut self, thread: &[u8]) {
+        self.line(&format!("called {}\n", String::from_utf8_lossy(thread)));
+    }
+
     pub(super) fn multiprocess(&mut self) {
         self.line("multiprocess\n");
     }
@@ -89,6 +99,14 @@ impl Known {
             "multiprocess" => self.facts.multiprocess = true,
             "non-stop" => self.facts.non_stop = true,
             "detached" => self.facts.detached = true,
+            "call" => {
+                if let [thread, registers] = rest[..] {
+                    self.facts.calls.insert(thread.into(), registers.into());
+                }
+            }
+            "called" => {
+                rest.first().and_then(|thread| self.facts.calls.remove(thread.as_bytes()));
+            }
             "insert" => self.facts.points.extend(point()),
             "remove" => {
                 if let Some(point) = point() {

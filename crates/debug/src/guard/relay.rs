@@ -25,6 +25,8 @@ use super::{
     watch::Adapter,
 };
 
+/// Calls of functions in the target.
+mod calls;
 /// How long the target stood still.
 mod clock;
 /// What a stub says of a target in other namespaces.
@@ -63,6 +65,7 @@ enum Pending {
     NonStop,
     Threads,
     ProcessInfo,
+    Registers,
 }
 
 /// How far an interrupt of ours is that the stub sees as an ordinary SIGSTOP.
@@ -103,6 +106,8 @@ struct State {
     elsewhere: bool,
     /// A child uses the target's memory: the breakpoints are out of it.
     memory_is_lent: bool,
+    /// What gdb knows of registers, and changes.
+    calls: calls::Calls,
     clock: Clock,
     last_beat: Instant,
     /// Since when the adapter's client has gone.
@@ -136,6 +141,7 @@ impl<'a> Relay<'a> {
             interrupt: Interrupt::None,
             elsewhere: false,
             memory_is_lent: false,
+            calls: calls::Calls::default(),
             clock: Clock::default(),
             last_beat: Instant::now(),
             cut: None,
@@ -353,6 +359,7 @@ impl<'a> Relay<'a> {
                 facts.non_stop = true;
                 self.journal.non_stop();
             }
+            Pending::Registers => self.state.calls.read(&packet),
             Pending::Threads => {
                 let threads = names::without_stray_stops(&packet);
                 self.tell_peer(&threads);

@@ -95,6 +95,10 @@ pub enum Request {
     ProcessInfo,
     /// A question of ours, sent by LLDB ([`SETTLED`]): answered by the relay, slowly until LLDB has taken note of the stop.
     Settled,
+    /// Tell the registers of the selected thread.
+    ReadRegisters,
+    /// Write them.
+    WriteRegisters(Vec<u8>),
     /// Reserve memory in the target; the answer is its address.
     Allocate,
     /// Give it back.
@@ -166,6 +170,8 @@ impl Request {
             }
             [b'D', ..] => Request::Detach(None),
             [b'H', b'g', thread @ ..] => Request::Select(process_of(thread)),
+            [b'g'] => Request::ReadRegisters,
+            [b'G', registers @ ..] => Request::WriteRegisters(registers.to_vec()),
             [b'k'] => Request::Kill { answer: Some("X09") },
             [b'k', ..] => Request::Kill { answer: None },
             [b'_', b'M', ..] => Request::Allocate,

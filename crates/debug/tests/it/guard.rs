@@ -8,6 +8,7 @@ mod safety {
 
     use pepo_debug::debugger::GuardChoice;
     use pepo_testkit::Life as _;
+    use serde_json::json;
 
     use crate::rig::{Parties, Rig, Which, gone, kill};
 
@@ -38,6 +39,8 @@ mod safety {
         Cold,
         /// The target stands at it.
         Standing,
+        /// The target stands at it in a call that was evaluated.
+        Calling,
     }
 
     async fn armed(which: Which, what: Armed) -> (Rig, Parties) {
@@ -46,6 +49,14 @@ mod safety {
             Armed::Standing => {
                 rig.ready(&["BREAK"]).await.unwrap();
                 rig.client().hit().await.unwrap();
+            }
+            Armed::Calling => {
+                rig.ready(&["BREAK"]).await.unwrap();
+                let thread = rig.client().hit().await.unwrap();
+                let (frame, _, _) = rig.client().top(thread).await.unwrap();
+                let call = json!({"expression": "tick(1)", "context": "watch", "frameId": frame});
+                let interrupted = rig.client().ask("evaluate", call).await.unwrap_err();
+                assert!(interrupted.contains("stopped while in a function"), "{interrupted}");
             }
             Armed::Hot | Armed::Cold => rig.arm(what == Armed::Hot).await,
         }
@@ -141,6 +152,9 @@ mod safety {
         gdb_lives_when_the_relay_is_killed_at_a_thousand_hits: GdbC Worker Hot;
         gdb_lives_when_the_relay_is_killed_before_any_hit: GdbC Worker Cold;
         gdb_lives_when_the_relay_is_killed_while_it_stands: GdbC Worker Standing;
+        gdb_lives_when_the_adapter_is_killed_in_a_call: GdbC Adapter Calling;
+        gdb_lives_when_the_relay_is_killed_in_a_call: GdbC Worker Calling;
+        gdb_lives_when_the_agent_goes_in_a_call: GdbC Agent Calling;
         gdb_lives_when_the_keeper_is_killed: GdbC Keeper Hot;
         gdb_lives_when_the_agent_goes: GdbC Agent Hot;
         gdb_lives_when_the_agent_goes_while_it_stands: GdbC Agent Standing;

@@ -143,6 +143,22 @@ fn the_target_goes_on_after_a_call_that_runs_another_program() {
     }
 }
 
+/// gdb leaves the thread in the call, which would return to where there is no code.
+#[test]
+fn the_target_goes_on_after_a_call_that_a_breakpoint_interrupts() {
+    let fixture = fixtures::c(Variant::debug());
+    let place = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
+    let (running, name) = target(&fixture);
+    let before = Snapshot::take(running.pid());
+    let line =
+        ["attach", &name, "--debugger", "gdb", "-ex", &place, "-ex", "continue", "-ex", "print tick(1)"];
+    let run = Surroundings::new().run(&line);
+    assert!(run.stderr.contains("stopped while in a function"), "{}", run.snapshot());
+    assert!(!run.stdout.contains("left behind"), "{}", run.snapshot());
+    running.assert_goes_on();
+    before.assert_same();
+}
+
 /// How many errors a run has told.
 fn told(run: &Run) -> usize {
     [&run.stderr, &run.stdout].iter().map(|stream| stream.matches("error[").count()).sum()

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Peer, Pending, Relay, SETTLES, contains, names};
+use super::{Peer, Pending, Relay, SETTLES, calls::Change, contains, names};
 use crate::guard::{
     control::StubKind,
     files::EXE,
@@ -92,6 +92,7 @@ impl Relay<'_> {
     fn pass_on(&mut self, request: Request, packet: &[u8], target: u64) -> io::Result<()> {
         match request {
             Request::Resume(resume) if self.state.facts.non_stop => {
+                self.state.calls.resumed();
                 if resume.windows(2).any(|two| matches!(two, b";c" | b";C" | b";s" | b";S" | b";r")) {
                     self.state.clock.run();
                 }
@@ -100,6 +101,7 @@ impl Relay<'_> {
             }
             Request::Resume(resume) => {
                 self.state.running = true;
+                self.state.calls.resumed();
                 self.state.clock.run();
                 self.link.send(&resume)?;
                 self.state.last_resume = resume;
@@ -109,6 +111,12 @@ impl Relay<'_> {
                 self.link.send(&signals)?;
             }
             other => {
+                if let [b'H', b'g', thread @ ..] = packet {
+                    self.state.calls.select(thread);
+                }
+                if let Request::WriteRegisters(registers) = &other {
+                    self.registers_change(registers);
+                }
                 if other == Request::Threads {
                     self.state.unsettled = self.state.unsettled.min(1);
                 }
@@ -148,9 +156,26 @@ impl Relay<'_> {
             Request::RestoreRegisters(state) => Pending::RestoreRegisters(state),
             Request::NonStop(true) => Pending::NonStop,
             Request::Threads => Pending::Threads,
+            Request::ReadRegisters => Pending::Registers,
             Request::ProcessInfo => Pending::ProcessInfo,
             Request::Supported => Pending::Supported(contains(packet, b"multiprocess+")),
             _ => Pending::Plain,
+        }
+    }
+
+    /// gdb begins a call, or ends one.
+    fn registers_change(&mut self, registers: &[u8]) {
+        let calls = &mut self.state.facts.calls;
+        match self.state.calls.written(registers, calls) {
+            Some(Change::Begins(thread, before)) => {
+                self.journal.call(&thread, &before);
+                calls.insert(thread, before);
+            }
+            Some(Change::Ends(thread)) => {
+                self.journal.call_ended(&thread);
+                calls.remove(&thread);
+            }
+            None => {}
         }
     }
 
