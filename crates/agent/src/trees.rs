@@ -72,8 +72,13 @@ pub(crate) async fn write(
     tracing::info!(who = grant.who, path = start.path, "files of the target are written");
     let (parts, taken) = mpsc::channel(WINDOW);
     let writer = writing.spawn_blocking(move || put(start, taken));
-    while let Some(message) = incoming.message().await.map_err(|status| Failure::from_status(&status))? {
-        // Whoever writes and wants no more has a reason, which is told below.
+    loop {
+        // Whoever writes and wants no more has a reason, which is told below, also where nothing more comes.
+        let message = tokio::select! {
+            message = incoming.message() => message.map_err(|status| Failure::from_status(&status))?,
+            () = parts.closed() => break,
+        };
+        let Some(message) = message else { break };
         let Some(Kind::Part(TreePart { kind: Some(part) })) = message.kind else { continue };
         if parts.send(part).await.is_err() {
             break;

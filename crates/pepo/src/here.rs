@@ -70,7 +70,7 @@ impl Write for Part {
 impl Sink for Here {
     type File = Part;
 
-    fn enter(&self, name: &[u8]) -> io::Result<(Here, bool)> {
+    fn enter(&self, name: &[u8], _attributes: Attributes) -> io::Result<(Here, bool)> {
         let path = self.path(name)?;
         let made = match private_folder(&path) {
             Ok(()) => true,
@@ -86,7 +86,7 @@ impl Sink for Here {
         Ok((Here(path), made))
     }
 
-    fn create(&self, name: &[u8]) -> io::Result<Part> {
+    fn create(&self, name: &[u8], _attributes: Attributes, _size: u64) -> io::Result<Part> {
         Part::beside(&self.path(name)?, &mut private_file())
     }
 

@@ -85,17 +85,18 @@ pub trait Sink: Sized {
     /// A file that is being written and has no name yet; dropped, it was never there.
     type File: io::Write;
 
-    /// Opens the folder of this name and makes it if it is not there; was it made? A link is never followed.
+    /// Opens the folder of this name and makes it if it is not there; was it made? A link is never followed. The attributes are for those that
+    /// have to know them beforehand; [`Sink::settle`] gives them.
     ///
     /// # Errors
     /// What the system says; [`io::ErrorKind::NotADirectory`] for something else of this name.
-    fn enter(&self, name: &[u8]) -> io::Result<(Self, bool)>;
+    fn enter(&self, name: &[u8], attributes: Attributes) -> io::Result<(Self, bool)>;
 
-    /// Begins a file.
+    /// Begins a file of so many bytes, as far as is known; [`Sink::put`] gives it its attributes.
     ///
     /// # Errors
     /// What the system says.
-    fn create(&self, name: &[u8]) -> io::Result<Self::File>;
+    fn create(&self, name: &[u8], attributes: Attributes, size: u64) -> io::Result<Self::File>;
 
     /// Gives a file that is whole its attributes and its name, at once; a file or a link of this name is replaced, nothing else is.
     ///
@@ -145,7 +146,10 @@ pub struct Skipped {
 
 impl Tally {
     /// Counts one more of anything.
-    fn count(&mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] for too many.
+    pub fn count(&mut self) -> Result<(), Failure> {
         self.entries += 1;
         if self.entries <= MOST_ENTRIES {
             return Ok(());
@@ -154,7 +158,8 @@ impl Tally {
             .hint("copy the folders in it one by one"))
     }
 
-    fn skip(&mut self, path: String, why: String, failed: bool) {
+    /// Keeps in mind what was not copied; `failed` if it should have been.
+    pub fn skip(&mut self, path: String, why: String, failed: bool) {
         self.failed += u64::from(failed);
         if self.skipped.len() < MOST_TOLD {
             self.skipped.push(Skipped { path, why });

@@ -1,12 +1,18 @@
 //! `pepo cp`: files out of a target and into it, as `docker cp` copies them, also where the image has neither shell nor tar.
 
+/// Trees as archives, and archives as trees.
+mod archive;
+
 use std::{
+    cell::Cell,
     fs,
+    io::{self, IsTerminal as _, Read as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use clap::Args;
+use pepo_client::Tree;
 use pepo_platform::Need;
 use pepo_wire::{
     Code, Failure,
@@ -14,14 +20,14 @@ use pepo_wire::{
     tree::{self, Build, Cut, Existing, Part, Place, Skipped, Tally, Wanted},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     arguments::{ProcessArgs, choose},
     config::Context,
     here::{self, Here},
     reach::{self, Reached},
-    render::{Outcome, table::printable},
+    render::{End as Ended, Outcome, Printer, table::printable},
     session,
 };
 
@@ -31,15 +37,20 @@ Examples:
   pepo cp pod/shop/app:/var/log ./logs        a folder, under another name
   pepo cp docker/shop:/data/. backup          what is in a folder, without the folder itself
   pepo cp ./app.conf docker/shop:/tmp/        into a folder of the target
+  pepo cp pod/shop:/var/log - | tar -tv       as a tar archive, to standard output
+  tar -c conf | pepo cp - pod/shop:/etc       what is in an archive, into a folder
   pepo cp pid/4711:/tmp/dump . --output json
 
-One side is TARGET:PATH, the other a path of this side; one with a colon in it is written as ./a:b.
+One side is TARGET:PATH, the other a path of this side, or - for an archive; a path with a colon in
+it is written as ./a:b.
 Paths are as the target's process sees them. Modes and times are kept, links stay links; what is
 brought here is yours, what is put there belongs to the process's user, or to whom it belonged before.
 Each file is there whole or not at all.";
 
 /// Parts under way before the reader has to wait.
 const WINDOW: usize = 8;
+/// So many bytes behind an archive's end are read.
+const BEHIND: u64 = 1 << 20;
 /// How often progress is told.
 const TOLD: Duration = Duration::from_millis(100);
 /// How many of what was skipped are told to people.
@@ -49,10 +60,10 @@ const MOST_TOLD: usize = 20;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Cp {
-    /// What is copied: TARGET:PATH, or a path of this side
+    /// What is copied: TARGET:PATH, a path of this side, or - for an archive on standard input
     #[arg(value_name = "FROM")]
     from: String,
-    /// Where to: a path of this side, or TARGET:PATH
+    /// Where to: a path of this side, TARGET:PATH, or - for an archive on standard output
     #[arg(value_name = "TO")]
     to: String,
     /// If FROM is a link, copy what it leads to
@@ -66,6 +77,7 @@ pub(crate) struct Cp {
 /// One end of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End<'a> {
+    Archive,
     Here(&'a str),
     There { target: &'a str, path: &'a str },
 }
@@ -73,7 +85,7 @@ enum End<'a> {
 impl<'a> End<'a> {
     fn read(text: &'a str) -> Result<End<'a>, Failure> {
         if text == "-" {
-            return Err(usage("`-` is no file", "files are copied as they are, not as an archive"));
+            return Ok(End::Archive);
         }
         let is_disk = cfg!(windows) && text.as_bytes().get(1) == Some(&b':') && text.is_char_boundary(1);
         match text.split_once(':') {
@@ -100,11 +112,13 @@ pub(crate) async fn run(arguments: &Cp, context: &Context) -> Outcome {
     match (End::read(&arguments.from)?, End::read(&arguments.to)?) {
         (End::There { target, path }, End::Here(to)) => copy.bring(target, path, to).await,
         (End::Here(from), End::There { target, path }) => copy.put(from, target, path).await,
-        (End::Here(_), End::Here(_)) => {
-            Err(usage("neither side is a target's", "one is written as TARGET:PATH").into())
-        }
+        (End::There { target, path }, End::Archive) => copy.pack(target, path).await,
+        (End::Archive, End::There { target, path }) => copy.unpack(target, path).await,
         (End::There { .. }, End::There { .. }) => {
             Err(usage("both sides are a target's", "copy to this side first, then from here").into())
+        }
+        (End::Here(_) | End::Archive, End::Here(_) | End::Archive) => {
+            Err(usage("neither side is a target's", "one is written as TARGET:PATH").into())
         }
     }
 }
@@ -129,13 +143,17 @@ impl Copy<'_> {
         }
     }
 
-    async fn brought(&self, reached: &Reached, path: &str, to: &str) -> Result<Tally, Failure> {
+    async fn read(&self, reached: &Reached, path: &str) -> Result<Tree, Failure> {
         let request = ReadTreeRequest {
             target: Some(reached.target.clone()),
             path: path.to_owned(),
             follow: self.arguments.follow_link,
         };
-        let mut tree = reached.agent.read_tree(request).await?;
+        reached.agent.read_tree(request).await
+    }
+
+    async fn brought(&self, reached: &Reached, path: &str, to: &str) -> Result<Tally, Failure> {
+        let mut tree = self.read(reached, path).await?;
         let first = tree.next().await?;
         let is_folder = matches!(&first, Part::Entry(entry) if entry.kind() == TreeKind::Folder);
         let cut = Cut::of(path);
@@ -154,6 +172,57 @@ impl Copy<'_> {
         build.finish()
     }
 
+    /// Out of the target, as an archive.
+    async fn pack(&self, target: &str, path: &str) -> Outcome {
+        if self.context.printer.json_wanted() {
+            let why = "the archive and the report would both go to standard output";
+            return Err(usage("an archive and `--output json` do not go together", why).into());
+        }
+        if io::stdout().is_terminal() {
+            let why = "send it to a file or a program, as in `pepo cp TARGET:PATH - > files.tar`";
+            return Err(usage("an archive is not written to a terminal", why).into());
+        }
+        let reached = self.reach(target, Need::Look).await?;
+        match self.packed(&reached, path).await {
+            Ok(tally) => self.tell(&reached, tally, &[]),
+            Err(Ended::Failed(failure)) => Err(self.explained(*failure, &reached).await.into()),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    async fn packed(&self, reached: &Reached, path: &str) -> Result<Tally, Ended> {
+        let mut tree = self.read(reached, path).await?;
+        let cut = Cut::of(path);
+        let name = cut.name.filter(|_| !cut.contents).map(|name| name.as_bytes().to_vec());
+        let (parts, mut taken) = mpsc::channel(WINDOW);
+        let (printer, mut progress) = (self.context.printer, Progress::new(self.context));
+        // Whoever takes the archive may be slow: the stream from the agent must go on being answered.
+        let packing = tokio::task::spawn_blocking(move || {
+            let closed = Cell::new(None);
+            let parts = std::iter::from_fn(|| taken.blocking_recv());
+            let mut each = |tally: &Tally| progress.tell(tally.files, tally.bytes);
+            let packed = archive::pack(parts, name, Output { printer, closed: &closed }, &mut each);
+            packed.map_err(|failure| closed.take().unwrap_or_else(|| failure.into()))
+        });
+        let come = loop {
+            match tree.next().await {
+                Ok(part) => {
+                    let is_end = matches!(part, Part::End(_));
+                    if parts.send(part).await.is_err() || is_end {
+                        break Ok(());
+                    }
+                }
+                Err(failure) => break Err(failure),
+            }
+        };
+        drop(parts);
+        let packed = packing.await.map_err(|error| {
+            Failure::new(Code::Internal, "the archive could not be written").because_of(&error)
+        })?;
+        come?;
+        packed
+    }
+
     /// Into the target.
     async fn put(&self, from: &str, target: &str, path: &str) -> Outcome {
         // Before anything is reached: is there something to copy?
@@ -161,22 +230,52 @@ impl Copy<'_> {
         let follow =
             self.arguments.follow_link || from.ends_with(std::path::is_separator) || ends_in_dot(from);
         let found = here::node(source, follow).map_err(|error| of_here("read", from, &error))?;
-        let (is_folder, contents) = (matches!(found.1, tree::Node::Folder(_)), ends_in_dot(from));
         let name = source.file_name().map(|name| name.as_encoded_bytes().to_vec());
-        let reached = self.reach(target, Need::Write).await?;
         let start = StartWriteTree {
-            target: Some(reached.target.clone()),
-            grant: Some(session::grant(self.context, vec![Right::Modify.into()], None)),
             path: path.to_owned(),
             name: name.unwrap_or_default(),
-            is_folder,
-            contents,
+            is_folder: matches!(found.1, tree::Node::Folder(_)),
+            contents: ends_in_dot(from),
+            ..StartWriteTree::default()
         };
+        self.send(target, start, move |out| tree::walk(found, out), || {}).await
+    }
+
+    /// What is in an archive, into the target.
+    async fn unpack(&self, target: &str, path: &str) -> Outcome {
+        if io::stdin().is_terminal() {
+            let why = "it comes from a file or a program, as in `pepo cp - TARGET:PATH < files.tar`";
+            return Err(usage("an archive is not read from a terminal", why).into());
+        }
+        let start = StartWriteTree {
+            path: path.to_owned(),
+            is_folder: true,
+            contents: true,
+            ..StartWriteTree::default()
+        };
+        let unpack = |out: &mut dyn FnMut(Part) -> bool| archive::unpack(io::stdin().lock(), out);
+        // Whoever writes it may still be about to write what fills its last block.
+        let rest = || drop(io::copy(&mut io::stdin().lock().take(BEHIND), &mut io::sink()));
+        self.send(target, start, unpack, rest).await
+    }
+
+    /// Sends what `source` tells in parts; `behind` is done when that was told, and not waited for.
+    async fn send(
+        &self,
+        target: &str,
+        start: StartWriteTree,
+        source: impl FnOnce(&mut dyn FnMut(Part) -> bool) -> Result<Tally, Failure> + Send + 'static,
+        behind: impl FnOnce() + Send + 'static,
+    ) -> Outcome {
+        let reached = self.reach(target, Need::Write).await?;
+        let grant = session::grant(self.context, vec![Right::Modify.into()], None);
+        let start = StartWriteTree { target: Some(reached.target.clone()), grant: Some(grant), ..start };
         let (parts, taken) = mpsc::channel(WINDOW);
+        let (told, mut walked) = oneshot::channel();
         let mut progress = Progress::new(self.context);
-        let walk = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let (mut files, mut bytes) = (0, 0);
-            tree::walk(found, &mut |part| {
+            let done = source(&mut |part| {
                 match &part {
                     Part::Data(data) => bytes += data.len() as u64,
                     Part::Entry(_) => files += 1,
@@ -184,22 +283,28 @@ impl Copy<'_> {
                 }
                 progress.tell(files, bytes);
                 parts.blocking_send(part).is_ok()
-            })
+            });
+            // Before the parts end, so that it is known when the other side answers that.
+            let _ = told.send(done);
+            drop(parts);
+            behind();
         });
         let written = reached.agent.write_tree(start, taken).await;
-        let walked = walk.await.map_err(|error| {
-            Failure::new(Code::Internal, "the files could not be read").because_of(&error)
-        })?;
+        // Whoever writes no more may have said so while the source was still being waited for.
+        let walked = if written.is_ok() { walked.await.ok() } else { walked.try_recv().ok() };
         match (written, walked) {
-            (Ok(written), Ok(mut tally)) => {
+            (Ok(written), Some(Ok(mut tally))) => {
                 // What is there, not what was sent.
                 (tally.files, tally.folders, tally.links) = (written.files, written.folders, written.links);
                 tally.bytes = written.bytes;
                 self.tell(&reached, tally, &written.notes)
             }
             // It broke off, and here is why.
-            (_, Err(failure)) if failure.code() != Code::StreamBroken => Err(failure.into()),
-            (Err(failure), _) | (Ok(_), Err(failure)) => Err(self.explained(failure, &reached).await.into()),
+            (_, Some(Err(failure))) if failure.code() != Code::StreamBroken => Err(failure.into()),
+            (Err(failure), _) | (Ok(_), Some(Err(failure))) => {
+                Err(self.explained(failure, &reached).await.into())
+            }
+            (Ok(_), None) => Err(Failure::new(Code::Internal, "the files could not be read").into()),
         }
     }
 
@@ -241,6 +346,28 @@ impl Copy<'_> {
                 .because("the others were")
                 .into()),
         }
+    }
+}
+
+/// Standard output, to which an archive goes. Why no more is wanted there is kept.
+struct Output<'a> {
+    printer: Printer,
+    closed: &'a Cell<Option<Ended>>,
+}
+
+impl io::Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.printer.bytes(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(ended) => {
+                self.closed.set(Some(ended));
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -294,7 +421,7 @@ fn of_here(act: &str, path: &str, error: &std::io::Error) -> Failure {
 
 /// How far it is, told now and then.
 struct Progress {
-    printer: crate::render::Printer,
+    printer: Printer,
     told: Option<Instant>,
 }
 
@@ -350,7 +477,7 @@ mod tests {
             (".", Ok(End::Here("."))),
             ("file", Ok(End::Here("file"))),
             ("shop:", Err(Code::Usage)),
-            ("-", Err(Code::Usage)),
+            ("-", Ok(End::Archive)),
             ("", Err(Code::Usage)),
         ] {
             assert_eq!(End::read(text).map_err(|failure| failure.code()), expected, "{text}");

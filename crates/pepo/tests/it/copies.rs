@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use pepo_testkit::{Image, Life, Variant, fixtures, spawn, wait};
@@ -12,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     session::LIMIT,
     support::{Run, Surroundings},
+    terminal::Terminal,
 };
 
 /// An image without a shell, with files to be copied.
@@ -95,6 +98,19 @@ impl Copies<'_> {
         let kernel = self.out("/proc/1/environ", ".").fails(3);
         assert!(kernel.stderr.contains("the kernel's own"), "{}", kernel.stderr);
         assert!(!self.here("environ").exists() && !self.here("such").exists());
+        for (path, folder, data) in
+            [("/data", "archive", "archive/data"), ("/data/.", "contents", "contents")]
+        {
+            fs::create_dir(self.here(folder)).unwrap();
+            let mut tar = self.surroundings.other("tar", &["-x", "-C", folder]);
+            let mut tar = tar.stdin(Stdio::piped()).spawn().unwrap();
+            let mut copy = self.surroundings.command(&[&["cp", &self.there(path), "-"], self.more].concat());
+            Run::of(copy.stdout(tar.stdin.take().unwrap()).output().unwrap()).ok();
+            // It holds the other end of the pipe.
+            drop(copy);
+            assert!(tar.wait().unwrap().success());
+            self.assert_data(data);
+        }
         life.assert_goes_on();
     }
 
@@ -128,8 +144,36 @@ impl Copies<'_> {
         assert!(missing.stderr.contains("P0108"), "{}", missing.stderr);
         let no_folder = self.put("source", &format!("{to}/new")).fails(3);
         assert!(no_folder.stderr.contains("is no folder"), "{}", no_folder.stderr);
+        self.go_in_as_archive(folder);
         self.assert_nothing_begun(life, &to);
         life.assert_goes_on();
+    }
+
+    /// What is in an archive, into a folder that is there and into one that is not.
+    #[track_caller]
+    fn go_in_as_archive(&self, folder: &str) {
+        let packed = |to: &str| {
+            let mut tar = self.surroundings.other("tar", &["-c", "-C", "source", "link", "sub/file"]);
+            let mut tar = tar.stdout(Stdio::piped()).spawn().unwrap();
+            let mut copy = self.surroundings.command(&[&["cp", "-", &self.there(to)], self.more].concat());
+            let run = Run::of(copy.stdin(tar.stdout.take().unwrap()).output().unwrap());
+            drop(copy);
+            (run, tar.wait().unwrap())
+        };
+        for (to, back) in [("packed", "packed"), ("packed", "packed again")] {
+            let to = format!("{folder}/{to}");
+            let (run, tar) = packed(&to);
+            run.ok();
+            assert!(tar.success());
+            self.out(&to, back).ok();
+            let back = self.here(back);
+            assert_eq!(fs::read_to_string(back.join("sub/file")).unwrap(), "first");
+            assert_eq!(fs::read_link(back.join("link")).unwrap(), Path::new("/secret"));
+            let found = fs::metadata(back.join("sub/file")).unwrap();
+            assert_eq!((found.mode() & 0o7777, found.mtime()), (0o751, 1_000_000_000));
+        }
+        let (run, _) = packed(&format!("{folder}/no/such"));
+        assert!(run.fails(3).stderr.contains("P0108"));
     }
 
     /// No part of a file is left in a folder of the target's.
@@ -223,4 +267,58 @@ fn a_process_of_this_machine_gives_and_takes_files() {
         device.stderr.contains("a device") && !fs::metadata("/dev/null").unwrap().is_file(),
         "{device:?}"
     );
+}
+
+#[test]
+fn an_archive_goes_to_no_terminal_and_comes_from_none() {
+    let surroundings = Surroundings::new();
+    for (line, words) in [
+        (["cp", "pid/1:/etc", "-"], "not written to a terminal"),
+        (["cp", "-", "pid/1:/tmp"], "not read from a terminal"),
+    ] {
+        let mut terminal = Terminal::of(surroundings.command(&line), 120);
+        assert_eq!(terminal.status(), Some(2));
+        assert!(terminal.said_in_all().contains(words));
+    }
+    let json = surroundings.run(&["cp", "pid/1:/etc", "-", "-o", "json"]).fails(2);
+    assert!(json.stderr.contains("standard output"), "{}", json.stderr);
+}
+
+#[test]
+fn whoever_takes_no_more_of_an_archive_ends_it_quietly() {
+    let surroundings = Surroundings::new();
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let from = surroundings.path("from");
+    fs::File::create(&from).unwrap().set_len(LARGE).unwrap();
+    let there = format!("pid/{}:{}", target.pid(), from.display());
+    let mut child = surroundings.command(&["cp", &there, "-"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut head = [0; 1024];
+    child.stdout.take().unwrap().read_exact(&mut head).unwrap();
+    assert!(head.starts_with(b"from\0"));
+    let run = Run::of(child.wait_with_output().unwrap()).ok();
+    assert_eq!(run.stderr, "");
+    target.assert_goes_on();
+}
+
+#[test]
+fn an_archive_is_not_waited_for_where_it_cannot_go_and_is_refused_where_it_breaks_off() {
+    let surroundings = Surroundings::new();
+    let target = spawn(&fixtures::c(Variant::debug()), &[]);
+    let there = |path: &str| format!("pid/{}:{}", target.pid(), surroundings.path(path).display());
+    let begun = |to: &str| {
+        let mut child = surroundings.command(&["cp", "-", to]);
+        child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // Its other end stays open, and says nothing more.
+    let mut waiting = begun(&there("no/such"));
+    let input = waiting.stdin.take();
+    let ended = wait::until("it ends", LIMIT, || waiting.try_wait().unwrap().ok_or("it runs".to_owned()));
+    assert_eq!(ended.code(), Some(3));
+    drop(input);
+    let mut broken = begun(&there("new"));
+    drop(broken.stdin.take());
+    let run = Run::of(broken.wait_with_output().unwrap()).fails(4);
+    assert!(run.stderr.contains("the archive on standard input breaks off"), "{}", run.stderr);
+    target.assert_goes_on();
 }

@@ -42,7 +42,7 @@ const LINES: &[&[&str]] = &[
     &["cp", "a", "b"],
     &["cp", "shop:/a", "pod/shop:/b"],
     &["cp", "shop:", "."],
-    &["cp", "-", "shop:/tmp"],
+    &["cp", "-", "."],
     &["cp", "a b:/c", "."],
     &["inject", "-f", "pod.yaml"],
     &["inject", "-f", "pod.yaml", "--image", "entry:1", "--debug", "stayalive,dance"],

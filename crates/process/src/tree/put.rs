@@ -169,7 +169,7 @@ impl Folder {
 impl Sink for Folder {
     type File = Part;
 
-    fn enter(&self, name: &[u8]) -> io::Result<(Folder, bool)> {
+    fn enter(&self, name: &[u8], _attributes: Attributes) -> io::Result<(Folder, bool)> {
         let made = match self.making(|| rustix::fs::mkdirat(&self.fd, name, Mode::RWXU)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -187,7 +187,7 @@ impl Sink for Folder {
         Ok((Folder::to_put(fd, Arc::clone(&self.owner))?, made))
     }
 
-    fn create(&self, _name: &[u8]) -> io::Result<Part> {
+    fn create(&self, _name: &[u8], _attributes: Attributes, _size: u64) -> io::Result<Part> {
         if self.owner.is_apart {
             return self.create_named();
         }

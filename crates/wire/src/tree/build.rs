@@ -125,7 +125,8 @@ impl<S: Sink> Build<S> {
         let Some(name) = self.name_of(&entry)? else { return self.begin_in_base() };
         match entry.kind() {
             TreeKind::File => {
-                let file = self.here()?.create(&name).map_err(|error| self.cannot("write", &name, &error))?;
+                let begun = self.here()?.create(&name, attributes, entry.size);
+                let file = begun.map_err(|error| self.cannot("write", &name, &error))?;
                 self.file = Some(Writing { file, name, attributes });
                 Ok(())
             }
@@ -173,8 +174,8 @@ impl<S: Sink> Build<S> {
                 format!("there are more than {DEEPEST} folders in each other"),
             ));
         }
-        let (folder, made) =
-            self.here()?.enter(name).map_err(|error| self.cannot("make the folder", name, &error))?;
+        let entered = self.here()?.enter(name, attributes);
+        let (folder, made) = entered.map_err(|error| self.cannot("make the folder", name, &error))?;
         // The source's own name is the user's, who knows it.
         let name = if self.levels.is_empty() { String::new() } else { shown_name(name) };
         self.levels.push(Level { folder, name, attributes: made.then_some(attributes) });

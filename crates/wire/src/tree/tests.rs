@@ -46,7 +46,7 @@ impl Write for Bytes {
 impl Sink for Memory {
     type File = Bytes;
 
-    fn enter(&self, name: &[u8]) -> io::Result<(Memory, bool)> {
+    fn enter(&self, name: &[u8], _attributes: Attributes) -> io::Result<(Memory, bool)> {
         let path = self.at(name);
         let made = match self.made.borrow_mut().insert(path.clone(), "dir".to_owned()).as_deref() {
             None => true,
@@ -56,7 +56,7 @@ impl Sink for Memory {
         Ok((Memory { made: Rc::clone(&self.made), path }, made))
     }
 
-    fn create(&self, _name: &[u8]) -> io::Result<Bytes> {
+    fn create(&self, _name: &[u8], _attributes: Attributes, _size: u64) -> io::Result<Bytes> {
         Ok(Bytes(Vec::new()))
     }
 
