@@ -9,7 +9,9 @@ use crate::test::build::{self, Profile};
 
 /// Runs the benchmarks; words it does not know are handed on.
 pub(crate) fn main(mut args: Args) -> Result<()> {
-    setup::ensure(Purpose::Test, args.switch("yes"))?;
+    let yes = args.switch("yes");
+    setup::ensure(Purpose::Test, yes)?;
+    setup::ensure(Purpose::Bench, yes)?;
     build::entry()?;
     build::trial("bench", Profile::Release, args.rest())
 }

@@ -40,7 +40,7 @@ use args::Args;
 const HELP: &str = "\
 cargo xtask VERB
 
-  setup   install what is missing on this machine      [--for demo|test|cluster|dist] [--yes] [--list]
+  setup   install what is missing on this machine      [--for demo|test|bench|cluster|dist] [--yes] [--list]
   demo    debug three programs in real containers      [--kubernetes [--write]: a slow pod] [--yes]
   test    every check and every test                   [GROUP...] [--kubernetes 1.34|1.36|all] [--list] [--yes]
   cluster a Kubernetes on this machine                 up|down|status [--nodes 1|2] [--version 1.34|1.36] [DIR]

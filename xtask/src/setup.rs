@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
     Demo,
     /// `cargo xtask test`, `bench`, `safety`.
     Test,
+    /// What `cargo xtask bench` needs more: that beside which we are measured.
+    Bench,
     /// `cargo xtask cluster`.
     Cluster,
     /// The same, with the newer Kubernetes.
@@ -49,9 +51,10 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     let purpose = match args.value("for")?.as_deref() {
         Some("demo") => Purpose::Demo,
         None | Some("test") => Purpose::Test,
+        Some("bench") => Purpose::Bench,
         Some("cluster") => Purpose::Cluster,
         Some("dist") => Purpose::Dist,
-        Some(other) => bail!("--for takes demo, test, cluster or dist, not `{other}`"),
+        Some(other) => bail!("--for takes demo, test, bench, cluster or dist, not `{other}`"),
     };
     let (yes, list) = (args.switch("yes"), args.switch("list"));
     args.done()?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Purpose::{self, Cluster, Demo, Dist, NewerCluster, Test};
+use super::Purpose::{self, Bench, Cluster, Demo, Dist, NewerCluster, Test};
 use super::{has, kubernetes, toolkit};
 
 /// One thing that may be missing.
@@ -55,6 +55,7 @@ const RUN: &[Purpose] = &[Demo, Test];
 const NODE: &[Purpose] = &[Demo, Test, Cluster];
 const PODS: &[Purpose] = &[Test, Cluster];
 const TEST: &[Purpose] = &[Test];
+const BENCH: &[Purpose] = &[Bench];
 const PROFILED: &[Purpose] = &[Test, Dist];
 const NEWER: &[Purpose] = &[NewerCluster];
 const CROSS: &[Purpose] = &[Test, Dist];
@@ -112,6 +113,7 @@ const STEPS: &[Step] = &[
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
     package!("nodejs", "Node, whose programs are profiled", TEST, || has("node")),
     package!("chromium", "a browser, which opens the pictures and pages", TEST, || has("chromium")),
+    package!("linux-perf", "perf, beside which looking is measured", BENCH, || has("perf")),
     package!("ruby", "Ruby, whose programs are looked at", TEST, || has("ruby")),
     package!("lua5.1", "runs the documented configuration of an editor", TEST, || has("lua5.1")),
     package!("strace", "a tracer for a program that is held", TEST, || has("strace")),
@@ -180,6 +182,13 @@ const STEPS: &[Step] = &[
         TEST,
         toolkit::has_py_spy,
         toolkit::py_spy
+    ),
+    own!(
+        "rbspy",
+        "0.55.0, beside which looking is measured; built → ~/.cache/pepo/tools/rbspy",
+        BENCH,
+        toolkit::has_rbspy,
+        toolkit::rbspy
     ),
     own!(
         "python3.14",

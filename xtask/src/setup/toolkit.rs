@@ -275,6 +275,21 @@ pub(crate) fn install_cyclonedx() -> Result<()> {
         .logged(&paths::log("cyclonedx"))
 }
 
+/// The same for Ruby; from crates.io.
+pub(crate) fn has_rbspy() -> bool {
+    program("rbspy", "rbspy").exists()
+}
+
+pub(crate) fn rbspy() -> Result<()> {
+    cmd("cargo")
+        .args(["install", "--quiet", "--locked", "rbspy", "--version", "0.55.0", "--root"])
+        .arg(paths::tools().join("rbspy"))
+        .without_env("CARGO_BUILD_TARGET")
+        .without_env("CARGO_TARGET_DIR")
+        .dir(Path::new("/"))
+        .logged(&paths::log("rbspy"))
+}
+
 // Python 3.14, as a target. Its interpreter must be the process's own executable (not the loader), so
 // the program itself is told where its loader and libraries are.
 

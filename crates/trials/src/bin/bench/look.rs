@@ -1,13 +1,15 @@
 //! Looking at a Python program: Pepo beside py-spy, which stops the program for each sample or (`--nonblocking`) reads it while it
-//! runs.
+//! runs. Then at programs of other languages, beside what people take for them.
 
 /// What of a profile can be.
 mod legal;
+/// C, Ruby, Java.
+mod others;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -121,9 +123,11 @@ pub(crate) fn run(rounds: usize) -> Result<String> {
     }
     let mut out = head(&python, &mut alone);
     for row in &mut rows {
-        out += &line(row);
+        out += &line(row.rate, row.profiler.name(), &mut row.losses, &row.runs);
     }
-    Ok(out + &cold(&target, rounds)? + LIMITS)
+    out += &cold(&target, rounds)?;
+    drop(target);
+    Ok(out + &others::run(rounds)? + LIMITS)
 }
 
 fn start(fixture: &Fixture) -> Result<Running> {
@@ -145,20 +149,7 @@ fn measure(target: &Running, row: &Row, source: &Source, folder: &Path) -> Resul
     let file = folder.join("profile");
     let mut command = row.profiler.record(target.pid(), row.rate, &file)?;
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let (mut cpu, mut memory) = (Duration::ZERO, 0);
-    let mut watch = |child: &Child| {
-        if let Some((used, resident)) = cost(child.id()) {
-            (cpu, memory) = (used, resident);
-        }
-    };
-    let work = work(target, &mut || watch(&child))?;
-    let status = loop {
-        watch(&child);
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let (work, cpu, memory, status) = start_and_watch(target, &mut child)?;
     ensure!(status.success(), "{command:?}: {status}");
     let profile = fs::read_to_string(&file)?;
     let seen = if row.profiler == Profiler::Pepo {
@@ -167,6 +158,24 @@ fn measure(target: &Running, row: &Row, source: &Source, folder: &Path) -> Resul
         source.judge_raw(&profile)
     };
     Ok(Run { work, cpu, memory, seen })
+}
+
+/// How much the program does while a profiler works, and what that costs: CPU time and memory.
+fn start_and_watch(target: &Running, child: &mut Child) -> Result<(f64, Duration, u64, ExitStatus)> {
+    let (mut cpu, mut memory) = (Duration::ZERO, 0);
+    let mut watch = |child: &Child| {
+        if let Some((used, resident)) = cost(child.id()) {
+            (cpu, memory) = (used, resident);
+        }
+    };
+    let work = work(target, &mut || watch(child))?;
+    loop {
+        watch(child);
+        if let Some(status) = child.try_wait()? {
+            return Ok((work, cpu, memory, status));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// CPU time of a process and the most memory it had, in bytes.
@@ -206,8 +215,7 @@ fn at_beat(target: &Running, after: Duration, meanwhile: &mut dyn FnMut()) -> Re
         let now = target.last_beat();
         if now != last && begun.elapsed() >= after {
             let pid = target.pid();
-            let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))?;
-            let waited = text.split_whitespace().nth(1).context("schedstat has three numbers")?.parse()?;
+            let waited = waited(pid)?;
             let ticks = now.context("it has begun")?.ticks;
             return Ok(AtBeat { at: Instant::now(), ticks, waited: Duration::from_nanos(waited) });
         }
@@ -217,6 +225,19 @@ fn at_beat(target: &Running, after: Duration, meanwhile: &mut dyn FnMut()) -> Re
         last = now;
         ensure!(begun.elapsed() < after + Duration::from_secs(60), "no heartbeat: {}", target.state());
     }
+}
+
+/// How long the thread that has run the longest was kept waiting for a processor, in nanoseconds.
+fn waited(pid: u32) -> Result<u64> {
+    let mut longest = (0, 0);
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // Threads end.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        let (ran, waited) = numbers.next().zip(numbers.next()).context("schedstat has three numbers")?;
+        longest = longest.max((ran?, waited?));
+    }
+    Ok(longest.1)
 }
 
 fn head(python: &Python, alone: &mut [f64]) -> String {
@@ -232,20 +253,18 @@ fn head(python: &Python, alone: &mut [f64]) -> String {
     )
 }
 
-fn line(row: &mut Row) -> String {
-    let loss = middle(&mut row.losses);
-    let (least, most) = (row.losses.first().copied(), row.losses.last().copied());
+fn line(rate: u32, name: &str, losses: &mut [f64], runs: &[Run]) -> String {
+    let loss = middle(losses);
+    let (least, most) = (losses.first().copied(), losses.last().copied());
     let of = |value: fn(&Run) -> f64| {
-        let mut values: Vec<f64> = row.runs.iter().map(value).collect();
+        let mut values: Vec<f64> = runs.iter().map(value).collect();
         middle(&mut values)
     };
-    let samples: u64 = row.runs.iter().map(|run| run.seen.samples).sum();
-    let impossible: u64 = row.runs.iter().map(|run| run.seen.impossible).sum();
-    let asked = (u64::from(row.rate) * SECONDS * row.runs.len() as u64) as f64;
+    let samples: u64 = runs.iter().map(|run| run.seen.samples).sum();
+    let impossible: u64 = runs.iter().map(|run| run.seen.impossible).sum();
+    let asked = (u64::from(rate) * SECONDS * runs.len() as u64) as f64;
     format!(
-        "| {} Hz | {} | {loss:.2} % ({:.2} to {:.2}) | {impossible} of {samples} ({:.2} %) | {:.1} % | {:.2} % | {:.1} MB |\n",
-        row.rate,
-        row.profiler.name(),
+        "| {rate} Hz | {name} | {loss:.2} % ({:.2} to {:.2}) | {impossible} of {samples} ({:.2} %) | {:.1} % | {:.2} % | {:.1} MB |\n",
         least.unwrap_or(loss),
         most.unwrap_or(loss),
         impossible as f64 / samples.max(1) as f64 * 100.0,
