@@ -18,7 +18,7 @@ use rustix::{
 };
 
 /// How long anything may take on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// An init under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
