@@ -165,7 +165,10 @@ fn listening_python(fixture: &Fixture) -> Running {
         .arg(&fixture.source);
     let running = pepo_testkit::spawn_command(&mut command);
     let line = running.wait_for_line("port ", std::time::Duration::from_secs(20));
-    let port = line.rsplit(' ').next().and_then(|port| port.parse().ok()).expect("a port");
+    // A warning of debugpy's may follow on the same line.
+    let told = line.split("port ").nth(1).unwrap_or_default();
+    let digits: String = told.chars().take_while(char::is_ascii_digit).collect();
+    let port = digits.parse().unwrap_or_else(|_| panic!("no port in {line:?}"));
     PORTS.lock().expect("no test panics with it").insert(running.pid(), port);
     running.wait_started();
     running
