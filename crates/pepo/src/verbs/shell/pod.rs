@@ -3,7 +3,10 @@
 //!
 //! Tasks, until the program ends: one for each stream, one that tells the terminal's size. They are ended with it.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use pepo_platform::{Ended, Found, How, Sizes, Start, Started, Within};
 use pepo_wire::{Code, Failure, agent::Process};
@@ -21,6 +24,8 @@ use crate::{
     signals::{Signal, Signals},
 };
 
+/// A runtime that hears of the input's end while what came before is still under way may lose that (containerd's `CloseIO`).
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes that are carried at once.
 const PORTION: usize = 32 << 10;
 
@@ -95,7 +100,12 @@ async fn in_terminal(mut started: Started, terminal: bool) -> Result<Ended, Fail
     if let Some(sizes) = started.sizes() {
         tasks.spawn(tell_sizes(sizes));
     }
-    tasks.spawn(async move { drop(carry(tokio::io::stdin(), streams.stdin).await) });
+    tasks.spawn(async move {
+        let mut stdin = streams.stdin;
+        let _ = carry(tokio::io::stdin(), &mut stdin).await;
+        tokio::time::sleep(LAST_WORDS).await;
+        let _ = stdin.shutdown().await;
+    });
     let words: [JoinHandle<io::Result<()>>; 2] = [
         tokio::spawn(carry(streams.stdout, tokio::io::stdout())),
         tokio::spawn(carry(streams.stderr, tokio::io::stderr())),
@@ -136,7 +146,7 @@ async fn carry(
     loop {
         let count = from.read(&mut portion).await?;
         if count == 0 {
-            return to.shutdown().await;
+            return Ok(());
         }
         to.write_all(&portion[..count]).await?;
         to.flush().await?;
