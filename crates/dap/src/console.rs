@@ -1,7 +1,7 @@
 //! The debugger in the terminal: the same words for every language, with or without a TTY.
 //!
-//! It has no task of its own. Whoever shows it calls [`Console::execute`] for each line and [`Console::idle`] while no line is
-//! there; what is said comes out as [`Output`] values through the given `show`.
+//! It has no task of its own. Whoever shows it makes a [`Group`](group::Group) of it, calls `execute` for each line and `idle` while no
+//! line is there; what is said comes out as [`Output`] values through the given `show`.
 
 /// Several targets.
 pub mod group;
@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use self::{
     inspect::Selection,
     output::{Attached, Output, Session, SourcePair, TargetRow, Trouble},
-    parse::{Command, Topic, parse},
+    parse::{Command, Topic},
     points::Points,
     render::Style,
     sources::Texts,
@@ -180,30 +180,8 @@ impl Console {
         }
     }
 
-    /// Is the session over?
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.over
-    }
-
-    /// Carries out one line.
-    ///
-    /// # Errors
-    /// Why it could not; the session goes on unless [`Console::over`] says otherwise.
-    pub async fn execute(&mut self, line: &str, show: Show<'_>) -> Result<Flow, Failure> {
-        let result = self.read_and_carry_out(line, show).await;
-        if self.over {
-            return Ok(Flow::Ended);
-        }
-        result.map_err(|error| error.failure())
-    }
-
-    async fn read_and_carry_out(&mut self, line: &str, show: Show<'_>) -> Result<Flow, DapError> {
-        self.carry_out(parse(line)?, show).await
-    }
-
     /// Waits for something to happen while no line is there, and says it. Loses nothing when dropped half-way.
-    pub async fn idle(&mut self, show: Show<'_>) -> Flow {
+    async fn idle(&mut self, show: Show<'_>) -> Flow {
         if self.over {
             return Flow::Ended;
         }
@@ -217,45 +195,8 @@ impl Console {
         if self.over { Flow::Ended } else { Flow::Stay }
     }
 
-    /// Carries out lines without a person: each waits for its natural end, the first error ends it, and the target is let go
-    /// at the end in any case.
-    ///
-    /// # Errors
-    /// Why a line could not be carried out; also when the session was over before all of them were.
-    pub async fn run_script(&mut self, lines: &[String], show: Show<'_>) -> Result<(), Failure> {
-        let mut rest = lines;
-        while let Some((line, after)) = rest.split_first() {
-            show(Output::Command { line: line.clone() });
-            let result = self.read_and_carry_out(line, show).await;
-            if result.is_err() {
-                // Why it failed may be on its way.
-                self.drain(show).await;
-            }
-            if self.over {
-                return self.ending(if result.is_ok() { after } else { rest }, show);
-            }
-            if let Err(error) = result {
-                let failure = error.failure();
-                show(Output::Failed(Trouble::from(&failure)));
-                // The line's own failure is the one to tell.
-                let _ = self.detach(show).await;
-                return Err(failure);
-            }
-            rest = after;
-        }
-        self.detach(show).await.map_err(|error| error.failure())?;
-        self.ending(rest, show)
-    }
-
-    fn ending(&self, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
-        ending(self.debuggee.closed(), rest, show)
-    }
-
-    /// Lets the target go.
-    ///
-    /// # Errors
-    /// When the agent's last word does not come.
-    pub async fn detach(&mut self, show: Show<'_>) -> Result<Flow, DapError> {
+    /// Lets the target go. Fails when the agent's last word does not come.
+    async fn detach(&mut self, show: Show<'_>) -> Result<Flow, DapError> {
         if !self.over {
             self.debuggee.detach().await?;
             self.drain(show).await;
@@ -388,7 +329,7 @@ impl Console {
 
     /// What could stand at the end of `line`, for completion: whole lines.
     #[must_use]
-    pub fn complete(&self, line: &str) -> Vec<String> {
+    fn complete(&self, line: &str) -> Vec<String> {
         let (head, rest) = line.split_once(' ').unwrap_or((line, ""));
         if !line.contains(' ') {
             return words::WORDS
@@ -416,23 +357,6 @@ impl Console {
             .map(|option| format!("{head} {option}"))
             .collect()
     }
-}
-
-/// How a session that is over ended, when these lines of a script were still to come.
-fn ending(closed: Option<&Closed>, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
-    if let Some(Closed { failure: Some(failure), .. }) = closed {
-        return Err(failure.clone());
-    }
-    // Letting go of what is gone is done.
-    let asks = |line: &&String| !matches!(parse(line), Ok(Command::Detach | Command::Empty));
-    let lines: Vec<String> = rest.iter().filter(asks).cloned().collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let reason = closed.map_or_else(|| "its stream ended".to_owned(), |closed| closed.reason.clone());
-    let failure = DapError::NotReached { reason, lines }.failure();
-    show(Output::Failed(Trouble::from(&failure)));
-    Err(failure)
 }
 
 /// What the debugger can do, but for ending or restarting a target, which is never done from here.

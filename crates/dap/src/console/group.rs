@@ -4,13 +4,13 @@
 use futures::future::{join, join_all, select_all};
 
 use super::{
-    Console, Flow, Show, ending,
+    Console, Flow, Show,
     output::{Output, Said, TargetRow, Trouble},
     parse::{Command, Location, Wish, parse},
     words,
 };
 use crate::error::DapError;
-use pepo_wire::{Failure, FailureExt as _};
+use pepo_wire::{Failure, FailureExt as _, agent::Closed};
 
 /// What the targets of a group do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Group {
         self.members.iter().all(|member| member.console.over)
     }
 
-    /// As [`Console::complete`].
+    /// What could stand at the end of `line`, for completion: whole lines.
     #[must_use]
     pub fn complete(&self, line: &str) -> Vec<String> {
         let (head, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -89,14 +89,11 @@ impl Group {
         self.members[self.focus].console.complete(line)
     }
 
-    /// As [`Console::execute`].
+    /// Carries out one line.
     ///
     /// # Errors
-    /// Why no target could carry it out.
+    /// Why no target could carry it out; the session goes on unless [`Group::over`] says otherwise.
     pub async fn execute(&mut self, line: &str, show: Show<'_>) -> Result<Flow, Failure> {
-        if !self.several {
-            return self.members[0].console.execute(line, show).await;
-        }
         let result = self.read_and_carry_out(line, show).await;
         if self.over() {
             return Ok(Flow::Ended);
@@ -104,7 +101,7 @@ impl Group {
         result.map_err(|error| error.failure())
     }
 
-    /// As [`Console::idle`].
+    /// Waits for something to happen while no line is there, and says it. Loses nothing when dropped half-way.
     pub async fn idle(&mut self, show: Show<'_>) -> Flow {
         if !self.several {
             return self.members[0].console.idle(show).await;
@@ -119,18 +116,20 @@ impl Group {
         if self.over() { Flow::Ended } else { Flow::Stay }
     }
 
-    /// As [`Console::run_script`]: the first line that no target could carry out ends it.
+    /// Carries out lines without a person: each waits for its natural end, the first that no target could carry out ends it, and the
+    /// targets are let go at the end in any case.
     ///
     /// # Errors
-    /// As [`Console::run_script`].
+    /// Why a line could not be carried out; also when the session was over before all of them were.
     pub async fn run_script(&mut self, lines: &[String], show: Show<'_>) -> Result<(), Failure> {
-        if !self.several {
-            return self.members[0].console.run_script(lines, show).await;
-        }
         let mut rest = lines;
         while let Some((line, after)) = rest.split_first() {
             show(Output::Command { line: line.clone() });
             let result = self.read_and_carry_out(line, show).await;
+            if result.is_err() && !self.several {
+                // Why it failed may be on its way.
+                self.members[0].console.drain(show).await;
+            }
             if self.over() {
                 return self.ending(if result.is_ok() { after } else { rest }, show);
             }
@@ -147,9 +146,22 @@ impl Group {
         self.ending(rest, show)
     }
 
-    /// As a script's end of the target that is looked at.
+    /// How the session of the target that is looked at ended, when these lines of a script were still to come.
     fn ending(&self, rest: &[String], show: Show<'_>) -> Result<(), Failure> {
-        ending(self.members[self.focus].console.debuggee.closed(), rest, show)
+        let closed = self.members[self.focus].console.debuggee.closed();
+        if let Some(Closed { failure: Some(failure), .. }) = closed {
+            return Err(failure.clone());
+        }
+        // Letting go of what is gone is done.
+        let asks = |line: &&String| !matches!(parse(line), Ok(Command::Detach | Command::Empty));
+        let lines: Vec<String> = rest.iter().filter(asks).cloned().collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let reason = closed.map_or_else(|| "its stream ended".to_owned(), |closed| closed.reason.clone());
+        let failure = DapError::NotReached { reason, lines }.failure();
+        show(Output::Failed(Trouble::from(&failure)));
+        Err(failure)
     }
 
     /// Lets all targets go, whatever becomes of one of them.
@@ -168,7 +180,11 @@ impl Group {
     }
 
     async fn read_and_carry_out(&mut self, line: &str, show: Show<'_>) -> Result<Flow, DapError> {
-        self.carry_out(parse(line)?, show).await
+        let command = parse(line)?;
+        if !self.several {
+            return self.members[0].console.carry_out(command, show).await;
+        }
+        self.carry_out(command, show).await
     }
 
     async fn carry_out(&mut self, command: Command, show: Show<'_>) -> Result<Flow, DapError> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use pepo_dap::{
     LinkEvent,
-    console::{Console, ConsoleOptions, Files, Flow, output::Output, plain},
+    console::{Console, ConsoleOptions, Files, Flow, group::Group, output::Output, plain},
 };
 use pepo_wire::{
     Code, Failure,
@@ -304,10 +304,11 @@ async fn any_message_is_survived() {
     editor.answer(seq).await;
 }
 
-async fn console(fake: &Fake, said: &mut Vec<Output>) -> Console {
+async fn console(fake: &Fake, said: &mut Vec<Output>) -> Group {
     Console::start(fake.link(), &fake.opened, ConsoleOptions::default(), &mut |output| said.push(output))
         .await
         .unwrap()
+        .into()
 }
 
 #[tokio::test]
@@ -400,7 +401,8 @@ async fn ctrl_c_pauses_what_is_waited_for() {
     });
     let interrupt = Arc::new(tokio::sync::Notify::new());
     let options = ConsoleOptions { interrupt: interrupt.clone(), ..ConsoleOptions::default() };
-    let mut console = Console::start(fake.link(), &fake.opened, options, &mut |_| {}).await.unwrap();
+    let console = Console::start(fake.link(), &fake.opened, options, &mut |_| {}).await.unwrap();
+    let mut console = Group::from(console);
     let mut said = Vec::new();
     interrupt.notify_one();
     console.execute("continue", &mut |output| said.push(output)).await.unwrap();

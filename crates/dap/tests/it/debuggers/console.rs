@@ -6,6 +6,7 @@ use pepo_dap::{
     SourceMap,
     console::{
         Console, ConsoleOptions,
+        group::Group,
         output::{Output, Stop},
         plain,
     },
@@ -68,7 +69,7 @@ impl Told {
         let mut said = Vec::new();
         let started = Console::start(link, &opened, options, &mut |output| said.push(output)).await;
         let result = match started {
-            Ok(mut console) => console.run_script(lines, &mut |output| said.push(output)).await,
+            Ok(console) => Group::from(console).run_script(lines, &mut |output| said.push(output)).await,
             Err(failure) => Err(failure),
         };
         let text: String = said.iter().map(plain).collect();
