@@ -4,11 +4,7 @@
 //! What is held takes no traffic and is ended by nothing: its health checks are out, and a readiness gate that nobody opens keeps its
 //! pod from being ready. So a roll-out stops there, and pods that work stay until it is taken back.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher as _,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use pepo_wire::{
@@ -22,7 +18,7 @@ use super::{
     client::Joined,
     find,
     helper::HOPELESS,
-    is_running,
+    is_running, random,
     workload::{Apply, By, Caught, Workload},
 };
 use crate::{Injected, Options, PlatformError, manifest::NAME};
@@ -350,10 +346,8 @@ fn found(pod: &Pod, container: &str, others: usize) -> Held {
 }
 
 async fn log(joined: &Joined, pod: &str, container: &str) -> Result<String, PlatformError> {
-    let path = format!(
-        "/api/v1/namespaces/{}/pods/{pod}/log?container={container}&limitBytes={LOG}",
-        joined.namespace
-    );
+    let path = find::path(joined, Kind::Pod, pod).1;
+    let path = format!("{path}/log?container={container}&limitBytes={LOG}");
     match joined.text("read a container's log", &path).await {
         // The kubelet has it no more, or not yet.
         Err(PlatformError::Refused { status: 400 | 404 | 500, .. }) => Ok(String::new()),
@@ -363,7 +357,7 @@ async fn log(joined: &Joined, pod: &str, container: &str) -> Result<String, Plat
 
 /// Deletes this very pod, whatever has its name by then.
 async fn delete(joined: &Joined, pod: &Pod) -> Result<(), PlatformError> {
-    let path = format!("/api/v1/namespaces/{}/pods/{}", joined.namespace, find::name_of(pod));
+    let (_, path) = find::path(joined, Kind::Pod, find::name_of(pod));
     joined.delete(DELETE, &path, pod.metadata.uid.as_deref(), json!({})).await
 }
 
@@ -451,8 +445,7 @@ pub(super) fn unchecked(spec: &mut Value, only: Option<&str>) {
 }
 
 fn new_mark() -> String {
-    let hash = RandomState::new().hash_one(SystemTime::now());
-    format!("{:010x}", hash & 0xff_ffff_ffff)
+    format!("{:010x}", random() & 0xff_ffff_ffff)
 }
 
 impl Workload {

@@ -170,10 +170,7 @@ impl Joined {
         if let Some(uid) = uid {
             options["preconditions"] = serde_json::json!({ "uid": uid });
         }
-        let request = hyper::Request::delete(path)
-            .header("content-type", "application/json")
-            .body(options.to_string().into_bytes())
-            .map_err(|error| garbled(act, &error))?;
+        let request = with_json(act, hyper::Request::delete(path), &options)?;
         match self.client.request_text(request).await.map_err(|error| self.told(act, error)) {
             Ok(_) | Err(PlatformError::Refused { status: 404 | 409, .. }) => Ok(()),
             Err(error) => Err(error),
@@ -187,16 +184,13 @@ impl Joined {
         path: &str,
         object: &serde_json::Value,
     ) -> Result<serde_json::Value, PlatformError> {
-        let request = hyper::Request::post(path)
-            .header("content-type", "application/json")
-            .body(object.to_string().into_bytes())
-            .map_err(|error| garbled(act, &error))?;
+        let request = with_json(act, hyper::Request::post(path), object)?;
         self.client.request(request).await.map_err(|error| self.told(act, error))
     }
 
     /// The names of a list's objects, of which the server sends no more than that they are there.
     pub(super) async fn names(&self, act: &'static str, path: &str) -> Result<Vec<String>, PlatformError> {
-        let request = hyper::Request::get(format!("{}?limit={MOST_NAMES}", path.trim_end_matches('/')))
+        let request = hyper::Request::get(format!("{path}?limit={MOST_NAMES}"))
             .header("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
             .body(Vec::new())
             .map_err(|error| garbled(act, &error))?;
@@ -213,10 +207,7 @@ impl Joined {
         path: &str,
         object: &serde_json::Value,
     ) -> Result<serde_json::Value, PlatformError> {
-        let request = hyper::Request::put(path)
-            .header("content-type", "application/json")
-            .body(object.to_string().into_bytes())
-            .map_err(|error| garbled(act, &error))?;
+        let request = with_json(act, hyper::Request::put(path), object)?;
         self.client.request(request).await.map_err(|error| self.told(act, error))
     }
 
@@ -286,6 +277,16 @@ fn no_cluster(error: &dyn std::error::Error) -> PlatformError {
         }
     }
     PlatformError::NoCluster { why }
+}
+
+/// A request that sends an object.
+fn with_json(
+    act: &'static str,
+    request: hyper::http::request::Builder,
+    object: &serde_json::Value,
+) -> Result<hyper::Request<Vec<u8>>, PlatformError> {
+    let request = request.header("content-type", "application/json").body(object.to_string().into_bytes());
+    request.map_err(|error| garbled(act, &error))
 }
 
 fn http_get(path: &str) -> Result<hyper::Request<Vec<u8>>, hyper::http::Error> {

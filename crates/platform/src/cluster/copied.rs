@@ -1,11 +1,7 @@
 //! A copy of a pod for a debugger alone: no health checks, no traffic, no owner; held at its first instruction where that can be, and gone
 //! afterwards.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher as _,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use pepo_wire::{
@@ -17,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     caught::{COMES_UP, DELETE, LOOK, MARK, Stage, failing, stage, unchecked},
-    client::{Cluster, Joined},
-    find,
+    client::Cluster,
+    find, random,
 };
 use crate::{Injected, Options, PlatformError};
 
@@ -122,12 +118,13 @@ impl PodCopy {
         inject: &mut (dyn FnMut(&str) -> Result<Injected, Failure> + Send),
     ) -> Result<Vec<String>, Failure> {
         let joined = self.cluster.join().await?;
-        let pod: Value = joined.get("read a pod", &path(joined, &self.of)).await?;
+        let (act, path) = find::path(joined, Kind::Pod, &self.of);
+        let pod: Value = joined.get(act, &path).await?;
         let mut notes: Vec<String> = shared(&pod).into_iter().collect();
         let injected = inject(&format!("{:#}", copied(pod, &self.of, &self.name)))?;
         let pod: Value = serde_json::from_str(&injected.text)
             .map_err(|error| Failure::new(Code::Internal, "what was injected is no JSON").because(error))?;
-        joined.post("make a pod", &path(joined, ""), &pod).await?;
+        joined.post("make a pod", &find::list_path(joined, Kind::Pod), &pod).await?;
         notes.extend(injected.notes);
         Ok(notes)
     }
@@ -163,7 +160,8 @@ impl PodCopy {
     pub async fn remove(&self) -> Result<(), Failure> {
         let joined = self.cluster.join().await?;
         let how = json!({"gracePeriodSeconds": GRACE});
-        joined.delete(DELETE, &path(joined, &self.name), None, how).await?;
+        let (_, path) = find::path(joined, Kind::Pod, &self.name);
+        joined.delete(DELETE, &path, None, how).await?;
         let begin = Instant::now();
         loop {
             match find::read(joined, &self.name).await {
@@ -177,11 +175,6 @@ impl PodCopy {
             }
         }
     }
-}
-
-fn path(joined: &Joined, name: &str) -> String {
-    let slash = if name.is_empty() { "" } else { "/" };
-    format!("/api/v1/namespaces/{}/pods{slash}{name}", joined.namespace)
 }
 
 /// The pod as its copy is made: on any node, ended by nothing but its time, known to nobody.
@@ -218,9 +211,8 @@ fn shared(pod: &Value) -> Option<String> {
 
 /// As long as a name may be.
 fn new_name(of: &str) -> String {
-    let hash = RandomState::new().hash_one((of, SystemTime::now()));
     let short: String = of.chars().take(50).collect();
-    format!("{}-pepo-{:05x}", short.trim_end_matches(['-', '.']), hash & 0xf_ffff)
+    format!("{}-pepo-{:05x}", short.trim_end_matches(['-', '.']), random() & 0xf_ffff)
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn container_of(
 /// The pods with these labels; all of the namespace without.
 pub(super) async fn pods(joined: &Joined, labels: Option<&str>) -> Result<Vec<Pod>, PlatformError> {
     let query = labels.map(|labels| format!("?labelSelector={}", encoded(labels))).unwrap_or_default();
-    let path = format!("/api/v1/namespaces/{}/pods{query}", joined.namespace);
+    let path = list_path(joined, Kind::Pod) + &query;
     Ok(joined.get::<List<Pod>>("list pods", &path).await?.items)
 }
 
@@ -114,8 +114,7 @@ pub(super) async fn pods_of(joined: &Joined, kind: Kind, name: &str) -> Result<V
 /// The ReplicaSets of a Deployment.
 pub(super) async fn sets_of(joined: &Joined, name: &str) -> Result<Vec<Value>, PlatformError> {
     let labels = labels_of(joined, Kind::Deploy, name).await?;
-    let (_, path) = path(joined, Kind::Rs, "");
-    let path = format!("{}?labelSelector={}", path.trim_end_matches('/'), encoded(&labels));
+    let path = format!("{}?labelSelector={}", list_path(joined, Kind::Rs), encoded(&labels));
     let mut list: Value = joined.get("list ReplicaSets", &path).await?;
     Ok(serde_json::from_value(list["items"].take()).unwrap_or_default())
 }
@@ -143,7 +142,18 @@ pub(super) async fn pod(joined: &Joined, name: &str, typed: &TargetName) -> Resu
 
 /// What it is to read a pod, a workload or a service, and its path.
 pub(super) fn path(joined: &Joined, kind: Kind, name: &str) -> (&'static str, String) {
-    let (act, group) = match kind {
+    let (act, _) = known(kind);
+    (act, format!("{}/{}", list_path(joined, kind), encoded(name)))
+}
+
+/// The path of the namespace's objects of a kind.
+pub(super) fn list_path(joined: &Joined, kind: Kind) -> String {
+    let (_, group) = known(kind);
+    format!("/{}", group.replace("{}", &joined.namespace))
+}
+
+fn known(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
         Kind::Pod => ("read a pod", "api/v1/namespaces/{}/pods"),
         Kind::Deploy => ("read a Deployment", "apis/apps/v1/namespaces/{}/deployments"),
         Kind::Sts => ("read a StatefulSet", "apis/apps/v1/namespaces/{}/statefulsets"),
@@ -151,8 +161,7 @@ pub(super) fn path(joined: &Joined, kind: Kind, name: &str) -> (&'static str, St
         Kind::Rs => ("read a ReplicaSet", "apis/apps/v1/namespaces/{}/replicasets"),
         Kind::Job => ("read a Job", "apis/batch/v1/namespaces/{}/jobs"),
         _ => ("read a Service", "api/v1/namespaces/{}/services"),
-    };
-    (act, format!("/{}/{}", group.replace("{}", &joined.namespace), encoded(name)))
+    }
 }
 
 /// A pod, a workload or a service as it is now.

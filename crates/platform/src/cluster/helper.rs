@@ -7,11 +7,7 @@
 //! An image of ours holds the binary; any other one that has a shell is given it ([`super::borrowed`]). Which of the two it is its
 //! name tells, mostly: where that is wrong, the kubelet says so within a second, and the other way is taken.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher as _,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, EnvVar, EphemeralContainer, Pod};
 use kube::{
@@ -29,7 +25,7 @@ use super::{
     ClusterOptions, HELPER_IMAGE, IDLE, InPod, borrowed,
     client::Joined,
     custom::Custom,
-    find, foresee, is_running,
+    find, foresee, is_running, random,
     shape::{self, Shape, shapes},
     stream,
 };
@@ -341,7 +337,7 @@ impl Work<'_> {
             if let Some(there) = self.there(shape, except) {
                 return Ok(Choice { name: there.to_owned(), shape, is_new: false, refusals });
             }
-            let name = new_name(self.pod());
+            let name = new_name();
             match self.append(&name, shape, true).await {
                 Ok(()) => return Ok(Choice { name, shape, is_new: true, refusals }),
                 Err(PlatformError::Refused { status: 403 | 422, words, .. }) => {
@@ -503,9 +499,8 @@ fn mark_of(container: &EphemeralContainer) -> Option<&str> {
     container.env.iter().flatten().find(|one| one.name == MARK)?.value.as_deref()
 }
 
-fn new_name(pod: &str) -> String {
-    let hash = RandomState::new().hash_one((pod, SystemTime::now()));
-    format!("{PREFIX}{:010x}", hash & 0xff_ffff_ffff)
+fn new_name() -> String {
+    format!("{PREFIX}{:010x}", random() & 0xff_ffff_ffff)
 }
 
 fn ephemeral_statuses(pod: &Pod) -> &[ContainerStatus] {

@@ -35,7 +35,13 @@ mod undo;
 /// What makes pods.
 mod workload;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
@@ -213,6 +219,11 @@ fn located(joined: &Joined, chosen: Chosen) -> Located {
 
 fn full_name(pod: &Pod, container: &str) -> TargetName {
     TargetName { kind: Some(Kind::Pod), name: format!("{}/{container}", find::name_of(pod)) }
+}
+
+/// For names that nobody has yet; it is no secret.
+fn random() -> u64 {
+    RandomState::new().hash_one(SystemTime::now())
 }
 
 /// A row for each container; helpers of ours are none, since they are not in these lists.

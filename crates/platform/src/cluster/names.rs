@@ -37,7 +37,7 @@ impl Names {
         }
         let joined = cluster.join().await?;
         Ok(match self {
-            Names::Of(kind) => joined.names("list objects", &find::path(joined, *kind, "").1).await?,
+            Names::Of(kind) => joined.names("list objects", &find::list_path(joined, *kind)).await?,
             Names::Namespaces => joined.names("list namespaces", "/api/v1/namespaces").await?,
             Names::Containers(name) => containers(joined, name).await?,
             Names::Contexts => Vec::new(),
