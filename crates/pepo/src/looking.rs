@@ -288,8 +288,18 @@ pub(crate) async fn unless_interrupted<T>(
     signals: &mut Signals,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    unless_ended(signals, || Failure::new(Code::Interrupted, "interrupted"), work).await
+}
+
+/// The same, where more is to be said of it.
+pub(crate) async fn unless_ended<T>(
+    signals: &mut Signals,
+    failure: impl FnOnce() -> Failure,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::select! {
+        biased;
+        _ = signals.next() => Err(failure()),
         done = work => done,
-        _ = signals.next() => Err(Failure::new(Code::Interrupted, "interrupted")),
     }
 }

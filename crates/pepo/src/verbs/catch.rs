@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     arguments::{Chosen, PodArgs},
     config::Context,
+    looking::{unless_ended, unless_interrupted},
     reach::{self, Question},
     render::{Outcome, no_runtime, shell},
     signals::Signals,
@@ -125,7 +126,7 @@ async fn start(arguments: &Start, context: &Context) -> Outcome {
     // From here on a signal does not end the command: what was changed is taken back first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let agreed = agreed(&name, &arguments.pod, START_QUESTION, context);
-    let catch = unless_interrupted(&mut signals, "interrupted; nothing was changed", agreed).await?;
+    let catch = unless_ended(&mut signals, unchanged, agreed).await?;
     let line = ["pepo", "catch", "start", &arguments.target].map(str::to_owned).into();
     let wish = arguments.entry.wish(catch.container(), arguments.pod.image.as_deref(), line, context)?;
     let mut injecting = |text: &str| inject::injected(&wish, text, context);
@@ -133,7 +134,7 @@ async fn start(arguments: &Start, context: &Context) -> Outcome {
     let this = Caught { catch: &catch, begun: &begun, namespace: catch.namespace().await?, context };
     this.say_begun();
     let progress = |text: &str| context.printer.progress(text);
-    let held = unless_interrupted(&mut signals, "interrupted", catch.held(&begun, &progress)).await;
+    let held = unless_interrupted(&mut signals, catch.held(&begun, &progress)).await;
     context.printer.progress("");
     let held = match held {
         Ok(held) => held,
@@ -249,8 +250,8 @@ async fn stop(name: &str, context: &Context) -> Outcome {
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let pod = PodArgs::default();
     let agreed = agreed(&name, &pod, STOP_QUESTION, context);
-    let catch = unless_interrupted(&mut signals, "interrupted; nothing was changed", agreed).await?;
-    let ended = unless_interrupted(&mut signals, "interrupted", end(&catch, context)).await;
+    let catch = unless_ended(&mut signals, unchanged, agreed).await?;
+    let ended = unless_interrupted(&mut signals, end(&catch, context)).await;
     let namespace = catch.namespace().await?;
     ended.map_err(|failure| match failure.code() {
         Code::Interrupted => {
@@ -258,6 +259,11 @@ async fn stop(name: &str, context: &Context) -> Outcome {
         }
         _ => failure.into(),
     })
+}
+
+/// Asked to end before anything was done.
+fn unchanged() -> Failure {
+    Failure::new(Code::Interrupted, "interrupted; nothing was changed")
 }
 
 fn stopping(catch: &pepo_platform::Catch, namespace: &str, context: &Context) -> Vec<String> {
@@ -274,17 +280,4 @@ async fn end(catch: &pepo_platform::Catch, context: &Context) -> Result<(), Fail
         false => format!("no start of {name} is caught"),
     });
     Ok(())
-}
-
-/// What comes of it, or that a signal came before.
-async fn unless_interrupted<T>(
-    signals: &mut Signals,
-    said: &str,
-    act: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        _ = signals.next() => Err(Failure::new(Code::Interrupted, said)),
-        done = act => done,
-    }
 }

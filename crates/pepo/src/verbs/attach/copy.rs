@@ -10,6 +10,7 @@ use super::Attach;
 use crate::{
     arguments::{Chosen, PodArgs},
     config::Context,
+    looking::{unless_ended, unless_interrupted},
     reach::{self, Question},
     render::{Outcome, no_runtime, shell},
     signals::Signals,
@@ -20,17 +21,10 @@ use crate::{
 pub(super) async fn run(arguments: &Attach, chosen: &Chosen, rules: Vec<Rule>, context: &Context) -> Outcome {
     // From here on a signal does not end the command: the copy is removed first.
     let mut signals = Signals::listen().map_err(no_runtime)?;
-    let copy = tokio::select! {
-        copy = agreed(chosen, context) => copy?,
-        _ = signals.next() => return Err(super::untouched().into()),
-    };
+    let copy = unless_ended(&mut signals, super::untouched, agreed(chosen, context)).await?;
     let is_held = made(&copy, &arguments.entry, chosen, context).await?;
     let progress = |text: &str| context.printer.progress(text);
-    let there = tokio::select! {
-        biased;
-        _ = signals.next() => Err(Failure::new(Code::Interrupted, "interrupted")),
-        there = copy.come_up(is_held, &progress) => there,
-    };
+    let there = unless_interrupted(&mut signals, copy.come_up(is_held, &progress)).await;
     progress("");
     let outcome = match there {
         Ok(()) => {

@@ -26,6 +26,7 @@ use crate::{
     arguments::TargetArgs,
     config::Context,
     duration,
+    looking::unless_ended,
     reach::{self, Reached},
     render::{Outcome, no_runtime},
     session::{self, RemoteFiles, SessionArgs},
@@ -152,10 +153,7 @@ pub(crate) async fn talk(
     reaching: impl Future<Output = Result<Reached, Failure>>,
     context: &Context,
 ) -> Outcome {
-    let reached = tokio::select! {
-        reached = reaching => reached?,
-        _ = signals.next() => return Err(untouched().into()),
-    };
+    let reached = unless_ended(&mut signals, untouched, reaching).await?;
     let session = put_in_place(context, &reached, &arguments.session, &mut signals).await?;
     let interrupt = Arc::new(Notify::new());
     let making = Making { rules, interrupt: Arc::clone(&interrupt) };
@@ -192,10 +190,7 @@ async fn start(
     };
     let opened = session.opened.clone();
     let link = Box::new(AgentLink::new(session));
-    tokio::select! {
-        console = Console::start(link, &opened, options, show) => console,
-        _ = signals.next() => Err(interrupted()),
-    }
+    unless_ended(signals, interrupted, Console::start(link, &opened, options, show)).await
 }
 
 /// The commands, or whoever types, to the end.
