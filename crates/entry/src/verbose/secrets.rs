@@ -118,14 +118,13 @@ fn argument(word: &str, said: Next) -> (String, Next) {
     }
     let Some(name) = word.strip_prefix('-') else { return (shown("", word), Next::Plain) };
     if let Some((flag, value)) = word.split_once('=') {
-        let value = match of_flag(flag) {
+        let told = match of_flag(flag) {
             Next::Header => header(value),
             Next::Login => login(value),
             _ => None,
         };
-        let name = name.split('=').next().unwrap_or_default().trim_start_matches('-');
-        let whole = word.split_once('=').map_or("", |(_, value)| value);
-        return (format!("{flag}={}", value.unwrap_or_else(|| shown(name, whole))), Next::Plain);
+        let told = told.unwrap_or_else(|| shown(flag.trim_start_matches('-'), value));
+        return (format!("{flag}={told}"), Next::Plain);
     }
     if name.strip_prefix('p').is_some_and(is_attached) {
         return (format!("-p{HIDDEN}"), Next::Plain);

@@ -19,6 +19,9 @@ const OURS: &str = "pepo-look";
 /// How many frames V8 tells where it cannot be told to tell more.
 const USUAL: usize = 200;
 
+/// A thread by its session, and by what the program calls it; neither for the main thread.
+type Named = (Option<String>, Option<String>);
+
 /// Where a thread is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -43,33 +46,20 @@ impl Inspector<'_> {
         self.watch_workers()?;
         let names =
             self.workers().iter().map(|worker| (Some(worker.session.clone()), Some(worker.name.clone())));
-        let all: Vec<(Option<String>, Option<String>)> = [(None, None)].into_iter().chain(names).collect();
+        let all: Vec<Named> = [(None, None)].into_iter().chain(names).collect();
         // Each is told before any is waited for.
         for (to, _) in &all {
             self.ask(to.as_deref(), "Runtime.setMaxCallStackSizeToCapture", &json!({ "size": most + 2 }))?;
         }
-        let (mut standings, mut silent) = (Vec::new(), Vec::new());
-        let ready = self.each(&all, "Runtime.enable", &json!({}));
-        let mut left = Vec::new();
-        for ((to, name), answer) in all.into_iter().zip(ready) {
-            match (answer, &name) {
-                (Ok(_), _) => left.push((to, name)),
-                (Err(why), None) => return Err(why),
-                (Err(_), Some(name)) => silent.push(format!("worker thread {name} does not answer")),
-            }
-        }
+        let mut silent = Vec::new();
+        let ready = self.each(all, "Runtime.enable", &json!({}), &mut silent)?;
+        let ready = ready.into_iter().map(|(thread, ..)| thread).collect();
         let begun = Instant::now();
-        let answers = self.each(&left, "Runtime.evaluate", &expression_of(&expression()));
-        for ((_, name), answer) in left.into_iter().zip(answers) {
-            match (answer, &name) {
-                (Ok((answer, at)), _) => {
-                    standings.push(standing(&answer, name, most, at.duration_since(begun)))
-                }
-                (Err(why), None) => return Err(why),
-                (Err(_), Some(name)) => silent.push(format!("worker thread {name} does not answer")),
-            }
-        }
-        Ok((standings, silent))
+        let told = self.each(ready, "Runtime.evaluate", &expression_of(&expression()), &mut silent)?;
+        let standings = told
+            .into_iter()
+            .map(|((_, name), answer, at)| standing(&answer, name, most, at.duration_since(begun)));
+        Ok((standings.collect(), silent))
     }
 
     /// The number of a thread where the program is; nothing where it cannot be told.
@@ -78,24 +68,31 @@ impl Inspector<'_> {
         standing(&answer, None, 0, Duration::ZERO).tid
     }
 
-    /// Calls a method in each thread at once: the answers, and when they came.
+    /// Calls a method in each thread at once: those that answer, what they say, and when that came; workers that do not are `silent`.
+    ///
+    /// # Errors
+    /// The main thread does not answer.
     fn each(
         &mut self,
-        threads: &[(Option<String>, Option<String>)],
+        threads: Vec<Named>,
         method: &str,
         parameters: &Value,
-    ) -> Vec<Result<(Value, Instant), Closed>> {
+        silent: &mut Vec<String>,
+    ) -> Result<Vec<(Named, Value, Instant)>, Closed> {
         let end = Instant::now() + PATIENCE;
         let asked: Vec<_> =
             threads.iter().map(|(to, _)| self.ask(to.as_deref(), method, parameters)).collect();
         let mut answers = Vec::with_capacity(threads.len());
-        for ((to, _), id) in threads.iter().zip(asked) {
+        for ((to, name), id) in threads.into_iter().zip(asked) {
             let left = end.saturating_duration_since(Instant::now());
-            let to: To<'_> = to.as_deref();
-            let answer = id.and_then(|id| self.answer(to, id, method, left));
-            answers.push(answer.map(|answer| (answer, Instant::now())));
+            let answer = id.and_then(|id| self.answer(to.as_deref(), id, method, left));
+            match (answer, &name) {
+                (Ok(answer), _) => answers.push(((to, name), answer, Instant::now())),
+                (Err(why), None) => return Err(why),
+                (Err(_), Some(name)) => silent.push(format!("worker thread {name} does not answer")),
+            }
         }
-        answers
+        Ok(answers)
     }
 }
 

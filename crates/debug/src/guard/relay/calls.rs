@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::guard::{packet::hex, request::from_hex};
+use crate::guard::packet::hex;
 
 /// Where stack pointer and program counter stand among the registers of a `g` packet, in registers of 64 bits (gdb's
 /// `features/i386/64bit-core.xml` and `features/aarch64-core.xml`).
@@ -76,9 +76,8 @@ impl Calls {
 /// Stack pointer and program counter.
 fn stack_and_code(registers: &[u8]) -> Option<(u64, u64)> {
     let register = |index: usize| {
-        let digits = registers.get(index * 16..(index + 1) * 16)?;
-        hex(digits)?;
-        Some(u64::from_le_bytes(from_hex(digits).try_into().ok()?))
+        // The lowest byte comes first.
+        Some(hex(registers.get(index * 16..(index + 1) * 16)?)?.swap_bytes())
     };
     register(SP_AND_PC.0).zip(register(SP_AND_PC.1))
 }

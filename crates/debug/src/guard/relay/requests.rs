@@ -111,16 +111,11 @@ impl Relay<'_> {
                 self.link.send(&signals)?;
             }
             other => {
-                if let [b'H', b'g', thread @ ..] = packet {
-                    self.state.calls.select(thread);
-                }
-                if let Request::WriteRegisters(registers) = &other {
-                    self.registers_change(registers);
-                }
                 if other == Request::Threads {
                     self.state.unsettled = self.state.unsettled.min(1);
                 }
                 if let Request::Select(process) = other {
+                    self.state.calls.select(packet.get(2..).unwrap_or_default());
                     self.state.elsewhere = process.is_some_and(|process| process != target && process != 0);
                 }
                 let pending = self.expect(other, packet);
@@ -157,6 +152,10 @@ impl Relay<'_> {
             Request::NonStop(true) => Pending::NonStop,
             Request::Threads => Pending::Threads,
             Request::ReadRegisters => Pending::Registers,
+            Request::WriteRegisters(registers) => {
+                self.registers_change(&registers);
+                Pending::Plain
+            }
             Request::ProcessInfo => Pending::ProcessInfo,
             Request::Supported => Pending::Supported(contains(packet, b"multiprocess+")),
             _ => Pending::Plain,
