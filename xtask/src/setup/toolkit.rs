@@ -251,11 +251,16 @@ pub(crate) fn has_py_spy() -> bool {
 }
 
 pub(crate) fn py_spy() -> Result<()> {
+    from_pypi("py-spy", &["--no-deps", "py-spy==0.4.3"])
+}
+
+/// Puts packages into a folder of their own, by the arguments of `pip install`.
+fn from_pypi(name: &str, what: &[&str]) -> Result<()> {
     cmd("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
-        .arg(paths::tools().join("py-spy"))
-        .arg("py-spy==0.4.3")
-        .logged(&paths::log("py-spy"))
+        .args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
+        .arg(paths::tools().join(name))
+        .args(what)
+        .logged(&paths::log(name))
 }
 
 /// Reads bills of materials that we write; from PyPI.
@@ -268,11 +273,7 @@ pub(crate) fn has_cyclonedx() -> bool {
 }
 
 pub(crate) fn install_cyclonedx() -> Result<()> {
-    cmd("python3")
-        .args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
-        .arg(cyclonedx())
-        .arg("cyclonedx-python-lib[json-validation]==11.4.0")
-        .logged(&paths::log("cyclonedx"))
+    from_pypi("cyclonedx", &["cyclonedx-python-lib[json-validation]==11.4.0"])
 }
 
 /// The same for Ruby; from crates.io.

@@ -1,5 +1,7 @@
 //! A profile of the Firefox Profiler read again: tables of columns, in each thread or shared by all.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -66,7 +68,8 @@ pub(in super::super) fn read(mut value: Value) -> Result<Capture, FormatError> {
     };
     let categories = value["meta"]["categories"].as_array();
     let kinds = categories.into_iter().flatten().map(|one| kind(one["name"].as_str().unwrap_or_default()));
-    let mut reader = Reader { builder, shared, kinds: kinds.collect(), frames: Frames::default() };
+    let mut reader =
+        Reader { builder, shared, kinds: kinds.collect(), frames: Frames::default(), shared_tables: None };
     for thread in threads {
         reader.thread(thread)?;
     }
@@ -91,9 +94,35 @@ struct Reader {
     shared: Value,
     kinds: Vec<Kind>,
     frames: Frames,
+    /// Of a thread that has none of its own, once they were read.
+    shared_tables: Option<Rc<Tables>>,
 }
 
+/// What the stacks of a thread are made of.
+struct Tables {
+    stacks: StackTable,
+    /// What each frame is.
+    locations: Vec<LocationId>,
+}
+
+/// The tables that [`Tables`] are made of.
+const TABLES: [&str; 4] = ["stackTable", "frameTable", "funcTable", "stringArray"];
+
 impl Reader {
+    /// Those of a thread; what all share is read once.
+    fn tables(&mut self, thread: &mut Value) -> Result<Rc<Tables>, FormatError> {
+        let has_own = TABLES.iter().any(|name| !thread[*name].is_null());
+        if let Some(tables) = self.shared_tables.as_ref().filter(|_| !has_own) {
+            return Ok(Rc::clone(tables));
+        }
+        let stacks = self.table(thread, "stackTable")?;
+        let tables = Rc::new(Tables { stacks, locations: self.locations(thread)? });
+        if !has_own {
+            self.shared_tables = Some(Rc::clone(&tables));
+        }
+        Ok(tables)
+    }
+
     /// A table of the thread, else that of all threads.
     fn table<T: DeserializeOwned>(&self, thread: &mut Value, name: &str) -> Result<T, FormatError> {
         let own = thread[name].take();
@@ -104,8 +133,7 @@ impl Reader {
     fn thread(&mut self, mut value: Value) -> Result<(), FormatError> {
         let thread = self.named(&value);
         let samples: SampleTable = self.table(&mut value, "samples")?;
-        let stacks: StackTable = self.table(&mut value, "stackTable")?;
-        let locations = self.locations(&mut value)?;
+        let tables = self.tables(&mut value)?;
         let times = times(&samples);
         let unit = match samples.weight_type.as_deref() {
             Some("bytes") => Unit::Bytes,
@@ -113,14 +141,14 @@ impl Reader {
             _ => Unit::Samples,
         };
         self.builder.meta().unit = unit;
-        let mut known: Vec<Option<StackId>> = vec![None; stacks.prefix.len()];
+        let mut known: Vec<Option<StackId>> = vec![None; tables.stacks.prefix.len()];
         for (index, stack) in samples.stack.iter().enumerate() {
             // Nothing was at work.
             let Some(stack) = *stack else { continue };
             let place = known.get_mut(stack).ok_or_else(broken)?;
             let id = match *place {
                 Some(id) => id,
-                None => self.stack(&stacks, stack, &locations)?,
+                None => self.stack(&tables, stack)?,
             };
             *place = Some(id);
             let weight = samples.weight.as_ref().map_or(Some(1.0), |all| all.get(index).copied());
@@ -171,12 +199,8 @@ impl Reader {
         Ok(locations)
     }
 
-    fn stack(
-        &mut self,
-        stacks: &StackTable,
-        innermost: usize,
-        locations: &[LocationId],
-    ) -> Result<StackId, FormatError> {
+    fn stack(&mut self, tables: &Tables, innermost: usize) -> Result<StackId, FormatError> {
+        let Tables { stacks, locations } = tables;
         let (mut stack, mut at) = (Vec::new(), Some(innermost));
         while let Some(index) = at {
             let frame = stacks.frame.get(index).ok_or_else(broken)?;

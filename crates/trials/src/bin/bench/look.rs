@@ -82,12 +82,46 @@ struct Run {
 }
 
 /// All runs of a profiler at a rate.
-struct Row {
-    profiler: Profiler,
+struct Row<P> {
+    profiler: P,
     rate: u32,
     /// Loss of work against the runs without a profiler of the same round.
     losses: Vec<f64>,
     runs: Vec<Run>,
+}
+
+/// A row for each profiler at each rate.
+fn rows<P: Copy>(rates: [u32; 2], profilers: &[P]) -> Vec<Row<P>> {
+    let new = |rate, profiler| Row { profiler, rate, losses: Vec::new(), runs: Vec::new() };
+    rates.into_iter().flat_map(|rate| profilers.iter().map(move |profiler| new(rate, *profiler))).collect()
+}
+
+/// Runs all rows in turns, between two runs without a profiler; by how much these differ in each round, in percent.
+fn in_turns<P>(
+    target: &Running,
+    rows: &mut [Row<P>],
+    rounds: usize,
+    measure: impl Fn(&Row<P>) -> Result<Run>,
+) -> Result<Vec<f64>> {
+    let mut alone = Vec::new();
+    for round in 0..rounds {
+        let before = work(target, &mut || {})?;
+        let mut works = Vec::new();
+        // In another order each time.
+        let count = rows.len();
+        for index in (0..count).map(|index| (index + round) % count) {
+            let run = measure(&rows[index])?;
+            works.push((index, run.work));
+            rows[index].runs.push(run);
+        }
+        let after = work(target, &mut || {})?;
+        let baseline = f64::midpoint(before, after);
+        alone.push((before - after).abs() / baseline * 100.0);
+        for (index, work) in works {
+            rows[index].losses.push((1.0 - work / baseline) * 100.0);
+        }
+    }
+    Ok(alone)
 }
 
 /// Loss of work, what was seen, what it cost, and a cold `stack`.
@@ -97,33 +131,12 @@ pub(crate) fn run(rounds: usize) -> Result<String> {
     let source = Source::read(&fixture)?;
     let target = start(&fixture)?;
     let folder = tempfile::tempdir()?;
-    let mut rows: Vec<Row> = RATES
-        .into_iter()
-        .flat_map(|rate| {
-            PROFILERS.map(|profiler| Row { profiler, rate, losses: Vec::new(), runs: Vec::new() })
-        })
-        .collect();
-    let mut alone = Vec::new();
-    for round in 0..rounds {
-        let before = work(&target, &mut || {})?;
-        let mut works = Vec::new();
-        // In another order each time.
-        let count = rows.len();
-        for index in (0..count).map(|index| (index + round) % count) {
-            let run = measure(&target, &rows[index], &source, folder.path())?;
-            works.push((index, run.work));
-            rows[index].runs.push(run);
-        }
-        let after = work(&target, &mut || {})?;
-        let baseline = f64::midpoint(before, after);
-        alone.push((before - after).abs() / baseline * 100.0);
-        for (index, work) in works {
-            rows[index].losses.push((1.0 - work / baseline) * 100.0);
-        }
-    }
+    let mut rows = rows(RATES, &PROFILERS);
+    let one = |row: &Row<Profiler>| measure(&target, row, &source, folder.path());
+    let mut alone = in_turns(&target, &mut rows, rounds, one)?;
     let mut out = head(&python, &mut alone);
     for row in &mut rows {
-        out += &line(row.rate, row.profiler.name(), &mut row.losses, &row.runs);
+        out += &line(row.profiler.name(), row);
     }
     out += &cold(&target, rounds)?;
     drop(target);
@@ -145,7 +158,7 @@ fn on_processor(number: u32, program: &Path) -> Command {
     command
 }
 
-fn measure(target: &Running, row: &Row, source: &Source, folder: &Path) -> Result<Run> {
+fn measure(target: &Running, row: &Row<Profiler>, source: &Source, folder: &Path) -> Result<Run> {
     let file = folder.join("profile");
     let mut command = row.profiler.record(target.pid(), row.rate, &file)?;
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -253,9 +266,10 @@ fn head(python: &Python, alone: &mut [f64]) -> String {
     )
 }
 
-fn line(rate: u32, name: &str, losses: &mut [f64], runs: &[Run]) -> String {
-    let loss = middle(losses);
-    let (least, most) = (losses.first().copied(), losses.last().copied());
+fn line<P>(name: &str, row: &mut Row<P>) -> String {
+    let loss = middle(&mut row.losses);
+    let (least, most) = (row.losses.first().copied(), row.losses.last().copied());
+    let (rate, runs) = (row.rate, &row.runs);
     let of = |value: fn(&Run) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(value).collect();
         middle(&mut values)

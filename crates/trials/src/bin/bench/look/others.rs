@@ -13,7 +13,7 @@ use pepo_testkit::{
 };
 use pepo_trials::measure::middle;
 
-use super::{Run, SECONDS, legal::Seen, line, on_processor, start_and_watch, work};
+use super::{Row, Run, SECONDS, in_turns, legal::Seen, line, on_processor, rows, start_and_watch};
 
 /// The rates that are measured.
 const RATES: [u32; 2] = [99, 999];
@@ -158,13 +158,6 @@ fn base(frame: &str) -> &str {
     frame.rsplit(['.', '#', ':', '/']).next().unwrap_or(frame)
 }
 
-struct Row {
-    tool: Tool,
-    rate: u32,
-    losses: Vec<f64>,
-    runs: Vec<Run>,
-}
-
 /// A table for each language.
 pub(super) fn run(rounds: usize) -> Result<String> {
     let mut out = String::from(
@@ -199,41 +192,24 @@ fn of(language: &str, program: &mut Command, tools: &[Tool], rounds: usize) -> R
     let target = spawn_command(program);
     target.wait_started();
     let folder = tempfile::tempdir()?;
-    let new = |rate, tool| Row { tool, rate, losses: Vec::new(), runs: Vec::new() };
-    let mut rows: Vec<Row> =
-        RATES.into_iter().flat_map(|rate| tools.iter().map(move |tool| new(rate, *tool))).collect();
-    let mut alone = Vec::new();
-    for round in 0..rounds {
-        let before = work(&target, &mut || {})?;
-        let count = rows.len();
-        let mut works = Vec::new();
-        for index in (0..count).map(|index| (index + round) % count) {
-            let run = measure(&target, &rows[index], folder.path())?;
-            works.push((index, run.work));
-            rows[index].runs.push(run);
-        }
-        let after = work(&target, &mut || {})?;
-        let baseline = f64::midpoint(before, after);
-        alone.push((before - after).abs() / baseline * 100.0);
-        for (index, work) in works {
-            rows[index].losses.push((1.0 - work / baseline) * 100.0);
-        }
-    }
+    let mut rows = rows(RATES, tools);
+    let one = |row: &Row<Tool>| measure(&target, row, folder.path());
+    let mut alone = in_turns(&target, &mut rows, rounds, one)?;
     let mut out = format!(
         "\n| {language} (two runs alone differ by {:.2} %) | | loss of work | impossible | seen | CPU of the profiler | its memory |\n\
          |---|---|---|---|---|---|---|\n",
         middle(&mut alone)
     );
     for row in &mut rows {
-        out += &line(row.rate, row.tool.name(), &mut row.losses, &row.runs);
+        out += &line(row.profiler.name(), row);
     }
     Ok(out)
 }
 
-fn measure(target: &Running, row: &Row, folder: &Path) -> Result<Run> {
+fn measure(target: &Running, row: &Row<Tool>, folder: &Path) -> Result<Run> {
     let file = folder.join("profile");
     let _ = fs::remove_file(&file);
-    let mut command = row.tool.record(target.pid(), row.rate, &file)?;
+    let mut command = row.profiler.record(target.pid(), row.rate, &file)?;
     let said = folder.join("said");
     command.stdout(fs::File::create(&said)?).stderr(fs::File::options().append(true).open(&said)?);
     let mut child: Child = command.spawn()?;
@@ -241,7 +217,7 @@ fn measure(target: &Running, row: &Row, folder: &Path) -> Result<Run> {
     let mut words = String::new();
     fs::File::open(&said)?.take(4096).read_to_string(&mut words)?;
     ensure!(status.success(), "{command:?}: {status}: {words}");
-    Ok(Run { work, cpu, memory, seen: judge(&row.tool.collapsed(&file)?) })
+    Ok(Run { work, cpu, memory, seen: judge(&row.profiler.collapsed(&file)?) })
 }
 
 #[cfg(test)]
