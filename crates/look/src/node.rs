@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pepo_process::Process;
+use pepo_process::{Process, threads::SyscallNow};
 use rustix::{
     process::Signal,
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -43,6 +43,8 @@ pub(crate) use self::{
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long the port may take to open, and to close.
 const OPENS: Duration = Duration::from_secs(3);
+/// How often, and each how long after the last, it is looked whether the main thread is still in the same call of the system.
+const LOOKS: (u32, Duration) = (10, Duration::from_millis(20));
 /// How long it is waited for a port that opens late, to close it when nobody wants it any more.
 const LATE: Duration = Duration::from_mins(10);
 /// The program closes the inspector, and ends the profilers of its workers, by itself when it was not asked for this long, in milliseconds.
@@ -95,11 +97,12 @@ pub(crate) struct Inspector<'a> {
 }
 
 impl<'a> Inspector<'a> {
-    /// Opens the inspector, unless it is open, and connects to it.
+    /// Opens the inspector, unless it is open, and connects to it. A program that would answer late is not asked.
     ///
     /// # Errors
     /// Why that cannot be; nothing is left open.
     pub(crate) fn open(process: &'a Process) -> Result<Inspector<'a>, Closed> {
+        would_answer(process)?;
         let network = Network::of(process)?;
         if let Some(port) = port::told(process) {
             return Inspector::connected(process, &network, port, true);
@@ -108,7 +111,14 @@ impl<'a> Inspector<'a> {
         may_be_opened(process, &network)?;
         let keeper = Keeper::start(|| closed(process, &network, &before))?;
         process.signal(Signal::USR1).map_err(|error| Closed(error.to_string()))?;
-        let port = opened(process, &before)?;
+        let port = match opened(process, &before) {
+            Ok(port) => port,
+            Err(why) => {
+                // There is nothing to close yet, and nobody waits for it.
+                keeper.outlive();
+                return Err(why);
+            }
+        };
         let mut inspector = Inspector::connected(process, &network, port, false)?;
         inspector.renew()?;
         keeper.leave();
@@ -350,6 +360,42 @@ impl Network {
             there.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
         })
     }
+}
+
+/// Whether its main thread would answer now.
+fn would_answer(process: &Process) -> Result<(), Closed> {
+    if process.status().is_ok_and(|status| status.state.is_stopped()) {
+        return Err(Closed("it is stopped".to_owned()));
+    }
+    if stands(process) {
+        let why = "its main thread stands in a call of the system, and would answer only afterwards";
+        return Err(Closed(why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Is the main thread in one and the same call of the system all the time? Where it waits for events it is woken to answer.
+fn stands(process: &Process) -> bool {
+    let path = process.proc_path().join("syscall");
+    let now = || SyscallNow::parse(&fs::read_to_string(&path).ok()?);
+    let first = now();
+    match first {
+        Some(SyscallNow::Call { number, .. }) if !waits_for_events(number) => {}
+        _ => return false,
+    }
+    (1..LOOKS.0).all(|_| {
+        std::thread::sleep(LOOKS.1);
+        now() == first
+    })
+}
+
+fn waits_for_events(number: u64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    const OLD: &[i64] = &[libc::SYS_epoll_wait];
+    #[cfg(not(target_arch = "x86_64"))]
+    const OLD: &[i64] = &[];
+    let calls = [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
+    calls.iter().chain(OLD).any(|call| u64::try_from(*call) == Ok(number))
 }
 
 /// Whether it would open its inspector where we can close it.

@@ -38,6 +38,13 @@ impl Keeper {
             forked.tell();
         }
     }
+
+    /// It is left to itself: what it closes is not there yet.
+    pub(super) fn outlive(mut self) {
+        if let Some(forked) = self.0.take() {
+            forked.leave(Duration::ZERO);
+        }
+    }
 }
 
 impl Drop for Keeper {

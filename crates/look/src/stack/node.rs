@@ -1,19 +1,16 @@
 //! What a Node says of its threads of JavaScript: names, frames.
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use pepo_process::{
     Process,
     runtime::{Language, RuntimeFacts},
-    threads::{SyscallNow, Thread as Listed},
+    threads::Thread as Listed,
 };
 use pepo_wire::agent::{Frame, StackRequest, Thread};
 
 use super::{MAX_FRAMES, cut_off};
 use crate::node::{Closed, Inspector, Standing};
-
-/// How often, and each how long after the last, it is looked whether the main thread is still in the same call of the system.
-const LOOKS: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// What its threads said.
 pub(super) struct Node {
@@ -44,13 +41,6 @@ impl Node {
     }
 
     fn ask(process: &Process, listed: &[Listed], notes: &mut Vec<String>) -> Result<Node, Closed> {
-        if listed.iter().any(|thread| thread.tid.get() == process.pid().get() && thread.state.is_stopped()) {
-            return Err(Closed("it is stopped".to_owned()));
-        }
-        if stands(process) {
-            let why = "its main thread stands in a call of the system, and would answer only afterwards";
-            return Err(Closed(why.to_owned()));
-        }
         let mut inspector = Inspector::open(process)?;
         let opened = inspector.opened_port();
         let told = inspector.standings(MAX_FRAMES);
@@ -100,28 +90,4 @@ impl Node {
         });
         Some(frames.chain(thread.is_cut.then(cut_off)).collect())
     }
-}
-
-/// Is the main thread in one and the same call of the system all the time? Where it waits for events it is woken to answer.
-fn stands(process: &Process) -> bool {
-    let path = process.proc_path().join("syscall");
-    let now = || SyscallNow::parse(&fs::read_to_string(&path).ok()?);
-    let first = now();
-    match first {
-        Some(SyscallNow::Call { number, .. }) if !waits_for_events(number) => {}
-        _ => return false,
-    }
-    (1..LOOKS.0).all(|_| {
-        std::thread::sleep(LOOKS.1);
-        now() == first
-    })
-}
-
-fn waits_for_events(number: u64) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    const OLD: &[i64] = &[libc::SYS_epoll_wait];
-    #[cfg(not(target_arch = "x86_64"))]
-    const OLD: &[i64] = &[];
-    let calls = [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-    calls.iter().chain(OLD).any(|call| u64::try_from(*call) == Ok(number))
 }

@@ -160,7 +160,7 @@ fn a_program_that_is_stopped_is_not_asked() {
 }
 
 #[test]
-fn a_program_that_stands_in_a_call_is_not_asked_for_its_stack() {
+fn a_program_that_stands_in_a_call_is_asked_neither_for_its_stack_nor_for_a_profile() {
     let (target, folder) = node_that_stands();
     let stack = wait::until("a program that stands", std::time::Duration::from_secs(60), || {
         let stack = pepo_look::stack(&open(&target), &StackRequest::default()).unwrap();
@@ -172,6 +172,10 @@ fn a_program_that_stands_in_a_call_is_not_asked_for_its_stack() {
         }
     });
     assert!(stack.threads.iter().any(|thread| !thread.frames.is_empty()));
+    let recorded = record(&target, StartLook::default(), |_| true);
+    assert_ne!(recorded.started.sampler, "node");
+    let note = "native frames only: its main thread stands in a call of the system";
+    assert!(recorded.started.notes.iter().any(|one| one.starts_with(note)), "{:?}", recorded.started);
     std::fs::write(folder.path().join("fifo"), "").unwrap();
     target.assert_goes_on();
     assert!(!target.output().contains("Debugger listening"), "{}", target.output());
