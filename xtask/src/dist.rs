@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+pub(crate) use archives::PLATFORMS;
 use archives::Platform;
 use offers::{Offer, Summed};
 
@@ -40,8 +41,7 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     archives::forget(&dist);
     let mut built = Vec::new();
     for target in &targets {
-        build(target)?;
-        built.push(collect(target, "release", "pepo", &dist)?);
+        built.push(program(target, &dist)?);
         if target.contains("linux") {
             build_entry(target)?;
             built.push(collect(target, "entry", "pepo-entry", &dist)?);
@@ -76,6 +76,12 @@ pub(crate) fn folder() -> Result<PathBuf> {
     fs::create_dir_all(&dist)?;
     fs::write(dist.join(".gitignore"), "*\n")?;
     Ok(dist)
+}
+
+/// The release's command for a target, built and put into `dist/`.
+pub(crate) fn program(target: &str, dist: &Path) -> Result<PathBuf> {
+    build(target)?;
+    collect(target, "release", "pepo", dist)
 }
 
 /// One release build.

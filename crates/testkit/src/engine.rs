@@ -150,8 +150,8 @@ impl RunOptions {
 trait Api: Send + Sync {
     /// Fails while the engine is not ready.
     fn ready(&self) -> Result<()>;
-    /// Makes an image known.
-    fn load(&self, image: &Image) -> Result<()>;
+    /// Makes the images of an archive known.
+    fn load(&self, archive: &Path) -> Result<()>;
     /// Creates and starts a container.
     fn run(&self, image: &Image, options: &RunOptions) -> Result<Started>;
     /// Stops and removes a container; no error if there is none.
@@ -259,9 +259,24 @@ impl Engine {
         if loaded.get(image.name()) == Some(&made_of) {
             return;
         }
-        let result = self.inner.api.load(image);
+        let result = docker_archive(image).and_then(|archive| self.inner.api.load(archive.path()));
         result.unwrap_or_else(|error| panic!("{}: {error:#}\n{}", image.name(), self.log()));
         loaded.insert(image.name().to_owned(), made_of);
+    }
+
+    /// Makes one image for several machines known, as `cargo xtask image` packs it, and gives its digest. The first is the one for this
+    /// machine: who runs it gets what the engine chooses.
+    ///
+    /// # Panics
+    /// If the engine refuses it.
+    pub fn load_packed(&self, images: &[Image]) -> String {
+        let archive = tempfile::NamedTempFile::new().expect("a temporary file");
+        let digest = Image::oci_archive(images, archive.as_file()).expect("an archive");
+        let result = self.inner.api.load(archive.path());
+        result.unwrap_or_else(|error| panic!("{}: {error:#}\n{}", images[0].name(), self.log()));
+        let mut loaded = self.inner.loaded.lock().expect("another test could not load an image");
+        loaded.insert(images[0].name().to_owned(), format!("{:?}", images[0]));
+        digest
     }
 
     /// Loads the image if needed and runs it.
@@ -322,7 +337,7 @@ impl Engine {
 }
 
 /// The image as Docker's command would save it.
-fn docker_archive(image: &Image) -> Result<tempfile::NamedTempFile> {
+pub(crate) fn docker_archive(image: &Image) -> Result<tempfile::NamedTempFile> {
     let archive = tempfile::NamedTempFile::new()?;
     image.docker_archive(std::io::BufWriter::new(archive.as_file()))?;
     Ok(archive)

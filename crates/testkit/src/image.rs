@@ -1,5 +1,8 @@
 //! Container images without a registry or a daemon: the archive is written here, from files of this machine.
 
+/// Images for several machines in one archive.
+mod oci;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -9,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -36,6 +39,8 @@ pub struct Image {
     env: Vec<String>,
     user: String,
     labels: BTreeMap<String, String>,
+    /// The machine, as Go calls it.
+    architecture: &'static str,
 }
 
 /// Parts of Python's library that no program of ours needs.
@@ -54,6 +59,18 @@ const SKIPPED: [&str; 12] = [
     "unittest",
 ];
 
+/// Machines by their numbers in ELF files, and as Go calls them.
+const MACHINES: [(u16, &str); 2] = [(62, "amd64"), (183, "arm64")];
+
+/// What images of Pepo say of themselves, after `org.opencontainers.image.` (OCI image spec, "Pre-Defined Annotation Keys").
+const LABELS: [(&str, &str); 5] = [
+    ("title", "Pepo"),
+    ("description", "looks into processes in containers, and debugs them"),
+    ("version", env!("CARGO_PKG_VERSION")),
+    ("licenses", env!("CARGO_PKG_LICENSE")),
+    ("url", env!("CARGO_PKG_REPOSITORY")),
+];
+
 const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\napp:x:1000:1000::/home:/sbin/nologin\n\
                       nobody:x:65534:65534::/:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\napp:x:1000:\nnogroup:x:65534:\n";
@@ -68,6 +85,7 @@ impl Image {
             env: vec!["PATH=/usr/local/bin:/usr/bin:/bin".to_owned()],
             user: String::new(),
             labels: BTreeMap::new(),
+            architecture: if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         };
         for folder in ["dev", "dev/shm", "etc", "home", "proc", "root", "run", "sys", "var"] {
             image.entries.insert(folder.to_owned(), Entry::Folder(0o755));
@@ -113,9 +131,18 @@ impl Image {
         }
     }
 
-    /// What pods need of Pepo: one static program at `/pepo`, which is the entry by its other name.
+    /// What pods need of Pepo: one static program at `/pepo`, which is the entry by its other name; for the machine that it is for.
+    ///
+    /// # Panics
+    /// If that is none that there are nodes of.
     pub fn pepo(binary: &Path, name: &str) -> Image {
-        Image::new(name).file(binary, "/pepo").link("/pepo-entry", "pepo").command(&["/pepo"])
+        let image = Image::new(name).file(binary, "/pepo").link("/pepo-entry", "pepo").command(&["/pepo"]);
+        let machine = elf(binary).and_then(|machine| MACHINES.iter().find(|(number, _)| *number == machine));
+        let (_, architecture) = machine.unwrap_or_else(|| panic!("{}: no known ELF file", binary.display()));
+        let labelled = LABELS
+            .iter()
+            .fold(image, |image, (key, text)| image.label(&format!("org.opencontainers.image.{key}"), text));
+        Image { architecture, ..labelled }
     }
 
     /// Another name.
@@ -141,7 +168,7 @@ impl Image {
         let mut files = Vec::new();
         collect(host, inside, skip, &mut files);
         let programs: Vec<_> =
-            files.iter().map(|(path, _)| path.clone()).filter(|path| is_elf(path)).collect();
+            files.iter().map(|(path, _)| path.clone()).filter(|path| elf(path).is_some()).collect();
         for library in libraries(&programs) {
             self = self.put(&library.display().to_string(), Entry::File(library));
         }
@@ -236,6 +263,11 @@ impl Image {
         &self.name
     }
 
+    /// What it runs on, as images tell it: `linux/arm64`.
+    pub fn platform(&self) -> String {
+        format!("linux/{}", self.architecture)
+    }
+
     /// The command line it runs.
     pub fn command_line(&self) -> &[String] {
         &self.command
@@ -273,38 +305,6 @@ impl Image {
         )
     }
 
-    /// Writes an OCI image layout as an archive.
-    ///
-    /// # Errors
-    /// As [`Image::docker_archive`].
-    pub fn oci_archive(&self, to: impl Write) -> Result<()> {
-        let layer = self.layer()?;
-        let config = self.config(&sha256(&layer));
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-        });
-        let manifest = manifest.to_string().into_bytes();
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-        entry["annotations"] = json!({
-            "io.containerd.image.name": self.name,
-            "org.opencontainers.image.ref.name": self.name.rsplit(':').next(),
-        });
-        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
-        write_archive(
-            to,
-            &[
-                ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#),
-                ("index.json", index.as_bytes()),
-                (&blob(&manifest), &manifest),
-                (&blob(&config), &config),
-                (&blob(&layer), &layer),
-            ],
-        )
-    }
-
     /// Puts an entry, and the folders above it.
     fn put(mut self, inside: &str, entry: Entry) -> Image {
         let inside = inside.trim_start_matches('/');
@@ -316,10 +316,9 @@ impl Image {
     }
 
     fn config(&self, diff: &str) -> Vec<u8> {
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let created = "2026-01-01T00:00:00Z";
         let config = json!({
-            "architecture": architecture,
+            "architecture": self.architecture,
             "os": "linux",
             "created": created,
             "config": {
@@ -386,14 +385,6 @@ fn write_archive(to: impl Write, files: &[(&str, &[u8])]) -> Result<()> {
     Ok(())
 }
 
-fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
-    json!({"mediaType": media_type, "digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()})
-}
-
-fn blob(bytes: &[u8]) -> String {
-    format!("blobs/sha256/{}", sha256(bytes))
-}
-
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
@@ -414,15 +405,16 @@ fn collect(folder: &Path, inside: &str, skip: &[&str], files: &mut Vec<(PathBuf,
     }
 }
 
-fn is_elf(path: &Path) -> bool {
-    let mut head = [0; 4];
-    let read = fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
-    read.is_ok() && head == *b"\x7fELF"
+/// The machine of an ELF file, by its number (elf(5), `e_machine`).
+fn elf(path: &Path) -> Option<u16> {
+    let mut head = [0; 20];
+    io::Read::read_exact(&mut fs::File::open(path).ok()?, &mut head).ok()?;
+    head.starts_with(b"\x7fELF").then(|| u16::from_le_bytes([head[18], head[19]]))
 }
 
 /// The shared libraries (and the dynamic loader) that ELF files need, as `ldd` finds them.
 fn libraries(programs: &[PathBuf]) -> Vec<PathBuf> {
-    let programs: Vec<_> = programs.iter().filter(|path| is_elf(path)).collect();
+    let programs: Vec<_> = programs.iter().filter(|path| elf(path).is_some()).collect();
     if programs.is_empty() {
         return Vec::new();
     }
@@ -453,24 +445,5 @@ mod tests {
         let place = |path: &str| paths.iter().position(|other| other == Path::new(path)).unwrap();
         assert!(place("a") < place("a/b") && place("a/b") < place("a/b/c.txt"));
         assert!(place("etc") < place("etc/passwd"));
-    }
-
-    #[test]
-    fn both_archives_hold_the_same_layer() {
-        let image = Image::new("pepo.test/x:1").text("/hello", "hello").command(&["/hello"]);
-        let (mut docker, mut oci) = (Vec::new(), Vec::new());
-        image.docker_archive(&mut docker).unwrap();
-        image.oci_archive(&mut oci).unwrap();
-        let names = |bytes: &[u8]| -> Vec<String> {
-            let mut archive = tar::Archive::new(bytes);
-            archive
-                .entries()
-                .unwrap()
-                .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-                .collect()
-        };
-        let diff = sha256(&image.layer().unwrap());
-        assert!(names(&docker).contains(&format!("{diff}/layer.tar")));
-        assert!(names(&oci).contains(&format!("blobs/sha256/{diff}")));
     }
 }

@@ -51,10 +51,23 @@ pub fn spawn_isolated(fixture: &Fixture, arguments: &[&str], isolation: Isolatio
 
 /// A helper program of this crate, compiled once.
 pub(crate) fn support(name: &str) -> std::path::PathBuf {
+    compiled(name, env::consts::ARCH, &[])
+}
+
+/// A program that only waits, static, for a machine as Rust calls it (`aarch64`): also for another than this.
+///
+/// # Panics
+/// If it does not compile.
+pub fn waiting_program(machine: &str) -> std::path::PathBuf {
+    // Rust brings what links for machines that are not this one.
+    compiled("pause", machine, &["-Clinker=rust-lld", "-Clink-self-contained=yes"])
+}
+
+fn compiled(name: &str, machine: &str, options: &[&str]) -> std::path::PathBuf {
     let source = compile::workspace().join(format!("crates/testkit/support/{name}.rs"));
     let words = ["rustc", "--edition=2024", "-Copt-level=1", "--crate-name", name, "-o", name];
-    let mut step: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let target = format!("{}-unknown-linux-musl", env::consts::ARCH);
+    let mut step: Vec<String> = words.iter().chain(options).map(|word| (*word).to_owned()).collect();
+    let target = format!("{machine}-unknown-linux-musl");
     step.extend(["--target".to_owned(), target, source.display().to_string()]);
     let recipe = Recipe { name: name.to_owned(), source, steps: vec![step] };
     compile::cached(&recipe).unwrap_or_else(|error| panic!("{error:#}")).join(name)

@@ -368,8 +368,9 @@ impl Cluster {
         let made_of = format!("{image:?}");
         let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
         if imported.get(image.name()) != Some(&made_of) {
+            let archive = engine::docker_archive(image)?;
             for node in self.place.all_nodes() {
-                engine::import(&self.containerd(node), image)?;
+                engine::import(&self.containerd(node), archive.path())?;
             }
             imported.insert(image.name().to_owned(), made_of);
         }

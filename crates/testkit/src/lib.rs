@@ -54,7 +54,7 @@ pub use door::Door;
 pub use engine::{Container, Engine, HealthCheck, Kind, Network, Podman, RunOptions};
 pub use fixtures::{Fixture, Language, Symbols, Variant};
 pub use image::Image;
-pub use isolated::{Isolation, spawn_isolated};
+pub use isolated::{Isolation, spawn_isolated, waiting_program};
 pub use java::{Java, hot_classes, javas};
 pub use life::{Beat, Life};
 pub use programs::{command, tools};

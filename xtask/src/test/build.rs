@@ -98,12 +98,10 @@ pub(crate) fn held_cluster(words: Vec<String>) -> Cmd {
     with_toolkit(cmd(built(Profile::Dev, "cluster")).args(words)).quiet()
 }
 
-/// Builds the release, and packs it as an image.
-pub(crate) fn image(name: &str, out: &str) -> Result<()> {
-    cargo("build").args(["--release", "--package", "pepo"]).run()?;
+/// Packs static programs, each for another machine, as one image.
+pub(crate) fn image(name: &str, out: &str, binaries: &[PathBuf]) -> Result<()> {
     cargo("build").args(["--quiet", "--package", "pepo-testkit", "--bin", "image"]).run()?;
-    let pepo = built(Profile::Release, "pepo");
-    cmd(built(Profile::Dev, "image")).arg(pepo).args([name, out]).run()
+    cmd(built(Profile::Dev, "image")).args([name, out]).args(binaries).run()
 }
 
 /// Builds the start of containers as a program of its own, as it is shipped.

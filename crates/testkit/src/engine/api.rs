@@ -1,12 +1,16 @@
 //! The Engine API (v1.41, Docker 20.10 and later; Podman answers it as well): images in, containers on and off.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{
-    Api, Network, RunOptions, Started, docker_archive,
+    Api, Network, RunOptions, Started,
     http::{Body, request},
 };
 use crate::image::Image;
@@ -83,8 +87,8 @@ impl Api for EngineApi {
         self.call("GET", "/_ping", Body::None).map(drop)
     }
 
-    fn load(&self, image: &Image) -> Result<()> {
-        let archive = docker_archive(image)?.reopen()?;
+    fn load(&self, archive: &Path) -> Result<()> {
+        let archive = File::open(archive)?;
         let answer = self.call("POST", "/images/load?quiet=1", Body::Tar(archive))?;
         let text = String::from_utf8_lossy(&answer);
         if text.contains("errorDetail") {

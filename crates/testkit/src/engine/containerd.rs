@@ -5,11 +5,11 @@ use std::{fs, path::Path};
 use anyhow::{Result, ensure};
 
 use super::{
-    Engine, Kind, docker_archive,
+    Engine, Kind,
     pods::{self, PAUSE, Pods},
     supervisor::{self, Supervisor},
 };
-use crate::{image::Image, programs};
+use crate::programs;
 
 /// Starts containerd.
 pub struct Containerd;
@@ -36,20 +36,19 @@ fn try_start() -> Result<Engine> {
     ];
     let supervisor = Supervisor::start(&folder, "", &line)?;
     let at = socket.clone();
-    let api = Pods::new(folder, &socket, move |image| import(&at, image));
+    let api = Pods::new(folder, &socket, move |archive| import(&at, archive));
     let engine = Engine::new(Kind::Containerd, socket, Box::new(api), supervisor);
     engine.load(&pods::pause());
     Ok(engine)
 }
 
-/// Makes an image known to the pods of the containerd at `socket`.
-pub(crate) fn import(socket: &Path, image: &Image) -> Result<()> {
-    let archive = docker_archive(image)?;
+/// Makes the images of an archive, for whatever machine, known to the pods of the containerd at `socket`.
+pub(crate) fn import(socket: &Path, archive: &Path) -> Result<()> {
     let output = programs::command(programs::find("ctr")?)
         .arg("--address")
         .arg(socket)
-        .args(["--namespace", "k8s.io", "images", "import"])
-        .arg(archive.path())
+        .args(["--namespace", "k8s.io", "images", "import", "--all-platforms"])
+        .arg(archive)
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())

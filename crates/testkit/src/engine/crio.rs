@@ -5,14 +5,11 @@ use std::{fs, path::Path};
 use anyhow::{Result, ensure};
 
 use super::{
-    Engine, Kind, docker_archive,
+    Engine, Kind,
     pods::{self, PAUSE, Pods},
     supervisor::{self, Supervisor},
 };
-use crate::{
-    image::Image,
-    programs::{self, tools},
-};
+use crate::programs::{self, tools};
 
 /// Starts CRI-O.
 pub struct CriO;
@@ -51,11 +48,10 @@ fn try_start() -> Result<Engine> {
 }
 
 /// CRI-O takes images from registries alone, but it shares its storage with Podman; `pid` is in its mount namespace.
-fn loader(folder: &Path, pid: u32) -> Result<impl Fn(&Image) -> Result<()> + use<>> {
+fn loader(folder: &Path, pid: u32) -> Result<impl Fn(&Path) -> Result<()> + use<>> {
     let (nsenter, podman) = (programs::find("nsenter")?, programs::find("podman")?);
     let (root, runroot) = (folder.join("root"), folder.join("runroot"));
-    Ok(move |image: &Image| {
-        let archive = docker_archive(image)?;
+    Ok(move |archive: &Path| {
         let output = programs::command(&nsenter)
             .arg(format!("--mount=/proc/{pid}/ns/mnt"))
             .arg(&podman)
@@ -64,7 +60,7 @@ fn loader(folder: &Path, pid: u32) -> Result<impl Fn(&Image) -> Result<()> + use
             .arg("--runroot")
             .arg(&runroot)
             .args(["--storage-driver=overlay", "load", "--quiet", "--input"])
-            .arg(archive.path())
+            .arg(archive)
             .output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())

@@ -44,7 +44,7 @@ pub(super) fn make_network(folder: &Path) -> Result<()> {
 }
 
 /// How a runtime is given an image: the CRI itself knows registries alone.
-type Load = Box<dyn Fn(&Image) -> Result<()> + Send + Sync>;
+type Load = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 
 /// A CRI runtime.
 pub(super) struct Pods {
@@ -57,7 +57,7 @@ impl Pods {
     pub(super) fn new(
         folder: PathBuf,
         socket: &Path,
-        load: impl Fn(&Image) -> Result<()> + Send + Sync + 'static,
+        load: impl Fn(&Path) -> Result<()> + Send + Sync + 'static,
     ) -> Pods {
         Pods { client: Client::new(socket), folder, load: Box::new(load) }
     }
@@ -126,8 +126,8 @@ impl Api for Pods {
         self.client.version()
     }
 
-    fn load(&self, image: &Image) -> Result<()> {
-        (self.load)(image)
+    fn load(&self, archive: &Path) -> Result<()> {
+        (self.load)(archive)
     }
 
     fn run(&self, image: &Image, options: &RunOptions) -> Result<Started> {

@@ -9,8 +9,9 @@ use std::{
 
 use pepo_testkit::{
     Container, Engine, HealthCheck, Image, Kind, Language, Life, Network, RunOptions, Variant,
-    clean::Snapshot, command, fixtures, pythons, spawn_command, wait,
+    clean::Snapshot, command, fixtures, pythons, spawn_command, wait, waiting_program,
 };
+use serde_json::Value;
 
 fn loop_in_c() -> Image {
     Image::of(&fixtures::c(Variant::debug()))
@@ -260,4 +261,43 @@ for_each_engine! {
     podman_rootless: Kind::PodmanRootless, [];
     containerd: Kind::Containerd, [limits_memory, connects_containers_by_a_bridge];
     crio: Kind::CriO, [limits_memory, connects_containers_by_a_bridge];
+}
+
+/// As `cargo xtask image` packs it, with programs that only wait.
+#[test]
+fn an_image_for_two_machines_is_known_whole_and_its_own_part_is_run() {
+    let others = ["x86_64", "aarch64"].into_iter().filter(|machine| *machine != env::consts::ARCH);
+    let programs: Vec<PathBuf> = [env::consts::ARCH].into_iter().chain(others).map(waiting_program).collect();
+    let images: Vec<Image> =
+        programs.iter().map(|program| Image::pepo(program, "pepo.test/pepo:both")).collect();
+    let engine = Engine::shared(Kind::Containerd);
+    let digest = engine.load_packed(&images);
+    let ctr = |words: &[&str]| {
+        let mut line = command("ctr");
+        line.arg("--address").arg(engine.socket()).args(["--namespace", "k8s.io"]).args(words);
+        let output = line.output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let said = |words: &[&str]| String::from_utf8_lossy(&ctr(words)).into_owned();
+    let listed = said(&["images", "list", "name==pepo.test/pepo:both"]);
+    assert!(listed.contains(&digest) && listed.contains("linux/amd64,linux/arm64"), "{listed}");
+    let checked = said(&["images", "check", "name==pepo.test/pepo:both"]);
+    assert!(checked.contains(&digest) && checked.contains("complete"), "{checked}");
+    let json = |digest: &Value| {
+        serde_json::from_slice::<Value>(&ctr(&["content", "get", digest.as_str().unwrap()])).unwrap()
+    };
+    let index = json(&Value::from(digest));
+    for (at, machine) in ["amd64", "arm64"].iter().enumerate() {
+        let one = &index["manifests"][at];
+        assert_eq!(one["platform"]["architecture"], *machine);
+        let manifest = json(&one["digest"]);
+        assert_eq!(json(&manifest["config"]["digest"])["architecture"], *machine);
+        let layer = ctr(&["content", "get", manifest["layers"][0]["digest"].as_str().unwrap()]);
+        assert_eq!(layer.len(), manifest["layers"][0]["size"]);
+    }
+    let container = engine.run(&images[0], &RunOptions::restricted("both"));
+    assert!(fs::read(format!("/proc/{}/exe", container.pid())).unwrap() == fs::read(&programs[0]).unwrap());
+    let uids = status(&container);
+    assert!(uids.contains("Uid:\t65534\t65534"), "{uids}");
 }
