@@ -30,6 +30,9 @@ pub mod name;
 /// Trees of files on their way between a target and its user.
 pub mod tree;
 
+/// The control plane's resources: attachments and debug requests.
+pub mod resource;
+
 pub use failure::{Code, Failure, FailureExt, Hint};
 
 /// The compiled descriptor of the services (a `FileDescriptorSet`).
