@@ -26,3 +26,4 @@ mod trees;
 
 pub use bounds::Bounds;
 pub use service::{AgentConfig, serve, serve_in_process};
+pub use sessions::Report;

@@ -24,7 +24,10 @@ use pepo_wire::{
     },
     version,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    sync::mpsc,
+};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -32,7 +35,7 @@ use crate::{
     Bounds,
     bounds::{Bound, held},
     check, cores, files, looking, release,
-    sessions::Sessions,
+    sessions::{Report, Sessions},
     trees,
 };
 
@@ -77,6 +80,8 @@ pub struct AgentConfig {
     pub offers: &'static [&'static str],
     /// What its client may do; without it, all that the agent's own user may.
     pub bounds: Option<Arc<Bounds>>,
+    /// Hears what becomes of debugger sessions.
+    pub reports: Option<mpsc::Sender<Report>>,
 }
 
 impl AgentConfig {
@@ -84,7 +89,7 @@ impl AgentConfig {
     #[must_use]
     pub fn new(tools: Tools, run_dir: PathBuf, self_exe: PathBuf) -> AgentConfig {
         let speaks = (version::PROTOCOL, version::PROTOCOL_MIN);
-        AgentConfig { tools, run_dir, self_exe, speaks, offers: ABILITIES, bounds: None }
+        AgentConfig { tools, run_dir, self_exe, speaks, offers: ABILITIES, bounds: None, reports: None }
     }
 }
 
@@ -138,7 +143,9 @@ pub fn serve_in_process(config: AgentConfig) -> (DuplexStream, tokio::task::Join
 
 fn open_sessions(config: &AgentConfig) -> Result<Arc<Sessions>, Failure> {
     let env = OpenEnv { tools: config.tools.clone(), self_exe: config.self_exe.clone() };
-    Ok(Arc::new(Sessions::open(&config.run_dir, env).map_err(|error| error.failure())?))
+    Ok(Arc::new(
+        Sessions::open(&config.run_dir, env, config.reports.clone()).map_err(|error| error.failure())?,
+    ))
 }
 
 struct Service {

@@ -41,17 +41,48 @@ use crate::{
 /// Messages under way in each direction.
 const WINDOW: usize = 64;
 
+/// What becomes of a debugger session, for whoever serves the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// It is attached.
+    Opened {
+        /// The session's id.
+        session: String,
+        /// The debugger's name.
+        debugger: String,
+    },
+    /// It ended, or never came to be attached.
+    Closed {
+        /// The session's id.
+        session: String,
+        /// How it ended.
+        closed: Closed,
+    },
+}
+
 /// All sessions of one agent.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     journal: Journal,
     env: OpenEnv,
+    reports: Option<mpsc::Sender<Report>>,
     running: TaskTracker,
 }
 
 impl Sessions {
-    pub(crate) fn open(run_dir: &Path, env: OpenEnv) -> Result<Sessions, JournalError> {
-        Ok(Sessions { journal: Journal::open(run_dir)?, env, running: TaskTracker::new() })
+    pub(crate) fn open(
+        run_dir: &Path,
+        env: OpenEnv,
+        reports: Option<mpsc::Sender<Report>>,
+    ) -> Result<Sessions, JournalError> {
+        Ok(Sessions { journal: Journal::open(run_dir)?, env, reports, running: TaskTracker::new() })
+    }
+
+    async fn report(&self, report: Report) {
+        if let Some(reports) = &self.reports {
+            // Whoever wanted to know may have gone.
+            let _ = reports.send(report).await;
+        }
     }
 
     pub(crate) fn journal(&self) -> &Journal {
@@ -77,14 +108,20 @@ impl Sessions {
             return Err(Failure::new(Code::Usage, "a session begins with `open`"));
         };
         let request = held(request, bounds)?;
+        let session = new_id()?;
         let (events, outgoing) = mpsc::channel(WINDOW);
         let sessions = Arc::clone(&self);
         self.running.spawn(async move {
-            if let Err(failure) = sessions.run(request, incoming, &events).await {
-                let closed =
-                    Closed { reason: "failed".to_owned(), failure: Some(failure), ..Closed::default() };
-                let _ = events.send(Event::Closed(closed)).await;
-            }
+            let closed = match sessions.run(&session, request, incoming, &events).await {
+                Ok(closed) => closed,
+                Err(failure) => {
+                    let reason = "failed".to_owned();
+                    let closed = Closed { reason, failure: Some(failure), ..Closed::default() };
+                    let _ = events.send(Event::Closed(closed.clone())).await;
+                    closed
+                }
+            };
+            sessions.report(Report::Closed { session, closed }).await;
         });
         Ok(ReceiverStream::new(outgoing).map(|kind| Ok(SessionEvent { kind: Some(kind) })).boxed())
     }
@@ -92,19 +129,21 @@ impl Sessions {
     /// One session from beginning to end.
     async fn run(
         &self,
+        id: &str,
         request: OpenSession,
         mut incoming: Streaming<SessionRequest>,
         events: &mpsc::Sender<Event>,
-    ) -> Result<(), Failure> {
-        let id = new_id()?;
-        let held = self.journal.begin(&id).map_err(|error| error.failure())?;
+    ) -> Result<Closed, Failure> {
+        let held = self.journal.begin(id).map_err(|error| error.failure())?;
         let described = request.clone();
         let mut found = find(request, &self.env, &held.folder).await?;
         found.symbols = symbols::bring(found.symbols, &mut incoming, events).await?;
-        let (opened, engine) = found.attach(&self.env, &id, &held.folder).await?;
+        let (opened, engine) = found.attach(&self.env, id, &held.folder).await?;
         held.write(&entry(&described, &opened)).map_err(|error| error.failure())?;
         let who = described.grant.map(|grant| grant.who).unwrap_or_default();
         tracing::info!(session = id, who, debugger = opened.debugger, "session opened");
+        let debugger = opened.debugger.clone();
+        self.report(Report::Opened { session: id.to_owned(), debugger }).await;
         // A client that is gone by now is noticed by the engine, which then lets go.
         let _ = events.send(Event::Opened(opened)).await;
         let release: Release = Arc::new(Notify::new());
@@ -120,9 +159,9 @@ impl Sessions {
             millis = closed.stood_still_millis,
             "session closed"
         );
-        let _ = ended.send(Some(closed));
+        let _ = ended.send(Some(closed.clone()));
         let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
-        Ok(())
+        Ok(closed)
     }
 }
 

@@ -13,14 +13,14 @@ mod targets;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::ready, stream};
-use pepo_agent::{AgentConfig, Bounds};
+use pepo_agent::{AgentConfig, Bounds, Report};
 use pepo_platform::{Options, Platforms, ServerAddress, carry};
 use pepo_wire::{
     Code, Failure,
     agent::Target,
     server::{
-        CarryOpen, CarryRequest, NodeHello, NodeOrder, NodeReport, OpenOrder, OrderFailed, carry_request,
-        node_order, node_report, nodes_client::NodesClient,
+        CarryOpen, CarryRequest, NodeHello, NodeOrder, NodeReport, OpenOrder, OrderFailed, SessionReport,
+        carry_request, node_order, node_report, nodes_client::NodesClient,
     },
     version,
 };
@@ -234,13 +234,18 @@ async fn opened(
         lease_seconds: bounds.lease_seconds,
         pause_budget_millis: bounds.pause_budget_millis,
     };
-    let agent = AgentConfig { bounds: Some(Arc::new(held)), ..config.agent.clone() };
+    let (reports, sessions) = mpsc::channel(WINDOW);
+    let reports = order.report_sessions.then_some(reports);
+    let agent = AgentConfig { bounds: Some(Arc::new(held)), reports, ..config.agent.clone() };
     let (io, served) = pepo_agent::serve_in_process(agent);
     let (to_server, bytes) = mpsc::channel::<Vec<u8>>(WINDOW);
     let data = |data| CarryRequest { kind: Some(carry_request::Kind::Data(data)) };
     let begin = CarryOpen { order: order.order, target: Some(target) };
     let begin = CarryRequest { kind: Some(carry_request::Kind::Open(begin)) };
-    let requests = stream::iter([begin]).chain(ReceiverStream::new(bytes).map(data));
+    // Both end when the agent has.
+    let bytes = ReceiverStream::new(bytes).map(data);
+    let sessions = ReceiverStream::new(sessions).map(session_report);
+    let requests = stream::iter([begin]).chain(stream::select(sessions, bytes));
     // The end of this one, held until the agent has let go, is how the server knows.
     let last = to_server.clone();
     let answer = NodesClient::new(channel).carry(config.server.signed(requests)).await;
@@ -257,6 +262,17 @@ async fn opened(
     }
     drop(last);
     Ok(())
+}
+
+/// What the agent says of a session, as the server is told.
+fn session_report(report: Report) -> CarryRequest {
+    let report = match report {
+        Report::Opened { session, debugger } => SessionReport { session, debugger, closed: None },
+        Report::Closed { session, closed } => {
+            SessionReport { session, debugger: String::new(), closed: Some(closed) }
+        }
+    };
+    CarryRequest { kind: Some(carry_request::Kind::Session(report)) }
 }
 
 /// The target as this node's agent is told, when the name still means the container that was granted.

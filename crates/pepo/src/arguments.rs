@@ -237,6 +237,10 @@ pub(crate) enum Verb {
     Dap(verbs::dap::Dap),
     /// The next start of a container, held at its first instruction
     Catch(verbs::catch::Catch),
+    /// Sessions through a server, as it has written them down: list, show, wait for, end
+    Attachments(verbs::attachments::Attachments),
+    /// The next container of an image or a service, at a server: make a request, list, show, wait for, remove
+    Requests(verbs::requests::Requests),
     /// Who is attached to what on this machine
     Sessions(verbs::sessions::Sessions),
     /// A look around inside a container, also where its image has no shell

@@ -163,7 +163,7 @@ pub(crate) async fn reach_to_stop(
     asks: bool,
     verb: &[&str],
 ) -> Result<Reached, Failure> {
-    let found = locate(context, chosen, Need::Stop).await?;
+    let found = locate(context, chosen, Need::Debug).await?;
     let name = found.located.name.to_string();
     let line = [&["pepo"], verb, &[&name]].concat();
     let question =

@@ -143,7 +143,7 @@ fn judge(located: &Located, need: Need, processes: &[Process]) -> InProcess {
     };
     let verdict = match need {
         Need::Look | Need::Write => &main.look,
-        Need::Stop => &main.stop,
+        Need::Stop | Need::Debug => &main.stop,
     };
     match verdict {
         Some(Verdict { yes: false, why }) => {

@@ -311,10 +311,19 @@ pub enum Need {
     /// Only look.
     #[default]
     Look,
-    /// Stop the target (debug it).
+    /// Stop the target.
     Stop,
+    /// Stop it with a debugger, which a server writes down as an attachment.
+    Debug,
     /// Put files into it. The kernel asks for no more than a look; a server does.
     Write,
+}
+
+impl Need {
+    /// Is the target to be stopped?
+    pub(crate) fn stops(self) -> bool {
+        matches!(self, Need::Stop | Need::Debug)
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ const AUTHORITY_KEY: &str = "authority.key";
 const TOKENS: &str = "tokens.json";
 const POLICY: &str = "policy.json";
 const AUDIT: &str = "audit.log";
+const HOLDER: &str = "server.id";
 /// No file that is read here is larger, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -132,6 +133,16 @@ impl Folder {
     pub(crate) fn audit(&self) -> Result<Audit, Failure> {
         let path = self.path.join(AUDIT);
         Audit::open(&path).map_err(|error| denied(&path, &error))
+    }
+
+    /// What tells this server from others that share its store; the same at each start.
+    pub(crate) fn holder(&self) -> Result<String, Failure> {
+        let path = self.path.join(HOLDER);
+        if !path.exists() {
+            self.write(HOLDER, identity::random::<12>()?.as_bytes())?;
+        }
+        let id = String::from_utf8(read(&path)?).map_err(|error| broken(&path, &error))?;
+        Ok(id.trim().to_owned())
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Failure> {

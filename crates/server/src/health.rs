@@ -24,7 +24,10 @@ pub(crate) fn answer<T>(desk: &Desk, request: &Request<T>) -> Option<Response<Bo
 
 /// For those who ask for anything else without HTTP/2, which gRPC needs.
 pub(crate) fn other() -> Response<Body> {
-    page(StatusCode::NOT_FOUND, "pepo is spoken to by gRPC; there are /healthz, /readyz and /metrics\n")
+    page(
+        StatusCode::NOT_FOUND,
+        "pepo is spoken to by gRPC; there are /healthz, /readyz, /metrics and /api/v1\n",
+    )
 }
 
 /// It runs.

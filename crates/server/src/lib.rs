@@ -6,6 +6,10 @@
 //!
 //! Nodes dial in ([`service`]), so nothing listens on a node. Start at [`serve`].
 
+/// The resources by HTTP.
+mod api;
+/// Sessions as they are written down.
+mod attachments;
 /// What was decided and done, a line each.
 mod audit;
 /// An authority of our own, for a server that is given no certificate.
@@ -24,10 +28,16 @@ mod nodes;
 mod policy;
 /// Two streams of bytes, tied together.
 mod relay;
+/// Debug requests, and what they are bound to.
+mod requests;
 /// The listener.
 mod serve;
 /// The two services.
 mod service;
+/// The sessions of one stream.
+mod sessions;
+/// Where resources are kept.
+mod store;
 
 pub use folder::Folder;
 pub use identity::{Kind, NewToken};

@@ -36,6 +36,11 @@ struct Linked {
     serial: u64,
     orders: mpsc::Sender<Result<NodeOrder, Status>>,
     targets: BTreeMap<String, NodeTarget>,
+    has_reported: bool,
+}
+
+fn runs(target: &NodeTarget) -> bool {
+    target.state == "running"
 }
 
 /// Somebody who waits for a stream from a node.
@@ -61,7 +66,10 @@ impl Nodes {
     /// A node is here. An older link under its name ends: the node has dialled again before its death was noticed.
     pub(crate) fn link(&self, node: &str, orders: mpsc::Sender<Result<NodeOrder, Status>>) -> u64 {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        lock(&self.linked).insert(node.to_owned(), Linked { serial, orders, targets: BTreeMap::new() });
+        lock(&self.linked).insert(
+            node.to_owned(),
+            Linked { serial, orders, targets: BTreeMap::new(), has_reported: false },
+        );
         serial
     }
 
@@ -76,8 +84,13 @@ impl Nodes {
         lock(&self.waiting).retain(|_, waiting| waiting.node != node);
     }
 
-    /// What a node has, changed.
-    pub(crate) fn changed(&self, node: &str, serial: u64, changed: TargetsChanged) -> Result<(), Failure> {
+    /// What a node has, changed; gives those that have started since it was last told. What its first report holds was there before.
+    pub(crate) fn changed(
+        &self,
+        node: &str,
+        serial: u64,
+        changed: TargetsChanged,
+    ) -> Result<Vec<NodeTarget>, Failure> {
         let mut linked = lock(&self.linked);
         let Some(one) = linked.get_mut(node).filter(|one| one.serial == serial) else {
             return Err(Failure::new(Code::StreamBroken, format!("node {node} is here by a newer link")));
@@ -85,7 +98,13 @@ impl Nodes {
         for id in &changed.gone {
             one.targets.remove(id);
         }
+        let is_first = !std::mem::replace(&mut one.has_reported, true);
+        let mut started = Vec::new();
         for target in changed.put {
+            let before = one.targets.get(&target.container_id);
+            if !is_first && runs(&target) && !before.is_some_and(runs) {
+                started.push(target.clone());
+            }
             one.targets.insert(target.container_id.clone(), target);
         }
         if one.targets.len() > MAX_TARGETS {
@@ -94,7 +113,7 @@ impl Nodes {
                 format!("node {node} has more than {MAX_TARGETS} targets"),
             ));
         }
-        Ok(())
+        Ok(started)
     }
 
     /// How many nodes are here, and how many targets they have.

@@ -59,7 +59,7 @@ impl Policy {
 }
 
 /// Does the text fit a pattern in which `*` stands for any text? Linear in both, with one step back.
-fn fits(pattern: &str, text: &str) -> bool {
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };

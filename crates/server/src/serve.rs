@@ -1,6 +1,15 @@
 //! The listener: TLS, HTTP/2, and the end.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::{
     Request as HttpRequest, Response as HttpResponse, Version,
@@ -20,19 +29,27 @@ use rustls::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tonic::{body::Body, codegen::Service as _};
 
 use crate::{
+    api,
+    attachments::Attachments,
     certificates,
     folder::Folder,
     health,
     identity::NewToken,
     metrics::Metrics,
     nodes::Nodes,
+    requests::Requests,
     service::{Desk, Service},
+    store::{Resources, Sqlite},
 };
 
 /// Pings go out this often, and who answers none for [`PING_LIMIT`] is gone.
@@ -42,6 +59,8 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a page for those who watch may take, asked for by HTTP/1.1.
 const PAGE: Duration = Duration::from_secs(20);
+/// How long changes are told by HTTP/1.1, which has no pings; who wants more comes back and misses none.
+const CHANGES: Duration = Duration::from_secs(3600);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 10_000;
 /// Calls at once on one connection.
@@ -93,11 +112,24 @@ pub async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
     let audit = folder.audit()?;
-    let service =
-        Service(Arc::new(Desk { folder, audit, nodes: Nodes::default(), metrics: Metrics::default() }));
+    let resources = Resources(Arc::new(Sqlite::open(&config.folder)?));
+    let attachments = Arc::new(Attachments::open(resources, folder.holder()?).await?);
+    let (streams, ending) = (TaskTracker::new(), CancellationToken::new());
+    let requests = Requests::new(&attachments);
+    let keeper = requests.clone();
+    let _keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep().await }));
+    let service = Service(Arc::new(Desk {
+        folder,
+        audit,
+        nodes: Nodes::default(),
+        metrics: Metrics::default(),
+        attachments,
+        requests,
+        streams: streams.clone(),
+        ending: ending.clone(),
+    }));
     ready(&Listening { address, new_tokens });
     let connections = TaskTracker::new();
-    let ending = CancellationToken::new();
     tokio::select! {
         () = stop => {}
         () = accept(&listener, &acceptor, &service, &connections, &ending) => {}
@@ -105,7 +137,12 @@ pub async fn serve(
     drop(listener);
     ending.cancel();
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    streams.close();
+    // What was carried is written down before the connections go.
+    if timeout(DRAIN, streams.wait()).await.is_err() {
+        tracing::info!(left = streams.len(), "streams were still open at the end");
+    }
+    if timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::info!(left = connections.len(), "connections were still open at the end");
     }
     Ok(())
@@ -149,25 +186,31 @@ async fn connection(
     ending: CancellationToken,
 ) -> Result<(), String> {
     let _ = stream.set_nodelay(true);
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
+    let stream = timeout(HANDSHAKE, acceptor.accept(stream))
         .await
         .map_err(|_| "the TLS handshake took too long".to_owned())
         .and_then(|accepted| accepted.map_err(|error| error.to_string()))
         .inspect_err(|_| service.0.metrics.handshakes_failed.add(1))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    // Set by an answer that is a stream.
+    let lasts = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&lasts);
     let doors = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
-        let service = service.clone();
-        async move { answer(service, request).await }
+        let (service, says) = (service.clone(), Arc::clone(&says));
+        async move {
+            let answered = answer(service, request).await;
+            if answered.as_ref().is_ok_and(api::lasts) {
+                says.store(true, Ordering::Relaxed);
+            }
+            answered
+        }
     });
     if !is_http2 {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), doors);
-        return tokio::time::timeout(PAGE, served)
-            .await
-            .map_err(|_| "a page took too long".to_owned())?
-            .map_err(|error| error.to_string());
+        return page(served, &lasts).await;
     }
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -186,6 +229,20 @@ async fn connection(
     finished.map_err(|error| error.to_string())
 }
 
+/// Serves one page, or one stream of changes, by HTTP/1.1.
+async fn page(
+    served: impl Future<Output = Result<(), hyper::Error>>,
+    lasts: &AtomicBool,
+) -> Result<(), String> {
+    let mut served = std::pin::pin!(served);
+    let late = |_| "a page took too long".to_owned();
+    let finished = match timeout(PAGE, served.as_mut()).await {
+        Err(_) if lasts.load(Ordering::Relaxed) => timeout(CHANGES, served).await.map_err(late)?,
+        finished => finished.map_err(late)?,
+    };
+    finished.map_err(|error| error.to_string())
+}
+
 /// Which of the services is meant stands in the path.
 async fn answer(
     service: Service,
@@ -193,6 +250,8 @@ async fn answer(
 ) -> Result<HttpResponse<Body>, std::convert::Infallible> {
     if let Some(page) = health::answer(&service.0, &request) {
         Ok(page)
+    } else if request.uri().path().starts_with(api::PREFIX) {
+        Ok(api::answer(service.0, request).await)
     } else if request.version() < Version::HTTP_2 {
         Ok(health::other())
     } else if request.uri().path().starts_with("/pepo.server.v1.Nodes/") {

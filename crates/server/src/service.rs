@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use pepo_wire::{
     Code, Failure,
     agent::Right,
+    resource::{AttachmentSpec, State},
     server::{
         Bounds, CarryRequest, CarryResponse, ListTargetsRequest, ListTargetsResponse, ListedTarget,
         NodeOrder, NodeReport, NodeTarget, NodeWelcome, OpenOrder, OpenReach, ReachOpened, ReachRequest,
@@ -19,16 +20,20 @@ use pepo_wire::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
+    attachments::Attachments,
     audit::{Audit, Line},
     folder::Folder,
     identity::{self, Caller, Kind},
     metrics::Metrics,
     nodes::{Carried, Nodes},
     policy::Verb,
-    relay,
+    relay::{self, End, Person},
+    requests::Requests,
+    sessions::Sessions,
 };
 
 /// Messages under way in each direction of a stream; each is at most one HTTP/2 frame.
@@ -53,6 +58,21 @@ pub(crate) struct Desk {
     pub(crate) audit: Audit,
     pub(crate) nodes: Nodes,
     pub(crate) metrics: Metrics,
+    pub(crate) attachments: Arc<Attachments>,
+    pub(crate) requests: Requests,
+    /// Streams that are open.
+    pub(crate) streams: TaskTracker,
+    /// The server is asked to end.
+    pub(crate) ending: CancellationToken,
+}
+
+/// A stream that was opened for a person.
+struct Opened {
+    carried: Carried,
+    rights: Vec<Right>,
+    /// The target's.
+    name: String,
+    sessions: Sessions,
 }
 
 /// The services, over one desk.
@@ -75,7 +95,7 @@ impl Desk {
         caller
     }
 
-    fn write(&self, line: Line<'_>) -> Result<(), Failure> {
+    pub(crate) fn write(&self, line: Line<'_>) -> Result<(), Failure> {
         self.audit.write(line).map_err(|error| {
             Failure::new(Code::Internal, "the audit log cannot be written, so nothing is allowed")
                 .because(error)
@@ -106,7 +126,7 @@ impl Desk {
     }
 
     /// Finds the node's end of a stream for a person, or why there is none.
-    async fn open(&self, who: &str, open: &OpenReach) -> Result<(Carried, Vec<Right>, String), Failure> {
+    async fn open(&self, who: &str, open: &OpenReach) -> Result<Opened, Failure> {
         let target = self.nodes.target(&open.node, &open.container_id);
         let target = target.ok_or_else(|| not_found(&open.container_id))?;
         let name = full_name(&open.node, &target);
@@ -121,6 +141,31 @@ impl Desk {
             }
         };
         self.write(Line { act: "reach", who, target: &name, rights: words(&rights), why: "" })?;
+        let mut sessions = Sessions::new(&self.attachments, spec(who, &name, open, &target, &rights));
+        if open.session {
+            sessions.announce().await?;
+        }
+        match self.order(who, open, target.name, &rights, &sessions).await {
+            Ok(carried) => {
+                sessions.announced(State::Attaching).await?;
+                Ok(Opened { carried, rights, name, sessions })
+            }
+            Err(failure) => {
+                sessions.refused(&failure).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Tells the node to open a stream, held to what was granted, and waits for it.
+    async fn order(
+        &self,
+        who: &str,
+        open: &OpenReach,
+        name: String,
+        rights: &[Right],
+        sessions: &Sessions,
+    ) -> Result<Carried, Failure> {
         // A name that nobody guesses.
         let order = identity::random::<16>()?;
         let bounds = Bounds {
@@ -133,19 +178,50 @@ impl Desk {
         };
         let kind = node_order::Kind::Open(OpenOrder {
             order: order.clone(),
-            name: target.name,
+            name,
             bounds: Some(bounds),
+            report_sessions: true,
         });
         let answered = self.nodes.order(&open.node, &order, NodeOrder { kind: Some(kind) })?;
+        sessions.announced(State::Scheduled).await?;
         let late =
             |_| Failure::new(Code::TimedOut, format!("node {} did not answer within {OPENING:?}", open.node));
         let gone = |_| Failure::new(Code::StreamBroken, format!("node {} went away", open.node));
-        let carried = timeout(OPENING, answered).await.map_err(late)?.map_err(gone)??;
-        Ok((carried, rights, name))
+        timeout(OPENING, answered).await.map_err(late)?.map_err(gone)?
+    }
+
+    /// Carries a stream from its first message to its end, and writes down how it ended.
+    async fn tie(&self, caller: &Caller, opened: Opened, person: Person) {
+        let Opened { carried, rights, name, mut sessions } = opened;
+        self.metrics.streams_opened.add(1);
+        let _open = self.metrics.streams.enter();
+        let first = ReachOpened {
+            target: Some(carried.target.clone()),
+            rights: rights.iter().map(|&right| right.into()).collect(),
+        };
+        let _ = person.to.send(Ok(ReachResponse { kind: Some(reach_response::Kind::Opened(first)) })).await;
+        let deleted = sessions.deleted();
+        let end = async {
+            tokio::select! {
+                end = self.no_longer(caller, &name, &rights) => end,
+                end = deleted => end,
+                () = self.ending.cancelled() => End::ServerEnds,
+            }
+        };
+        let (end, has_let_go) = relay::tie(person, carried, end, &self.metrics, &mut sessions).await;
+        sessions.finish(&end, has_let_go).await;
+        let why = match has_let_go {
+            true => end.to_string(),
+            false => format!("{end}, and the node did not say that it let go"),
+        };
+        let line = Line { act: "end", who: &caller.name, target: &name, why: &why, ..Line::default() };
+        if let Err(failure) = self.write(line) {
+            tracing::error!(%failure, "the end of a stream was not written down");
+        }
     }
 
     /// Comes to an end when the caller may no more what was granted, or the time is over; says which.
-    async fn no_longer(&self, caller: &Caller, target: &str, rights: &[Right]) -> String {
+    async fn no_longer(&self, caller: &Caller, target: &str, rights: &[Right]) -> End {
         let still = || -> Result<bool, Failure> {
             let known = self.folder.tokens()?.tokens.iter().any(|one| one.sha256 == caller.sha256);
             Ok(known && self.granted(&caller.name, target, rights)?.len() == rights.len())
@@ -154,10 +230,23 @@ impl Desk {
         while tokio::time::Instant::now() < end {
             tokio::time::sleep(AGAIN).await;
             if !still().unwrap_or(false) {
-                return "the rights were taken back".to_owned();
+                return End::RightsTakenBack;
             }
         }
-        "its time is over".to_owned()
+        End::TimeOver
+    }
+}
+
+/// What is written down of a stream's sessions.
+fn spec(who: &str, name: &str, open: &OpenReach, target: &NodeTarget, rights: &[Right]) -> AttachmentSpec {
+    AttachmentSpec {
+        target: name.to_owned(),
+        node: open.node.clone(),
+        container_id: open.container_id.clone(),
+        image: target.image.clone(),
+        who: who.to_owned(),
+        rights: words(rights).into_iter().map(str::to_owned).collect(),
+        request: None,
     }
 }
 
@@ -223,24 +312,12 @@ impl Directory for Service {
             };
             desk.open(&caller.name, &open).await
         };
-        let (carried, rights, name) = opened.await.map_err(Failure::into_status)?;
+        let opened = opened.await.map_err(Failure::into_status)?;
         let (to_person, outgoing) = mpsc::channel(WINDOW);
-        let opened = ReachOpened {
-            target: Some(carried.target.clone()),
-            rights: rights.iter().map(|&right| right.into()).collect(),
-        };
-        let opened = ReachResponse { kind: Some(reach_response::Kind::Opened(opened)) };
-        tokio::spawn(async move {
-            desk.metrics.streams_opened.add(1);
-            let _open = desk.metrics.streams.enter();
-            let _ = to_person.send(Ok(opened)).await;
-            let end = desk.no_longer(&caller, &name, &rights);
-            let why = relay::tie(from_person, to_person, carried, end, &desk.metrics).await;
-            let line = Line { act: "end", who: &caller.name, target: &name, why: &why, ..Line::default() };
-            if let Err(failure) = desk.write(line) {
-                tracing::error!(%failure, "the end of a stream was not written down");
-            }
-        });
+        let streams = desk.streams.clone();
+        streams.spawn(
+            async move { desk.tie(&caller, opened, Person { from: from_person, to: to_person }).await },
+        );
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 }
@@ -272,7 +349,7 @@ impl NodesService for Service {
         let serial = desk.nodes.link(&node, orders);
         desk.metrics.node_links.add(1);
         tokio::spawn(async move {
-            let why = match follow(&desk.nodes, &node, serial, reports).await {
+            let why = match follow(&desk, &node, serial, reports).await {
                 Ok(()) => String::new(),
                 Err(failure) => failure.to_string(),
             };
@@ -302,19 +379,26 @@ impl NodesService for Service {
 
 /// Takes a node's reports until its stream ends.
 async fn follow(
-    nodes: &Nodes,
+    desk: &Desk,
     node: &str,
     serial: u64,
     mut reports: Streaming<NodeReport>,
 ) -> Result<(), Failure> {
     while let Some(report) = reports.message().await.map_err(|status| Failure::from_status(&status))? {
         match report.kind {
-            Some(node_report::Kind::Changed(changed)) => nodes.changed(node, serial, changed)?,
+            Some(node_report::Kind::Changed(changed)) => {
+                let started = desk.nodes.changed(node, serial, changed)?;
+                // Without a policy nothing is bound, and what waits goes on waiting.
+                let bound = async { desk.requests.started(node, &started, &*desk.folder.policy()?).await };
+                if let Err(failure) = bound.await {
+                    tracing::error!(%failure, "debug requests were not bound");
+                }
+            }
             Some(node_report::Kind::Failed(failed)) => {
                 let failure =
                     failed.failure.unwrap_or_else(|| Failure::new(Code::Internal, "the node said no reason"));
                 // Whoever waited may have gone.
-                let _ = nodes.answer(node, &failed.order, Err(failure));
+                let _ = desk.nodes.answer(node, &failed.order, Err(failure));
             }
             Some(node_report::Kind::Hello(_)) | None => {}
         }

@@ -159,6 +159,18 @@ codes! {
     ///
     /// The message holds the debugger's own words.
     DebuggerRefused = 118, Unsupported;
+    /// The server has no attachment or debug request of this name.
+    ///
+    /// It never had, it was removed, or you may not look at it. `pepo attachments list` and `pepo requests list` show what there is.
+    ObjectNotFound = 119, Target;
+    /// What was to be changed is another by now, or exists already.
+    ///
+    /// Somebody else was first. Look at it again, and decide again.
+    Conflict = 120, Unsupported;
+    /// The server does not keep changes from so long ago.
+    ///
+    /// List again, and watch from the version that the list names.
+    VersionGone = 121, Unsupported;
 
     /// A capability is missing.
     ///
@@ -388,6 +400,27 @@ pub fn grpc_code(code: Code) -> tonic::Code {
             Exit::Limit => tonic::Code::ResourceExhausted,
             Exit::No | Exit::Unsupported | Exit::Tool => tonic::Code::FailedPrecondition,
             Exit::Internal => tonic::Code::Internal,
+        },
+    }
+}
+
+/// Where the codes meet HTTP's (RFC 9110). The only such table.
+#[must_use]
+pub fn http_status(code: Code) -> u16 {
+    match code {
+        Code::Conflict => 409,
+        Code::VersionGone => 410,
+        Code::TooLarge => 413,
+        Code::NotOffered => 501,
+        Code::TimedOut => 504,
+        _ => match code.exit() {
+            Exit::Usage => 400,
+            Exit::Target => 404,
+            Exit::Permission => 403,
+            Exit::Unreachable => 503,
+            Exit::Limit => 429,
+            Exit::No | Exit::Unsupported | Exit::Tool => 422,
+            Exit::Internal => 500,
         },
     }
 }

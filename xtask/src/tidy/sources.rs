@@ -12,7 +12,7 @@ use crate::run::cmd;
 /// A file longer than this (without its tests) has two jobs.
 const LONGEST: usize = 600;
 /// As many packages may be locked, and no more: each is built, audited and kept up to date.
-const MOST_PACKAGES: usize = 367;
+const MOST_PACKAGES: usize = 372;
 /// Words of unfinished work: an issue holds that, not a file. (Put together here, or this file had them.)
 const UNFINISHED: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];

@@ -25,6 +25,10 @@ pub(crate) enum Names {
     Contexts,
     /// Processes of the target.
     Processes,
+    /// Attachments of the server.
+    Attachments,
+    /// Debug requests of the server.
+    Requests,
 }
 
 /// What the last word is.
@@ -263,6 +267,8 @@ impl<'c> Walk<'c> {
             "namespace" => Wanted::Names(Names::Namespaces),
             "context" => Wanted::Names(Names::Contexts),
             "process" => Wanted::Names(Names::Processes),
+            "attachment" => Wanted::Names(Names::Attachments),
+            "request" => Wanted::Names(Names::Requests),
             "output" => Wanted::File,
             _ => match arg.get_value_hint() {
                 ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => Wanted::File,
@@ -333,6 +339,8 @@ mod tests {
             (&["inject", ""], Wanted::Names(Names::Workloads)),
             (&["inject", "deploy/x", "-c", ""], Wanted::Names(Names::Containers)),
             (&["stack", "-n", ""], Wanted::Names(Names::Namespaces)),
+            (&["attachments", "show", ""], Wanted::Names(Names::Attachments)),
+            (&["requests", "delete", "1"], Wanted::Names(Names::Requests)),
             (&["--context", ""], Wanted::Names(Names::Contexts)),
             (&["stack", "x", "--process", ""], Wanted::Names(Names::Processes)),
             (&["record", "x", "-o", ""], Wanted::File),

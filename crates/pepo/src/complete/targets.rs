@@ -4,8 +4,13 @@
 use std::time::Duration;
 
 use pepo_client::Agent;
-use pepo_platform::{Listed, Names as OfCluster, Need, Options, Platforms, ReachPolicy};
-use pepo_wire::name::{Kind, TargetName};
+use pepo_platform::{
+    Listed, Names as OfCluster, Need, Options, Platforms, ReachPolicy, Resources, ServerAddress,
+};
+use pepo_wire::{
+    name::{Kind, TargetName},
+    resource::{AttachmentSpec, DebugRequest, Kind as Resource, Object, RequestSpec},
+};
 
 use super::{
     Candidate,
@@ -27,6 +32,11 @@ pub(super) async fn names(names: Names, line: &Line, context: &Context) -> Vec<C
     let mut all = tokio::time::timeout(PATIENCE, asking.asked(names)).await.unwrap_or_default();
     all.extend(asking.kinds(names).into_iter().map(|kind| Candidate::new(format!("{}/", kind.prefix()), "")));
     all
+}
+
+/// What a debug request waits for.
+fn wished(request: &DebugRequest) -> String {
+    [&request.spec.image, &request.spec.service].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ")
 }
 
 fn plain(names: Vec<String>) -> Vec<Candidate> {
@@ -53,7 +63,18 @@ impl Asking<'_> {
             Names::Namespaces => plain(self.cluster(OfCluster::Namespaces).await),
             Names::Contexts => plain(self.cluster(OfCluster::Contexts).await),
             Names::Processes => self.processes().await.unwrap_or_default(),
+            Names::Attachments => self.objects::<AttachmentSpec>(|one| one.spec.target.clone()).await,
+            Names::Requests => self.objects::<RequestSpec>(wished).await,
         }
+    }
+
+    /// The server's objects, each with what it is for.
+    async fn objects<S: Resource>(&self, what: impl Fn(&Object<S>) -> String) -> Vec<Candidate> {
+        let token = self.context.environment.token.as_deref();
+        let server = self.context.global.server().and_then(|server| ServerAddress::parse(server, token).ok());
+        let Some(server) = server else { return Vec::new() };
+        let all = Resources::new(server).list::<S>().await.unwrap_or_default();
+        all.iter().map(|one| Candidate::new(one.metadata.name.clone(), what(one))).collect()
     }
 
     /// What may stand before a name in the cluster.

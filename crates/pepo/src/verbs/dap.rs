@@ -110,7 +110,7 @@ impl Opener for Way {
         let mut names = Vec::new();
         for name in arguments.names() {
             let chosen = chosen(&arguments.for_target(&name))?;
-            let found = reach::locate_all(&self.context, &chosen, Need::Stop).await?;
+            let found = reach::locate_all(&self.context, &chosen, Need::Debug).await?;
             names.extend(found.iter().map(|one| one.located.name.to_string()));
         }
         let mut known = std::collections::HashSet::new();

@@ -4,6 +4,8 @@
 pub(crate) mod agent;
 /// A debugger in this terminal.
 pub(crate) mod attach;
+/// Sessions through a server.
+pub(crate) mod attachments;
 /// The next start of a container.
 pub(crate) mod catch;
 /// A change of what makes pods.
@@ -42,6 +44,10 @@ pub(crate) mod ps;
 pub(crate) mod record;
 /// Let go, now.
 pub(crate) mod release;
+/// The next container of an image or a service.
+pub(crate) mod requests;
+/// What attachments and requests have in common.
+mod resources;
 /// A container with the entry before its program.
 pub(crate) mod run;
 /// A server for a team.
@@ -118,6 +124,8 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Attach(arguments) => attach::run(&arguments, &context).await,
         Verb::Dap(arguments) => dap::run(&arguments, &context).await,
         Verb::Catch(arguments) => self::catch::run(&arguments, &context).await,
+        Verb::Attachments(arguments) => attachments::run(&arguments, &context).await,
+        Verb::Requests(arguments) => requests::run(&arguments, &context).await,
         Verb::Sessions(arguments) => sessions::run(&arguments, &context).await,
         Verb::Release(arguments) => release::run(&arguments, &context).await,
         Verb::Shell(arguments) => shell::run(&arguments, &context).await,

@@ -25,7 +25,7 @@ pub(super) fn shapes(pod: &Pod, container: &str, need: Need, profile: Option<Pro
         Some(Profile::Ptrace) => vec![Some(ptrace(&own))],
         Some(Profile::User) => vec![user, restricted],
         // The target's own user may look at it and write where it writes, if it is known who that is.
-        None if need != Need::Stop && uid.is_some() => vec![user, restricted, Some(ptrace(&own))],
+        None if !need.stops() && uid.is_some() => vec![user, restricted, Some(ptrace(&own))],
         None => vec![Some(ptrace(&own)), user, restricted],
     };
     let mut shapes: Vec<Shape> = Vec::new();

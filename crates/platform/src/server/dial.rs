@@ -112,7 +112,12 @@ impl ServerAddress {
             .map_err(|error| self.unreachable(&error))
     }
 
-    async fn connect(&self) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    /// What proves who calls, as the header `authorization` has it.
+    pub(super) fn bearer(&self) -> &[u8] {
+        self.bearer.as_bytes()
+    }
+
+    pub(super) async fn connect(&self) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
@@ -131,7 +136,7 @@ impl ServerAddress {
         Ok(config)
     }
 
-    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+    pub(super) fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
         let failure = Failure::new(Code::EngineUnreachable, format!("the server {self} does not answer"));
         let tls = crate::error::causes(error).find_map(|error| error.downcast_ref::<Error>());
         match tls {

@@ -6,6 +6,8 @@
 mod carry;
 /// The way to it.
 mod dial;
+/// Its resources.
+mod rest;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,7 +26,11 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-pub use self::{carry::carry, dial::ServerAddress};
+pub use self::{
+    carry::carry,
+    dial::ServerAddress,
+    rest::{ResourceChange, Resources},
+};
 use crate::{
     HealthCheck, How, Listed, Located, Need, Platform, PlatformError, Reached, State,
     engine::Facts,
@@ -210,20 +216,21 @@ impl Platform for Server {
         let (_, node) = split(&located.name.name);
         let rights = match self.need {
             Need::Look => Vec::new(),
-            Need::Stop => vec![Right::Stop.into(), Right::Modify.into()],
+            Need::Stop | Need::Debug => vec![Right::Stop.into(), Right::Modify.into()],
             Need::Write => vec![Right::Modify.into()],
         };
         let open = OpenReach {
             node: node.unwrap_or_default().to_owned(),
             container_id: located.container_id.clone(),
             rights,
+            session: self.need == Need::Debug,
         };
         let (opened, from_server, to_server) = self.open(open).await?;
         let (io, ours) = tokio::io::duplex(DUPLEX);
         let incoming = from_server.scan((), |(), message| ready(data(message)));
         tokio::spawn(carry(ours, incoming, to_server));
         let mut notes = Vec::new();
-        if self.need == Need::Stop && !opened.rights().any(|right| right == Right::Modify) {
+        if self.need.stops() && !opened.rights().any(|right| right == Right::Modify) {
             notes.push("the server allows to stop it, and not to change it or to run code in it".to_owned());
         }
         Ok(Reached {

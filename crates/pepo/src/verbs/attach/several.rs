@@ -32,7 +32,7 @@ use crate::{
 pub(super) async fn run(arguments: &Attach, rules: Vec<Rule>, context: &Context) -> Outcome {
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let chosen = chosen(arguments)?;
-    let finding = many::find(context, &chosen, Need::Stop, arguments.at_once, &mut signals);
+    let finding = many::find(context, &chosen, Need::Debug, arguments.at_once, &mut signals);
     let mut targets = finding.await?;
     targets.all_at_once("a debugger stands beside each of them at the same time")?;
     let production = targets.all.iter().find_map(One::production);

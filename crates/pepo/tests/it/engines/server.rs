@@ -1,5 +1,8 @@
 //! A server, the agent of a node, and people who reach the node's containers by name, with no engine of their own.
 
+/// Attachments and debug requests.
+mod resources;
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Stdio},
@@ -101,19 +104,25 @@ impl Server {
 
     /// A page by HTTP/1.1, of a client that trusts the server's authority alone: status and text.
     fn page(&self, path: &str, token: &str) -> (u16, String) {
+        self.asked("GET", path, token, "", "")
+    }
+
+    /// As [`Server::page`], with a method, a body and a key of idempotency, where they are not empty.
+    fn asked(&self, method: &str, path: &str, token: &str, body: &str, key: &str) -> (u16, String) {
         let client = "\
 import http.client, ssl, sys
-address, authority, path, token = sys.argv[1:]
+address, authority, method, path, token, body, key = sys.argv[1:]
 trust = ssl.create_default_context(cadata=open(authority, 'rb').read())
-connection = http.client.HTTPSConnection(address, context=trust, timeout=20)
-connection.request('GET', path, headers={'Authorization': 'Bearer ' + token} if token else {})
+connection = http.client.HTTPSConnection(address, context=trust, timeout=60)
+headers = {'Authorization': 'Bearer ' + token, 'Idempotency-Key': key}
+connection.request(method, path, body or None, {name: text for name, text in headers.items() if text and text != 'Bearer '})
 answer = connection.getresponse()
 print(answer.status)
 print(answer.read().decode(), end='')";
         let address = self.address.strip_prefix("https://").unwrap();
         let authority = self.surroundings.path("state/authority.der").display().to_string();
         let run = std::process::Command::new("python3")
-            .args(["-c", client, address, &authority, path, token])
+            .args(["-c", client, address, &authority, method, path, token, body, key])
             .output()
             .unwrap();
         let text = String::from_utf8(run.stdout).unwrap();
@@ -305,7 +314,7 @@ mod safety {
     use super::*;
 
     /// A stopped target, and then the death of the one that is named.
-    fn dies(what: &str, end: impl Fn(&mut Server, &mut Running, &Held)) {
+    fn dies(what: &str, becomes: [&str; 2], end: impl Fn(&mut Server, &mut Running, &Held)) {
         let engine = Engine::shared(Kind::Docker);
         for fixture in [fixtures::c(Variant::debug()), fixtures::python(Variant::debug())] {
             let mut server = Server::start();
@@ -315,34 +324,36 @@ mod safety {
             let name = server.waits_for(&person, &container);
             let before = Snapshot::take(container.pid());
             let held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+            server.waits_until("attached", "SessionOpened");
             end(&mut server, &mut node, &held);
             container.assert_goes_on();
             wait::until(&format!("{what}: nothing is left"), LIMIT, || {
                 let left = before.differences();
                 if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
             });
+            server.waits_until(becomes[0], becomes[1]);
         }
     }
 
     #[test]
     fn a_target_goes_on_when_the_command_is_killed() {
-        dies("command", |_, _, held| held.signal(Signal::KILL));
+        dies("command", ["failed", "ClientLost"], |_, _, held| held.signal(Signal::KILL));
     }
 
     #[test]
     fn a_target_goes_on_when_the_server_is_killed_and_the_node_joins_the_next() {
-        dies("server", |server, _, _| server.kill_and_start());
+        dies("server", ["failed", "ServerEnded"], |server, _, _| server.kill_and_start());
     }
 
     #[test]
     fn a_target_goes_on_when_the_agent_of_its_node_is_killed() {
-        dies("node", |_, node, _| {
+        dies("node", ["failed", "NodeLost"], |_, node, _| {
             node.signal(Signal::KILL);
         });
     }
 
     #[test]
     fn a_target_goes_on_when_the_agent_of_its_node_is_asked_to_end() {
-        dies("node", |_, node, _| assert_eq!(node.signal(Signal::TERM), Some(0)));
+        dies("node", ["failed", "NodeLost"], |_, node, _| assert_eq!(node.signal(Signal::TERM), Some(0)));
     }
 }
