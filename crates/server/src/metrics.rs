@@ -45,6 +45,10 @@ impl Level {
         self.0.fetch_add(1, Ordering::Relaxed);
         Entered(&self.0)
     }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One of a [`Level`].
@@ -60,7 +64,6 @@ impl Drop for Entered<'_> {
 impl Metrics {
     /// The page; nodes and targets are those that are here.
     pub(crate) fn page(&self, nodes: usize, targets: usize) -> String {
-        let level = |level: &Level| level.0.load(Ordering::Relaxed);
         let mut page = format!(
             "# HELP pepo_build_info The version that runs.\n# TYPE pepo_build_info gauge\npepo_build_info{{version=\"{}\"}} 1\n",
             env!("CARGO_PKG_VERSION")
@@ -68,8 +71,8 @@ impl Metrics {
         for (name, kind, help, value) in [
             ("nodes", "gauge", "Nodes that are here.", nodes as u64),
             ("targets", "gauge", "Containers on these nodes.", targets as u64),
-            ("connections", "gauge", "Connections.", level(&self.connections)),
-            ("streams", "gauge", "Streams to agents.", level(&self.streams)),
+            ("connections", "gauge", "Connections.", self.connections.now()),
+            ("streams", "gauge", "Streams to agents.", self.streams.now()),
             (
                 "streams_opened_total",
                 "counter",

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use futures::{Stream, StreamExt as _};
 use hyper::{
     Request as HttpRequest, Response as HttpResponse, Version,
     body::Incoming,
@@ -28,6 +29,7 @@ use tonic::{body::Body, codegen::Service as _};
 
 use crate::{
     certificates,
+    ending::{self, Ending},
     folder::Folder,
     health,
     identity::NewToken,
@@ -51,8 +53,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_CALLS: u32 = 512;
 /// The largest message accepted, in bytes: a node's first report of all that it has.
 const MAX_MESSAGE: usize = 16 << 20;
-/// How long connections may take to end by themselves when the server is to end.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long connections may take to end when nothing is left on them.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Its name in TLS (RFC 9113, section 3.2).
 const HTTP2: &[u8] = b"h2";
@@ -68,6 +70,8 @@ pub struct Config {
     pub names: Vec<String>,
     /// How long a certificate of a node is good; without, a day.
     pub certificates_last: Option<Duration>,
+    /// How long streams that are open may take to end by themselves when the server is to end; without, 20 seconds.
+    pub drain: Option<Duration>,
 }
 
 /// A server that listens.
@@ -79,14 +83,15 @@ pub struct Listening {
     pub new_tokens: Vec<NewToken>,
 }
 
-/// Serves until `stop` resolves. `ready` is told when connections are taken.
+/// Serves until the first of `stops`; then nothing new begins, and what is open has some time, which the next of them ends. `ready` is told
+/// when connections are taken.
 ///
 /// # Errors
 /// [`Code::FileDenied`] and [`Code::Usage`] for the state folder; [`Code::NotReachable`] where the address cannot be had.
 pub async fn serve(
     config: Config,
     ready: impl FnOnce(&Listening),
-    stop: impl Future<Output = ()>,
+    stops: impl Stream<Item = ()>,
 ) -> Result<(), Failure> {
     let certificates_last = joining::lasting(config.certificates_last)?;
     let (folder, new_tokens) = Folder::open(&config.folder)?;
@@ -99,19 +104,30 @@ pub async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(busy)?;
     let address = listener.local_addr().map_err(busy)?;
     let audit = folder.audit()?;
-    let (nodes, metrics) = (Nodes::default(), Metrics::default());
-    let service = Service(Arc::new(Desk { folder, audit, nodes, metrics, certificates_last }));
+    let (nodes, metrics, ending) = (Nodes::default(), Metrics::default(), Ending::default());
+    let service = Service(Arc::new(Desk { folder, audit, nodes, metrics, ending, certificates_last }));
     ready(&Listening { address, new_tokens });
     let connections = TaskTracker::new();
-    let ending = CancellationToken::new();
+    let closing = CancellationToken::new();
+    let desk = &service.0;
+    let mut stops = std::pin::pin!(stops);
+    let until_stopped = async {
+        stops.next().await;
+        // Whoever asks whether it is ready is told meanwhile that it is not.
+        tokio::select! {
+            () = desk.ending.drain(&desk.metrics, config.drain.unwrap_or(ending::DRAIN)) => {}
+            _ = stops.next() => {}
+        }
+    };
     tokio::select! {
-        () = stop => {}
-        () = accept(&listener, &acceptor, &service, &connections, &ending) => {}
+        () = until_stopped => {}
+        () = accept(&listener, &acceptor, &service, &connections, &closing) => {}
     }
     drop(listener);
-    ending.cancel();
+    desk.ending.finish();
+    closing.cancel();
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    if tokio::time::timeout(CLOSING, connections.wait()).await.is_err() {
         tracing::info!(left = connections.len(), "connections were still open at the end");
     }
     Ok(())
@@ -122,18 +138,18 @@ async fn accept(
     acceptor: &TlsAcceptor,
     service: &Service,
     connections: &TaskTracker,
-    ending: &CancellationToken,
+    closing: &CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (acceptor, service, ending) = (acceptor.clone(), service.clone(), ending.clone());
+                let (acceptor, service, closing) = (acceptor.clone(), service.clone(), closing.clone());
                 connections.spawn(async move {
                     let desk = Arc::clone(&service.0);
                     let _open = desk.metrics.connections.enter();
-                    if let Err(error) = connection(stream, acceptor, service, ending).await {
+                    if let Err(error) = connection(stream, acceptor, service, closing).await {
                         tracing::debug!(%peer, error, "a connection ended");
                     }
                     drop(place);
@@ -152,7 +168,7 @@ async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     service: Service,
-    ending: CancellationToken,
+    closing: CancellationToken,
 ) -> Result<(), String> {
     let _ = stream.set_nodelay(true);
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
@@ -192,7 +208,7 @@ async fn connection(
         finished = &mut served => finished,
         // Dropped, with all its streams: agents on the node let go.
         why = no_longer => return Err(why),
-        () = ending.cancelled() => {
+        () = closing.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

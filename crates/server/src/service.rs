@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     audit::{Audit, Line},
+    ending::Ending,
     folder::Folder,
     identity::{self, Caller, Kind},
     metrics::Metrics,
@@ -53,6 +54,7 @@ pub(crate) struct Desk {
     pub(crate) audit: Audit,
     pub(crate) nodes: Nodes,
     pub(crate) metrics: Metrics,
+    pub(crate) ending: Ending,
     /// How long a certificate of a node is good.
     pub(crate) certificates_last: Duration,
 }
@@ -109,6 +111,7 @@ impl Desk {
 
     /// Finds the node's end of a stream for a person, or why there is none.
     async fn open(&self, who: &str, open: &OpenReach) -> Result<(Carried, Vec<Right>, String), Failure> {
+        self.ending.nothing_new()?;
         let target = self.nodes.target(&open.node, &open.container_id);
         let target = target.ok_or_else(|| not_found(&open.container_id))?;
         let name = full_name(&open.node, &target);
@@ -155,7 +158,10 @@ impl Desk {
         };
         let end = tokio::time::Instant::now() + LASTS;
         while tokio::time::Instant::now() < end {
-            tokio::time::sleep(AGAIN).await;
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = self.ending.is_over() => return "the server ended".to_owned(),
+            }
             if !still().unwrap_or(false) {
                 return "the rights were taken back".to_owned();
             }
@@ -279,9 +285,10 @@ impl NodesService for Service {
         let serial = desk.nodes.link(&node, orders);
         desk.metrics.node_links.add(1);
         tokio::spawn(async move {
-            let why = match follow(&desk.nodes, &node, serial, reports).await {
-                Ok(()) => String::new(),
-                Err(failure) => failure.to_string(),
+            let why = tokio::select! {
+                followed = follow(&desk.nodes, &node, serial, reports) =>
+                    followed.err().map(|failure| failure.to_string()).unwrap_or_default(),
+                () = desk.ending.is_over() => "the server ended".to_owned(),
             };
             desk.nodes.unlink(&node, serial);
             tracing::info!(node, why, "a node is away");
