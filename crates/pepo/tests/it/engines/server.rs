@@ -323,7 +323,7 @@ fn a_server_that_is_asked_to_end_begins_nothing_new_and_gives_open_sessions_thei
     let about_to_end = (503, "the server is about to end\n".to_owned());
     wait::until("it is not ready", LIMIT, || match server.page("/readyz", "") {
         page if page == about_to_end => Ok(()),
-        other => Err(other),
+        (status, page) => Err(format!("{status} {page}")),
     });
     let refused = person.run(&["stack", &name, "--on", &server.address]).fails(5);
     assert!(refused.stderr.contains("the server is about to end"), "{}", refused.stderr);
