@@ -162,8 +162,9 @@ impl FailureExt for DapError {
             }
             DapError::Over { .. } => Failure::new(Code::NotNow, text),
             DapError::NotReached { reason, .. } if reason == TARGET_EXITED => {
-                Failure::new(Code::ProcessGone, text)
-                    .hint("set a breakpoint that it meets before its end (`break FILE:LINE`), then `continue`")
+                Failure::new(Code::ProcessGone, text).hint(
+                    "set a breakpoint that it meets before its end (`break FILE:LINE`), then `continue`",
+                )
             }
             DapError::NotReached { .. } => Failure::new(Code::NotNow, text)
                 .hint("`detach` comes last in a script; `pepo sessions` shows who holds the target now"),
@@ -188,7 +189,13 @@ mod tests {
             target: "docker/shop".into(),
         };
         let commands = |error: DapError| -> Vec<String> {
-            error.failure().hints.iter().map(|hint| hint.command.join(" ")).filter(|line| !line.is_empty()).collect()
+            error
+                .failure()
+                .hints
+                .iter()
+                .map(|hint| hint.command.join(" "))
+                .filter(|line| !line.is_empty())
+                .collect()
         };
         assert_eq!(commands(late), ["pepo release docker/shop"]);
         assert_eq!(commands(no_stop("lldb")), ["pepo attach docker/shop --debugger gdb"]);

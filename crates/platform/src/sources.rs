@@ -315,7 +315,8 @@ impl Platforms {
 
     /// Adds the names that come close, on whatever platform.
     async fn with_near(&self, name: &TargetName, mut failure: Failure) -> Failure {
-        let names: Vec<TargetName> = self.list_within(self.limits.patience).await.listed.into_iter().map(|one| one.name).collect();
+        let names: Vec<TargetName> =
+            self.list_within(self.limits.patience).await.listed.into_iter().map(|one| one.name).collect();
         let near = near(&name.name, names.iter().map(|one| one.name.as_str()));
         if !near.is_empty() {
             let full: Vec<String> = near
@@ -403,14 +404,17 @@ async fn within<T>(
         what: format!("{} at {}", platform.kind().platform(), platform.address()),
         limit,
     };
-    tokio::time::timeout(limit, answer).await.map_err(|late_by| others(platform.kind(), late(late_by).into()))?
+    tokio::time::timeout(limit, answer)
+        .await
+        .map_err(|late_by| others(platform.kind(), late(late_by).into()))?
 }
 
 /// What to do about a source that is too slow.
 fn others(kind: Kind, failure: Failure) -> Failure {
     let is_of_engine = matches!(kind, Kind::Docker | Kind::Podman | Kind::Cri);
     let failure = match is_of_engine {
-        true => failure.hint("on a busy machine ask again later; an engine that answers nobody has to be started anew"),
+        true => failure
+            .hint("on a busy machine ask again later; an engine that answers nobody has to be started anew"),
         false => failure.hint("ask again later"),
     };
     failure.try_command("meanwhile, what this machine itself sees", ["pepo", "ps", "--on", "host"])

@@ -209,7 +209,8 @@ fn unread(process: &Process, facts: &RuntimeFacts, error: &ProcessError) -> Opti
     }
     if let Ok(stat) = rustix::fs::statat(process.proc_dir(), "exe", rustix::fs::AtFlags::empty()) {
         let mode = stat.st_mode & 0o7777;
-        failure = failure.because(format!("it belongs to {}:{}, with mode {mode:04o}", stat.st_uid, stat.st_gid));
+        failure =
+            failure.because(format!("it belongs to {}:{}, with mode {mode:04o}", stat.st_uid, stat.st_gid));
     }
     let own = Judge::new(&Roots::default()).own;
     Some(if own.has(DAC_OVERRIDE) || own.has(DAC_READ_SEARCH) {

@@ -19,7 +19,8 @@ use crate::{
 const LATE: Duration = Duration::from_millis(1500);
 
 /// What is said of a function that an adapter takes without looking for it.
-const UNPROVEN: &str = "by name alone: it stops if a function called so is called, and whether there is one is not known";
+const UNPROVEN: &str =
+    "by name alone: it stops if a function called so is called, and whether there is one is not known";
 
 /// All of them.
 #[derive(Debug, Default)]

@@ -332,7 +332,8 @@ fn point_text(point: &Point) -> String {
         }
         (_, false, true) => {
             let remark = point.message.as_ref().map(|message| format!("  {message}")).unwrap_or_default();
-            let stops = if point.stops > 0 { format!("  stopped {} times", point.stops) } else { String::new() };
+            let stops =
+                if point.stops > 0 { format!("  stopped {} times", point.stops) } else { String::new() };
             remark + &stops
         }
     };
@@ -404,7 +405,9 @@ mod tests {
         assert!(text(&Output::Breakpoint(point.clone())).contains("pending"));
         let why = "moved here from line 9".to_owned();
         let moved = Point { verified: true, message: Some(why), stops: 2, ..point };
-        assert!(text(&Output::Breakpoint(moved)).ends_with("a.c:3  moved here from line 9  stopped 2 times\n"));
+        assert!(
+            text(&Output::Breakpoint(moved)).ends_with("a.c:3  moved here from line 9  stopped 2 times\n")
+        );
     }
 
     #[test]

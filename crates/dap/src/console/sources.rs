@@ -54,7 +54,8 @@ fn elsewhere(remote: &str, failure: Failure) -> DapError {
     if failure.code() != Code::FileNotFound {
         return failure.into();
     }
-    let folder = remote.rsplit_once('/').map_or("REMOTE", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let folder =
+        remote.rsplit_once('/').map_or("REMOTE", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     let hint = format!("say where it lies: --source-map {folder}=LOCAL, when the session is opened");
     DapError::not_there(format!("the source {remote} is neither here nor in the target"), hint)
 }

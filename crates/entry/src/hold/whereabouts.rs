@@ -6,7 +6,10 @@ use std::{env, fs, path::Path};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Engine {
     /// What is not known is left to whoever types the command.
-    Kubernetes { namespace: Option<String>, container: Option<String> },
+    Kubernetes {
+        namespace: Option<String>,
+        container: Option<String>,
+    },
     Docker,
     Podman,
     Unknown,
@@ -192,12 +195,16 @@ mod tests {
 
     #[test]
     fn the_command_to_enter_fits_the_engine() {
-        let engine = Engine::Kubernetes { namespace: Some("shop".to_owned()), container: Some("web".to_owned()) };
+        let engine =
+            Engine::Kubernetes { namespace: Some("shop".to_owned()), container: Some("web".to_owned()) };
         let place =
             Whereabouts { engine, name: "web-0".to_owned(), shell: false, ours: "/pepo-entry".to_owned() };
         assert_eq!(
             place.enter(),
-            ["kubectl exec -it web-0 -n shop -c web -- /pepo-entry sh", "pepo shell pod/web-0 -n shop -c web"]
+            [
+                "kubectl exec -it web-0 -n shop -c web -- /pepo-entry sh",
+                "pepo shell pod/web-0 -n shop -c web"
+            ]
         );
         assert_eq!(
             place.attach(),

@@ -98,9 +98,10 @@ fn read<'a>(words: &[&'a str]) -> Result<Option<(Wish, Vec<&'a str>)>, String> {
             "--help" => return Ok(None),
             "--all" => (wish.dots, wish.itself_too) = (true, true),
             word if word.len() > 1 && word.starts_with('-') => {
-                word[1..].chars().try_for_each(|flag| wish.set(flag)).map_err(|()| {
-                    format!("ls: {word}: not one of -aAdhlrt1; ls --help tells them")
-                })?;
+                word[1..]
+                    .chars()
+                    .try_for_each(|flag| wish.set(flag))
+                    .map_err(|()| format!("ls: {word}: not one of -aAdhlrt1; ls --help tells them"))?;
             }
             path => paths.push(path),
         }
@@ -174,7 +175,12 @@ impl Entry {
     fn row(&self, wish: Wish, owners: &Owners) -> [String; 7] {
         let name = tell::plain(&String::from_utf8_lossy(&self.name));
         if !wish.long {
-            return [const { String::new() }; 6].into_iter().chain([name]).collect::<Vec<_>>().try_into().unwrap_or_default();
+            return [const { String::new() }; 6]
+                .into_iter()
+                .chain([name])
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_default();
         }
         let metadata = &self.metadata;
         let kind = metadata.file_type();
@@ -186,7 +192,8 @@ impl Entry {
             () => metadata.len().to_string(),
         };
         let link = fs::read_link(&self.path).ok().filter(|_| kind.is_symlink());
-        let link = link.map(|link| format!(" -> {}", tell::plain(&link.to_string_lossy()))).unwrap_or_default();
+        let link =
+            link.map(|link| format!(" -> {}", tell::plain(&link.to_string_lossy()))).unwrap_or_default();
         [
             mode(metadata),
             metadata.nlink().to_string(),

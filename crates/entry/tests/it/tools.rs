@@ -59,7 +59,10 @@ fn files_are_listed_as_fingers_ask_for_it() {
     assert_eq!((outcome.code(), outcome.stdout.contains("shop\n")), (1, true), "{outcome:?}");
     assert!(outcome.stderr.contains("/nowhere: No such file"), "{outcome:?}");
     let outcome = said("ls -lz\nls --help\n");
-    assert!(outcome.stderr.contains("-lz: not one of") && outcome.stdout.contains("where a link leads"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("-lz: not one of") && outcome.stdout.contains("where a link leads"),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -166,6 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_help_names_every_argument_of_attach() {
+        for field in server::FIELDS {
+            let mut words = EXAMPLES.split(|letter: char| !letter.is_alphanumeric());
+            assert!(words.any(|word| word == field.name), "{} is not in the help", field.name);
+        }
+    }
+
+    #[test]
     fn an_editors_arguments_are_those_of_the_command_line() {
         let arguments = json!({
             "target": "docker/shop", "on": "podman", "process": "worker", "pauseBudget": "10s", "guard": "off",

@@ -264,7 +264,11 @@ fn an_executable_that_may_not_be_read_is_told_with_what_would_open_it() {
     let expected = ["No executable [attach dap] FileDenied", "Lost executable [stack top record] FileDenied"];
     assert_eq!(found.iter().filter(|line| !line.contains("timer")).collect::<Vec<_>>(), expected);
     // Whoever may read it is told what debugger fits.
-    assert!(!troubles(&findings(hidden.pid(), &Toolkit::usual().env())).iter().any(|line| line.contains("executable")));
+    assert!(
+        !troubles(&findings(hidden.pid(), &Toolkit::usual().env()))
+            .iter()
+            .any(|line| line.contains("executable"))
+    );
 }
 
 #[test]
