@@ -17,6 +17,8 @@ mod dump;
 mod flags;
 /// Stacks as a profiler writes them.
 mod folded;
+/// What its own recorder writes.
+mod jfr;
 /// Who lends files to a JVM.
 mod lender;
 /// Names of methods as people read them.
@@ -81,6 +83,13 @@ pub fn read_stacks(text: &[u8]) -> (usize, usize) {
     let stacks = text.lines().filter_map(split_stack).map(|(stack, count)| parse_stack(stack, count));
     let depths: Vec<usize> = stacks.map(|stack| stack.frames.len()).collect();
     (depths.len(), depths.into_iter().max().unwrap_or(0))
+}
+
+/// Reads a recording of a JVM's own and says how many samples there are and how deep the deepest is: for tests with hostile bytes.
+#[must_use]
+pub fn read_recording(bytes: &[u8]) -> (usize, usize) {
+    let samples = jfr::read(bytes).unwrap_or_default();
+    (samples.len(), samples.iter().map(|sample| sample.frames.len()).max().unwrap_or(0))
 }
 
 /// Can the frames of a JVM be sampled, or why not? Nothing is done to it. Nothing for what is no JVM.

@@ -359,6 +359,9 @@ impl PlatformError {
                 .because(format!("it could be {}", list(candidates)))
                 .hint("type one of these names in full"),
             PlatformError::NotRunning { name, state } => not_running(failure, name, state),
+            PlatformError::NoBinary { arch, .. } => failure.hint(format!(
+                "an archive of a release has pepo-{arch}-unknown-linux-musl: put it beside the command; in a cluster, an image of Pepo's own (--image) needs none"
+            )),
             PlatformError::NotProven { why, .. } => failure
                 .because(why)
                 .hint("a helper container in the target's PID namespace needs no such proof"),

@@ -164,4 +164,45 @@ mod tests {
         let became = shell(&within(folder.path(), main("pepo-1"))).wait_with_output().await.unwrap();
         assert!(became.status.success() && became.stdout.is_empty(), "its output goes nowhere");
     }
+
+    /// The head of a static program for a machine, by its number in ELF files.
+    fn program(machine: u8) -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        bytes[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
+        bytes[18] = machine;
+        bytes
+    }
+
+    #[tokio::test]
+    async fn the_nodes_machine_chooses_the_binary_and_one_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |arch: &str| folder.path().join(format!("pepo-{arch}-unknown-linux-musl"));
+        std::fs::write(file("x86_64"), program(62)).unwrap();
+        std::fs::write(file("aarch64"), program(183)).unwrap();
+        let binary = AgentBinary::Folder(folder.path().to_owned());
+        let asked = |machine: &'static str| {
+            let binary = binary.clone();
+            async move {
+                let mut sent = Vec::new();
+                let said = format!("{SEND}{machine}\n");
+                let result = bring(&binary, &mut said.as_bytes(), &mut sent).await;
+                (result, sent)
+            }
+        };
+        for (machine, number) in [("x86_64", 62), ("aarch64", 183)] {
+            let (result, sent) = asked(machine).await;
+            assert!(result.unwrap().is_some());
+            assert_eq!(sent, [b"64\n".to_vec(), program(number)].concat(), "{machine}");
+        }
+        std::fs::remove_file(file("aarch64")).unwrap();
+        for (machine, looked) in [("aarch64", file("aarch64")), ("riscv64", file("riscv64"))] {
+            let (result, sent) = asked(machine).await;
+            let failure = pepo_wire::Failure::from(result.unwrap_err());
+            assert_eq!(failure.code(), pepo_wire::Code::AgentNotStarted);
+            assert!(failure.what.contains(&format!("no Pepo binary for {machine} Linux")), "{failure:?}");
+            assert!(failure.what.contains(&looked.display().to_string()), "{failure:?}");
+            assert!(format!("{failure:?}").contains("put it beside the command"), "{failure:?}");
+            assert!(sent.is_empty());
+        }
+    }
 }
