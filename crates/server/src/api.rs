@@ -28,10 +28,11 @@ use self::{
     watch::Watcher,
 };
 use crate::{
-    attachments::called,
+    attachments,
     audit::Line,
     identity::{Caller, Kind},
     policy::{Policy, Verb},
+    requests,
     service::Desk,
     store::{StoreError, read},
 };
@@ -49,11 +50,18 @@ const ENDING: Duration = Duration::from_secs(15);
 trait Shown: Resource {
     /// May `who` look at it?
     fn is_shown(object: &Object<Self>, policy: &Policy, who: &str) -> bool;
+
+    /// What the one of this name is called in what people read.
+    fn called(name: &str) -> String;
 }
 
 impl Shown for AttachmentSpec {
     fn is_shown(object: &DebugAttachment, policy: &Policy, who: &str) -> bool {
         policy.allows(who, Verb::Look, &object.spec.target)
+    }
+
+    fn called(name: &str) -> String {
+        attachments::called(name)
     }
 }
 
@@ -61,6 +69,10 @@ impl Shown for RequestSpec {
     fn is_shown(object: &DebugRequest, policy: &Policy, who: &str) -> bool {
         let target = object.status.target.as_deref();
         object.spec.who == who || target.is_some_and(|target| policy.allows(who, Verb::Look, target))
+    }
+
+    fn called(name: &str) -> String {
+        requests::called(name)
     }
 }
 
@@ -118,11 +130,6 @@ fn not_allowed(allowed: &'static str) -> Response<Body> {
     let mut page = problem(&failure);
     *page.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     http::with(page, ALLOW, allowed)
-}
-
-/// What an object is called in what people read.
-fn named<S: Resource>(name: &str) -> String {
-    if S::PLURAL == AttachmentSpec::PLURAL { called(name) } else { format!("debug request `{name}`") }
 }
 
 impl Call<'_> {
@@ -187,10 +194,10 @@ impl Call<'_> {
     async fn found<S: Shown>(&self, name: &str) -> Result<Object<S>, Failure> {
         let name = name_of(name)?;
         let object = self.desk.attachments.resources.get::<S>(&name).await;
-        let object = object.map_err(|error| error.failure(&named::<S>(&name)))?;
+        let object = object.map_err(|error| error.failure(&S::called(&name)))?;
         match S::is_shown(&object, &*self.desk.folder.policy()?, &self.caller.name) {
             true => Ok(object),
-            false => Err(StoreError::Missing.failure(&named::<S>(&name))),
+            false => Err(StoreError::Missing.failure(&S::called(&name))),
         }
     }
 

@@ -159,9 +159,7 @@ impl Resources {
         key: Option<&str>,
     ) -> Result<Value, Failure> {
         let answer = self.send(method, path, body, key).await?;
-        let read = Limited::new(answer.into_body(), MOST).collect().await;
-        let bytes = read.map_err(|error| self.broken(&*error))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|error| self.confused(&error))
+        serde_json::from_slice(&self.whole(answer).await?).map_err(|error| self.confused(&error))
     }
 
     /// Asks, and gives the answer when all is well.
@@ -197,9 +195,7 @@ impl Resources {
             return Ok(answer);
         }
         let status = answer.status();
-        let read = Limited::new(answer.into_body(), MOST).collect().await;
-        let bytes = read.map_err(|error| self.broken(&*error))?.to_bytes();
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_slice(&self.whole(answer).await?) {
             Ok(problem) => Err(of_problem(&problem)),
             Err(_) => {
                 Err(Failure::new(Code::NotOffered, format!("the server {} has no such page", self.address))
@@ -207,6 +203,12 @@ impl Resources {
                     .hint("it is older than this command"))
             }
         }
+    }
+
+    /// The body of an answer.
+    async fn whole(&self, answer: Response<Incoming>) -> Result<Bytes, Failure> {
+        let read = Limited::new(answer.into_body(), MOST).collect().await;
+        Ok(read.map_err(|error| self.broken(&*error))?.to_bytes())
     }
 
     fn read<S: Kind>(&self, object: Value) -> Result<Object<S>, Failure> {
