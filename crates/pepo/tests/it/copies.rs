@@ -296,7 +296,7 @@ fn whoever_takes_no_more_of_an_archive_ends_it_quietly() {
     let mut head = [0; 1024];
     child.stdout.take().unwrap().read_exact(&mut head).unwrap();
     assert!(head.starts_with(b"from\0"));
-    let run = Run::of(child.wait_with_output().unwrap()).ok();
+    let run = Run::to_end(child).ok();
     assert_eq!(run.stderr, "");
     target.assert_goes_on();
 }
@@ -318,7 +318,7 @@ fn an_archive_is_not_waited_for_where_it_cannot_go_and_is_refused_where_it_break
     drop(input);
     let mut broken = begun(&there("new"));
     drop(broken.stdin.take());
-    let run = Run::of(broken.wait_with_output().unwrap()).fails(4);
+    let run = Run::to_end(broken).fails(4);
     assert!(run.stderr.contains("the archive on standard input breaks off"), "{}", run.stderr);
     target.assert_goes_on();
 }

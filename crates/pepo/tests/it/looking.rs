@@ -140,7 +140,7 @@ fn a_stack_is_watched_until_ctrl_c_or_the_end_of_the_process() {
             drop(target);
         }
         let rest = lines.count();
-        let run = crate::support::Run::of(watching.wait_with_output().unwrap()).ok();
+        let run = crate::support::Run::to_end(watching).ok();
         assert!(rest < 20 && run.stderr.contains("the process has ended") != by_signal, "{}", run.stderr);
     }
 }

@@ -25,7 +25,7 @@ fn fed(surroundings: &Surroundings, line: &[&str], manifest: &str) -> Run {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
-    Run::of(child.wait_with_output().unwrap())
+    Run::to_end(child)
 }
 
 #[test]

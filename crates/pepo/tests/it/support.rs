@@ -3,11 +3,17 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// The binary under test.
 pub(crate) const PEPO: &str = env!("CARGO_BIN_EXE_pepo");
+
+/// No command of a test needs so long, on the busiest machine: it hangs.
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Refuses itself the calls that its first argument names, and becomes the rest.
 #[cfg(target_os = "linux")]
@@ -136,7 +142,7 @@ impl Surroundings {
 
     /// Runs the command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments).output().unwrap())
+        Run::to_end(self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 }
 
@@ -156,6 +162,21 @@ impl Run {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Of one that runs, with pipes for its streams: waits for its end and for that of the streams, which something it started may hold.
+    #[track_caller]
+    pub(crate) fn to_end(child: Child) -> Run {
+        let pid = child.id();
+        let (said, all) = mpsc::channel();
+        thread::spawn(move || said.send(child.wait_with_output()));
+        let Ok(output) = all.recv_timeout(LIMIT) else {
+            let list =
+                Command::new("ps").args(["-eo", "pid,ppid,stat,etime,wchan:20,args"]).output().unwrap();
+            let list = String::from_utf8_lossy(&list.stdout);
+            panic!("process {pid} does not end, or something holds its streams:\n{list}");
+        };
+        Run::of(output.unwrap())
     }
 
     /// All of it, for a snapshot.

@@ -52,7 +52,7 @@ fn into_a_pipe(surroundings: &Surroundings, running: &Running, more: &[&str]) ->
 
 fn to_its_end(child: Child, mut pipe: File) -> Run {
     let reading = std::thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
-    let run = Run::of(child.wait_with_output().unwrap());
+    let run = Run::to_end(child);
     reading.join().unwrap().unwrap();
     run
 }
@@ -131,7 +131,7 @@ fn interrupted_it_leaves_no_file() {
     wait_until_held(&running);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::INT).unwrap();
-    let run = Run::of(child.wait_with_output().unwrap());
+    let run = Run::to_end(child);
     assert_eq!(run.status, Some(8), "{}", run.snapshot());
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     running.assert_goes_on();
