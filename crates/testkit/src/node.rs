@@ -56,11 +56,26 @@ pub fn node_with_workers() -> Running {
 /// As [`hot_node`].
 #[must_use]
 pub fn node_that_stands() -> (Running, tempfile::TempDir) {
+    until_written(&[])
+}
+
+/// A program whose main thread waits for events, but of a process it started alone, until somebody writes into `fifo` of the folder:
+/// it looks as if it would open an inspector at once, and opens one only then.
+///
+/// # Panics
+/// As [`hot_node`].
+#[must_use]
+pub fn node_that_waits_for_a_child() -> (Running, tempfile::TempDir) {
+    until_written(&[Path::new("child")])
+}
+
+fn until_written(how: &[&Path]) -> (Running, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let fifo = folder.path().join("fifo");
     let made = command("mkfifo").arg(&fifo).status().expect("mkfifo starts");
     assert!(made.success(), "mkfifo: {made}");
-    (in_a_network(&[], &[], &program().with_file_name("stands.js"), &[&fifo]), folder)
+    let script = program().with_file_name("stands.js");
+    (in_a_network(&[], &[], &script, &[&[fifo.as_path()], how].concat()), folder)
 }
 
 /// `hot` as the first process of a PID namespace; and its number on this machine.

@@ -13,7 +13,7 @@ use pepo_testkit::{
     Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node,
     rubies, spawn, wait,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::Value;
 
 use crate::support::{Run, Surroundings};
@@ -259,6 +259,17 @@ impl Recording {
         links.filter(|link| link.to_string_lossy().contains("[perf_event]")).count()
     }
 
+    /// Has it a process, in a session of its own, that puts right what its death would leave?
+    fn has_keeper(&self) -> bool {
+        let pid = self.0.id();
+        let own = getsid(Pid::from_raw(pid.cast_signed())).ok();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let apart =
+            |child: &str| getsid(Pid::from_raw(child.parse().unwrap())).is_ok_and(|of| Some(of) != own);
+        children.into_iter().any(|list| list.split_whitespace().any(apart))
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
@@ -269,7 +280,7 @@ impl Recording {
     }
 
     pub(crate) fn end(self) -> Run {
-        Run::of(self.0.wait_with_output().unwrap())
+        Run::to_end(self.0)
     }
 }
 
@@ -421,28 +432,26 @@ fn inspector_is_open(pid: u32) -> bool {
 /// It opens only long after whoever asked for it is gone.
 #[test]
 fn a_recorder_that_is_killed_before_the_inspector_opens_leaves_none_open() {
-    let (outer, inner) = node::hot_node_isolated();
-    let target = Pid::from_raw(inner.cast_signed()).unwrap();
-    kill_process(target, Signal::STOP).unwrap();
+    let (target, folder) = node::node_that_waits_for_a_child();
+    let waits = || fs::read_to_string(format!("/proc/{0}/task/{0}/children", target.pid())).unwrap();
+    wait::until("its child", LIMIT, || (!waits().is_empty()).then_some(()).ok_or("none"));
     let surroundings = Surroundings::new();
-    let recording = Recording::begin(&surroundings, &[&format!("pid/{inner}"), "-o", "a.json"]);
-    wait::until("the signal is on its way", LIMIT, || {
-        let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
-        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
-        (u64::from_str_radix(pending, 16).unwrap() >> 9 & 1 == 1).then_some(()).ok_or(status)
-    });
+    let recording = Recording::begin(&surroundings, &[&name(&target), "-o", "a.json"]);
+    wait::until("who closes it", LIMIT, || recording.has_keeper().then_some(()).ok_or("nobody"));
+    // The signal follows at once.
+    thread::sleep(Duration::from_secs(1));
     recording.signal(Signal::KILL);
     assert_eq!(recording.end().status, None);
     thread::sleep(Duration::from_secs(12));
-    kill_process(target, Signal::CONT).unwrap();
+    fs::write(folder.path().join("fifo"), "").unwrap();
     wait::until("it opened", LIMIT, || {
-        let said = outer.output();
+        let said = target.output();
         said.contains("Debugger listening").then_some(()).ok_or(said)
     });
     wait::until("a closed inspector", LIMIT, || {
-        (!inspector_is_open(inner)).then_some(()).ok_or("it is open")
+        (!inspector_is_open(target.pid())).then_some(()).ok_or("it is open")
     });
-    outer.assert_goes_on();
+    target.assert_goes_on();
 }
 
 #[test]
