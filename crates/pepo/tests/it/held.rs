@@ -2,7 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Stdio},
+    process::{Child, ChildStdout, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread,
+    time::Duration,
 };
 
 use pepo_testkit::{Fixture, wait};
@@ -11,10 +14,14 @@ use serde_json::Value;
 
 use crate::{session::LIMIT, support::Surroundings};
 
+/// How long a saying may take, on a busy machine.
+const SAYING: Duration = Duration::from_mins(2);
+
 /// A session held open by a command of its own, whose stdin stays open.
 pub(crate) struct Held {
     child: Child,
-    said: BufReader<std::process::ChildStdout>,
+    /// Its lines.
+    said: Receiver<String>,
     errors: String,
 }
 
@@ -24,7 +31,9 @@ impl Held {
         let mut command = surroundings.command(&[arguments, &["--output", "json"]].concat());
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().unwrap();
+        let (saying, said) = mpsc::channel();
+        thread::spawn(move || read(stdout, &saying));
         let mut held = Held { child, said, errors: String::new() };
         held.waits_for("attached");
         held
@@ -55,14 +64,17 @@ impl Held {
     pub(crate) fn waits_for(&mut self, kind: &str) -> Value {
         let mut all = String::new();
         loop {
-            let mut line = String::new();
-            if self.said.read_line(&mut line).unwrap() == 0 {
-                let mut errors = String::new();
-                self.child.stderr.as_mut().unwrap().read_to_string(&mut errors).unwrap();
-                panic!("no {kind} before the end, but:\n{all}{errors}");
-            }
-            all += &line;
+            let line = match self.said.recv_timeout(SAYING) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => panic!("no {kind} within {SAYING:?}, but:\n{all}"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let mut errors = String::new();
+                    self.child.stderr.as_mut().unwrap().read_to_string(&mut errors).unwrap();
+                    panic!("no {kind} before the end, but:\n{all}{errors}");
+                }
+            };
             let value: Value = serde_json::from_str(&line).unwrap();
+            all = all + &line + "\n";
             if value["kind"] == kind {
                 return value;
             }
@@ -90,6 +102,14 @@ impl Held {
     pub(crate) fn status(&mut self) -> Option<i32> {
         let ended = wait::try_until(LIMIT, || self.child.try_wait().unwrap().ok_or(()));
         ended.expect("the command ends").code()
+    }
+}
+
+fn read(stdout: ChildStdout, saying: &Sender<String>) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if saying.send(line).is_err() {
+            return;
+        }
     }
 }
 
