@@ -4,13 +4,15 @@
 //! **Invariant:** knows nothing of the server's store or of its policy, and trusts it no further than the bounds that it sends: the
 //! agent of each stream is held to one container, to the rights granted, and to a time.
 //!
-//! Tasks: one that keeps the link (ends when asked to, dials again after a break), one that looks for changes (with the link), one
-//! for each stream (ends with it, when its time is over, or with the link).
+//! Tasks: one that keeps the link (ends when asked to, dials again after a break), one that looks for changes and one that has the
+//! node's certificate renewed (with the link), one for each stream (ends with it, when its time is over, or with the link).
 
+/// Who the node is at the server.
+mod identity;
 /// What the node has, and what changed.
 mod targets;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::ready, stream};
 use pepo_agent::{AgentConfig, Bounds, Report};
@@ -29,7 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Streaming, transport::Channel};
 
-use self::targets::Targets;
+use self::{identity::Member, targets::Targets};
 
 /// How often the node's platforms are asked what they have; the server is told of changes alone.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,8 +46,12 @@ const MAX_STREAMS: usize = 256;
 /// What a node agent is told at its start.
 #[derive(Clone)]
 pub struct Config {
-    /// The server, with the node's token.
-    pub server: ServerAddress,
+    /// The server's address, `https://HOST[:PORT]`.
+    pub server: String,
+    /// The token by which the node joins; none is needed once it has its certificate.
+    pub token: Option<String>,
+    /// Folder of the node's key and certificate.
+    pub state: PathBuf,
     /// For the agents that it starts.
     pub agent: AgentConfig,
     /// Where it looks for targets.
@@ -81,10 +87,14 @@ pub async fn run(
 
 /// Keeps the link for ever; returns what makes it hopeless.
 async fn keep(config: &Config, tell: &impl Fn(Event), streams: &mut Streams) -> Failure {
+    let mut member = match Member::new(config) {
+        Ok(member) => member,
+        Err(failure) => return failure,
+    };
     let (mut known, mut wait) = (false, FIRST_WAIT);
     loop {
         let mut joined = false;
-        let failure = link(config, streams, |name| {
+        let failure = link(config, &mut member, streams, |name| {
             joined = true;
             tell(Event::Joined(name));
         })
@@ -93,6 +103,9 @@ async fn keep(config: &Config, tell: &impl Fn(Event), streams: &mut Streams) -> 
         streams.end().await;
         known |= joined;
         let refused = matches!(failure.code(), Code::NotGranted | Code::VersionMismatch | Code::Usage);
+        if failure.code() == Code::NotGranted && member.joins_anew() {
+            continue;
+        }
         if refused && !known {
             return failure;
         }
@@ -129,15 +142,26 @@ impl Streams {
 }
 
 /// One link, from dialling to its end; returns why it ended.
-async fn link(config: &Config, streams: &Streams, joined: impl FnOnce(String)) -> Failure {
-    match linked(config, streams, joined).await {
+async fn link(
+    config: &Config,
+    member: &mut Member,
+    streams: &Streams,
+    joined: impl FnOnce(String),
+) -> Failure {
+    match linked(config, member, streams, joined).await {
         Ok(()) => Failure::new(Code::StreamBroken, format!("the server {} ended the link", config.server)),
         Err(failure) => failure,
     }
 }
 
-async fn linked(config: &Config, streams: &Streams, joined: impl FnOnce(String)) -> Result<(), Failure> {
-    let channel = config.server.dial().await?;
+async fn linked(
+    config: &Config,
+    member: &mut Member,
+    streams: &Streams,
+    joined: impl FnOnce(String),
+) -> Result<(), Failure> {
+    let server = member.server().await?;
+    let channel = server.dial().await?;
     let (reports, outgoing) = mpsc::channel(WINDOW);
     let hello = NodeHello {
         protocol: version::PROTOCOL,
@@ -146,15 +170,17 @@ async fn linked(config: &Config, streams: &Streams, joined: impl FnOnce(String))
         arch: std::env::consts::ARCH.to_owned(),
     };
     let _ = reports.try_send(NodeReport { kind: Some(node_report::Kind::Hello(hello)) });
-    let request = config.server.signed(ReceiverStream::new(outgoing));
-    let answer = NodesClient::new(channel.clone()).link(request).await;
-    let mut orders = answer.map_err(|status| Failure::from_status(&status))?.into_inner();
-    match next(&mut orders).await? {
-        Some(node_order::Kind::Welcome(welcome)) => joined(welcome.node),
+    let answer = NodesClient::new(channel.clone()).link(ReceiverStream::new(outgoing)).await;
+    let mut orders = answer.map_err(|status| server.failed(&status))?.into_inner();
+    match next(&server, &mut orders).await? {
+        Some(node_order::Kind::Welcome(welcome)) => {
+            member.joined();
+            joined(welcome.node);
+        }
         _ => return Err(Failure::new(Code::StreamBroken, "the server did not welcome this node")),
     }
     let follow = async {
-        while let Some(kind) = next(&mut orders).await? {
+        while let Some(kind) = next(&server, &mut orders).await? {
             let node_order::Kind::Open(order) = kind else { continue };
             if streams.running.len() >= MAX_STREAMS {
                 refuse(
@@ -173,11 +199,15 @@ async fn linked(config: &Config, streams: &Streams, joined: impl FnOnce(String))
     tokio::select! {
         outcome = follow => outcome,
         () = watch(config, &reports) => Ok(()),
+        never = member.renewing(&server, &channel) => match never {},
     }
 }
 
-async fn next(orders: &mut Streaming<NodeOrder>) -> Result<Option<node_order::Kind>, Failure> {
-    let order = orders.message().await.map_err(|status| Failure::from_status(&status))?;
+async fn next(
+    server: &ServerAddress,
+    orders: &mut Streaming<NodeOrder>,
+) -> Result<Option<node_order::Kind>, Failure> {
+    let order = orders.message().await.map_err(|status| server.failed(&status))?;
     Ok(order.and_then(|order| order.kind))
 }
 
@@ -248,7 +278,7 @@ async fn opened(
     let requests = stream::iter([begin]).chain(stream::select(sessions, bytes));
     // The end of this one, held until the agent has let go, is how the server knows.
     let last = to_server.clone();
-    let answer = NodesClient::new(channel).carry(config.server.signed(requests)).await;
+    let answer = NodesClient::new(channel).carry(requests).await;
     let from_server = answer.map_err(|status| Failure::from_status(&status))?.into_inner();
     let incoming = from_server.scan((), |(), message| ready(message.ok().map(|message| message.data)));
     // The time that was granted is kept here too: a server that forgets it gets no more.

@@ -57,6 +57,6 @@ pub use pid::{HostPid, Proven};
 pub use platform::{
     HealthCheck, How, Io, Listed, LocalAgent, Located, Need, Platform, ReachPolicy, Reached, State,
 };
-pub use server::{ResourceChange, Resources, ServerAddress, carry};
+pub use server::{Certificate, ResourceChange, Resources, ServerAddress, carry};
 pub use sources::{Found, Listing, Options, Platforms};
 pub use start::{Before, ImageProgram, RunLine, no_program};

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     audit::Audit,
     certificates::{self, Authority},
-    identity::{self, Kind, Known, NewToken},
+    identity::{self, Kind, Known, NewToken, Terms},
     policy::{Policy, Rule, Verb},
 };
 
 const AUTHORITY: &str = "authority.der";
 const AUTHORITY_KEY: &str = "authority.key";
 const TOKENS: &str = "tokens.json";
+const TOKENS_LOCK: &str = "tokens.lock";
 const POLICY: &str = "policy.json";
 const AUDIT: &str = "audit.log";
 const HOLDER: &str = "server.id";
@@ -84,8 +85,8 @@ impl Folder {
             folder.write_json(POLICY, &Policy { rules: vec![all] })?;
         }
         if !folder.tokens.path.exists() {
-            new.push(folder.add_token("admin", Kind::Person)?);
-            new.push(folder.add_token("node", Kind::Node)?);
+            new.push(folder.add_token("admin", Kind::Person, Terms::default())?);
+            new.push(folder.add_token("node", Kind::Node, Terms::default())?);
         }
         folder.policy()?;
         folder.tokens()?;
@@ -96,23 +97,40 @@ impl Folder {
     ///
     /// # Errors
     /// [`Code::Usage`] where the name is taken or odd; [`Code::FileDenied`].
-    pub fn add_token(&self, name: &str, kind: Kind) -> Result<NewToken, Failure> {
+    pub fn add_token(&self, name: &str, kind: Kind, terms: Terms) -> Result<NewToken, Failure> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
             return Err(Failure::new(Code::Usage, format!("`{name}` is no name for a token"))
                 .because("it has 1 to 63 letters, digits, `-`, `_` and `.`"));
         }
+        let authority = self.authority()?;
+        self.change_tokens(|tokens| {
+            if tokens.tokens.iter().any(|known| known.name == name) {
+                return Err(Failure::new(Code::Usage, format!("there is a token of `{name}` already"))
+                    .hint(format!("take it out of {} first", self.tokens.path.display())));
+            }
+            let (new, known) = identity::make(name, kind, terms, Some(&authority.certificate))?;
+            tokens.tokens.push(known);
+            Ok((new, true))
+        })
+    }
+
+    /// Changes the tokens, if `change` says so; one process at a time.
+    pub(crate) fn change_tokens<T>(
+        &self,
+        change: impl FnOnce(&mut Tokens) -> Result<(T, bool), Failure>,
+    ) -> Result<T, Failure> {
+        let path = self.path.join(TOKENS_LOCK);
+        let lock = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(|error| denied(&path, &error))?;
+        lock.lock().map_err(|error| denied(&path, &error))?;
         let mut tokens =
             if self.tokens.path.exists() { Tokens::clone(&*self.tokens.now()?) } else { Tokens::default() };
-        if tokens.tokens.iter().any(|known| known.name == name) {
-            return Err(Failure::new(Code::Usage, format!("there is a token of `{name}` already"))
-                .hint(format!("take it out of {} first", self.tokens.path.display())));
+        let (done, changed) = change(&mut tokens)?;
+        if changed {
+            self.write_json(TOKENS, &tokens)?;
         }
-        let authority = self.authority()?;
-        let (new, known) = identity::make(name, kind, Some(&authority.certificate))?;
-        tokens.tokens.push(known);
-        self.write_json(TOKENS, &tokens)?;
-        Ok(new)
+        Ok(done)
     }
 
     pub(crate) fn authority(&self) -> Result<Authority, Failure> {
@@ -239,10 +257,14 @@ mod tests {
     fn a_name_has_one_token() {
         let folder = tempfile::tempdir().unwrap();
         let (state, _) = Folder::open(folder.path()).unwrap();
-        state.add_token("ann", Kind::Person).unwrap();
+        state.add_token("ann", Kind::Person, Terms::default()).unwrap();
         assert_eq!(state.tokens().unwrap().tokens.len(), 3);
         for name in ["ann", "", "a b", "a/b", "a@b"] {
-            assert_eq!(state.add_token(name, Kind::Node).unwrap_err().code(), Code::Usage, "{name}");
+            assert_eq!(
+                state.add_token(name, Kind::Node, Terms::default()).unwrap_err().code(),
+                Code::Usage,
+                "{name}"
+            );
         }
     }
 }

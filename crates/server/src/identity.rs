@@ -1,5 +1,7 @@
 //! Who calls: tokens, of which only the digests are kept.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use pepo_wire::{Code, Failure};
 use ring::{
@@ -8,6 +10,8 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 use tonic::metadata::MetadataMap;
+
+use crate::peer::since_1970;
 
 /// Secret bytes of a token: no one guesses them, so a plain digest keeps them.
 const SECRET: usize = 24;
@@ -35,8 +39,33 @@ pub(crate) struct Caller {
 pub(crate) struct Known {
     pub(crate) name: String,
     pub(crate) kind: Kind,
-    /// SHA-256 of the secret, base64url.
+    /// SHA-256 of the secret, base64url. It names the entry, too: certificates of a node are good while it is here.
     pub(crate) sha256: String,
+    /// The secret counts until then, in seconds since 1970; for ever without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<u64>,
+    /// The secret counts once: for one key of a node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) once: bool,
+    /// The key that it counted for: SHA-256 of the public one, base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spent_on: Option<String>,
+}
+
+/// What a token is good for, beside its kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// How long.
+    pub lasts: Option<Duration>,
+    /// Once.
+    pub once: bool,
+}
+
+impl Known {
+    /// Whether its secret still counts.
+    pub(crate) fn is_good(&self) -> bool {
+        self.until.is_none_or(|until| since_1970().as_secs() < until)
+    }
 }
 
 /// A token that was just made: told once, kept nowhere.
@@ -60,9 +89,21 @@ impl std::fmt::Debug for NewToken {
 ///
 /// # Errors
 /// [`Code::Internal`] without random numbers.
-pub(crate) fn make(name: &str, kind: Kind, authority: Option<&[u8]>) -> Result<(NewToken, Known), Failure> {
+pub(crate) fn make(
+    name: &str,
+    kind: Kind,
+    terms: Terms,
+    authority: Option<&[u8]>,
+) -> Result<(NewToken, Known), Failure> {
     let mut text = random::<SECRET>()?;
-    let known = Known { name: name.to_owned(), kind, sha256: fingerprint(text.as_bytes()) };
+    let known = Known {
+        name: name.to_owned(),
+        kind,
+        sha256: fingerprint(text.as_bytes()),
+        until: terms.lasts.map(|lasts| (since_1970() + lasts).as_secs()),
+        once: terms.once,
+        spent_on: None,
+    };
     if let Some(authority) = authority {
         text = format!("{text}.{}", fingerprint(authority));
     }
@@ -80,7 +121,7 @@ pub(crate) fn random<const LENGTH: usize>() -> Result<String, Failure> {
 }
 
 /// SHA-256, base64url.
-fn fingerprint(bytes: &[u8]) -> String {
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes))
 }
 
@@ -104,6 +145,9 @@ pub(crate) fn caller(known: &[Known], metadata: &MetadataMap, kind: Kind) -> Res
         .iter()
         .find(|one| one.sha256 == digest)
         .ok_or_else(|| refused("the token is unknown or was taken back"))?;
+    if !found.is_good() {
+        return Err(refused("the time of the token is over"));
+    }
     if found.kind != kind {
         return Err(refused(match kind {
             Kind::Person => "the token is a node's, not a person's",
@@ -125,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_token_proves_its_owner_and_nothing_else_does() {
-        let (ann, ann_known) = make("ann", Kind::Person, None).unwrap();
-        let (node, node_known) = make("a", Kind::Node, None).unwrap();
+        let (ann, ann_known) = make("ann", Kind::Person, Terms::default(), None).unwrap();
+        let (node, node_known) = make("a", Kind::Node, Terms::default(), None).unwrap();
         let known = [ann_known.clone(), node_known];
         assert_eq!(caller(&known, &with(&ann.text), Kind::Person).unwrap().name, "ann");
         assert_eq!(caller(&known, &with(&node.text), Kind::Node).unwrap().name, "a");
@@ -143,14 +187,14 @@ mod tests {
 
     #[test]
     fn a_token_is_said_once_and_kept_as_a_digest() {
-        let (new, known) = make("ann", Kind::Person, Some(b"authority")).unwrap();
+        let (new, known) = make("ann", Kind::Person, Terms::default(), Some(b"authority")).unwrap();
         let (secret, authority) = new.text.split_once('.').unwrap();
         assert_eq!(authority, fingerprint(b"authority"));
         assert_eq!(known.sha256, fingerprint(secret.as_bytes()));
         assert!(!format!("{new:?}{known:?}").contains(secret));
         assert_ne!(
-            make("ann", Kind::Person, None).unwrap().0.text,
-            make("ann", Kind::Person, None).unwrap().0.text
+            make("ann", Kind::Person, Terms::default(), None).unwrap().0.text,
+            make("ann", Kind::Person, Terms::default(), None).unwrap().0.text
         );
     }
 }

@@ -20,10 +20,14 @@ mod folder;
 mod health;
 /// Who calls.
 mod identity;
+/// How a node comes by its certificate.
+mod joining;
 /// What is counted.
 mod metrics;
 /// The nodes that are here, and what was asked of them.
 mod nodes;
+/// The node at the other end of a connection.
+mod peer;
 /// Who may do what.
 mod policy;
 /// Two streams of bytes, tied together.
@@ -40,5 +44,5 @@ mod sessions;
 mod store;
 
 pub use folder::Folder;
-pub use identity::{Kind, NewToken};
+pub use identity::{Kind, NewToken, Terms};
 pub use serve::{Config, Listening, serve};

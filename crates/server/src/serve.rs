@@ -22,9 +22,10 @@ use pepo_wire::{
     server::{directory_server::DirectoryServer, nodes_server::NodesServer},
 };
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -45,8 +46,10 @@ use crate::{
     folder::Folder,
     health,
     identity::NewToken,
+    joining,
     metrics::Metrics,
     nodes::Nodes,
+    peer::Peer,
     requests::Requests,
     service::{Desk, Service},
     store::{Resources, Sqlite},
@@ -82,6 +85,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Further names and addresses that the own certificate shall be for.
     pub names: Vec<String>,
+    /// How long a certificate of a node is good; without, a day.
+    pub certificates_last: Option<Duration>,
 }
 
 /// A server that listens.
@@ -102,6 +107,7 @@ pub async fn serve(
     ready: impl FnOnce(&Listening),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
+    let certificates_last = joining::lasting(config.certificates_last)?;
     let (folder, new_tokens) = Folder::open(&config.folder)?;
     let acceptor = acceptor(&folder, &config)?;
     let busy = |error: io::Error| {
@@ -127,6 +133,7 @@ pub async fn serve(
         requests,
         streams: streams.clone(),
         ending: ending.clone(),
+        certificates_last,
     }));
     ready(&Listening { address, new_tokens });
     let connections = TaskTracker::new();
@@ -192,11 +199,16 @@ async fn connection(
         .and_then(|accepted| accepted.map_err(|error| error.to_string()))
         .inspect_err(|_| service.0.metrics.handshakes_failed.add(1))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let peer = Peer::of(stream.get_ref().1);
+    let desk = Arc::clone(&service.0);
+    let no_longer = Peer::no_longer(peer.as_deref(), &desk.folder);
     // Set by an answer that is a stream.
     let lasts = Arc::new(AtomicBool::new(false));
-    let says = Arc::clone(&lasts);
-    let doors = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
-        let (service, says) = (service.clone(), Arc::clone(&says));
+    let doors = hyper::service::service_fn(|mut request: HttpRequest<Incoming>| {
+        let (service, says) = (service.clone(), Arc::clone(&lasts));
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(Arc::clone(peer));
+        }
         async move {
             let answered = answer(service, request).await;
             if answered.as_ref().is_ok_and(api::lasts) {
@@ -221,6 +233,8 @@ async fn connection(
     let mut served = std::pin::pin!(served);
     let finished = tokio::select! {
         finished = &mut served => finished,
+        // Dropped, with all its streams: agents on the node let go.
+        why = no_longer => return Err(why),
         () = ending.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -271,12 +285,20 @@ fn acceptor(folder: &Folder, config: &Config) -> Result<TlsAcceptor, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::new(Code::Internal, "the server's certificate cannot be used").because_of(error)
     };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(authority.certificate.as_slice())).map_err(|error| failed(&error))?;
     let chain = vec![CertificateDer::from(certificate), CertificateDer::from(authority.certificate)];
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
-    let mut tls = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+    let provider = Arc::new(default_provider());
+    // People have none; a node's is of our authority, and has not ended.
+    let nodes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(nodes)
         .with_single_cert(chain, key)
         .map_err(|error| failed(&error))?;
     tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];

@@ -11,10 +11,10 @@ use pepo_wire::{
     agent::Right,
     resource::{AttachmentSpec, State},
     server::{
-        Bounds, CarryRequest, CarryResponse, ListTargetsRequest, ListTargetsResponse, ListedTarget,
-        NodeOrder, NodeReport, NodeTarget, NodeWelcome, OpenOrder, OpenReach, ReachOpened, ReachRequest,
-        ReachResponse, carry_request, directory_server::Directory, node_order, node_report,
-        nodes_server::Nodes as NodesService, reach_request, reach_response,
+        Bounds, CarryRequest, CarryResponse, CertifyRequest, CertifyResponse, ListTargetsRequest,
+        ListTargetsResponse, ListedTarget, NodeOrder, NodeReport, NodeTarget, NodeWelcome, OpenOrder,
+        OpenReach, ReachOpened, ReachRequest, ReachResponse, carry_request, directory_server::Directory,
+        node_order, node_report, nodes_server::Nodes as NodesService, reach_request, reach_response,
     },
     version,
 };
@@ -64,6 +64,8 @@ pub(crate) struct Desk {
     pub(crate) streams: TaskTracker,
     /// The server is asked to end.
     pub(crate) ending: CancellationToken,
+    /// How long a certificate of a node is good.
+    pub(crate) certificates_last: Duration,
 }
 
 /// A stream that was opened for a person.
@@ -223,7 +225,8 @@ impl Desk {
     /// Comes to an end when the caller may no more what was granted, or the time is over; says which.
     async fn no_longer(&self, caller: &Caller, target: &str, rights: &[Right]) -> End {
         let still = || -> Result<bool, Failure> {
-            let known = self.folder.tokens()?.tokens.iter().any(|one| one.sha256 == caller.sha256);
+            let known =
+                self.folder.tokens()?.tokens.iter().any(|one| one.sha256 == caller.sha256 && one.is_good());
             Ok(known && self.granted(&caller.name, target, rights)?.len() == rights.len())
         };
         let end = tokio::time::Instant::now() + LASTS;
@@ -327,12 +330,16 @@ impl NodesService for Service {
     type LinkStream = BoxStream<'static, Result<NodeOrder, Status>>;
     type CarryStream = BoxStream<'static, Result<CarryResponse, Status>>;
 
+    async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
+        self.0.certify(&request).map(Response::new).map_err(Failure::into_status)
+    }
+
     async fn link(
         &self,
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let desk = Arc::clone(&self.0);
-        let node = desk.caller(request.metadata(), Kind::Node).map_err(Failure::into_status)?.name;
+        let node = desk.node(request.extensions()).map_err(Failure::into_status)?.node.clone();
         let mut reports = request.into_inner();
         let protocol = async {
             let message = first(&mut reports).await?;
@@ -364,7 +371,7 @@ impl NodesService for Service {
         &self,
         request: Request<Streaming<CarryRequest>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
-        let node = self.0.caller(request.metadata(), Kind::Node).map_err(Failure::into_status)?.name;
+        let node = self.0.node(request.extensions()).map_err(Failure::into_status)?.node.clone();
         let mut from_node = request.into_inner();
         let message = first(&mut from_node).await.map_err(Failure::into_status)?;
         let Some(carry_request::Kind::Open(open)) = message.kind else {

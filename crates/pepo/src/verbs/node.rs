@@ -1,5 +1,7 @@
 //! `pepo node` (hidden): the agent of a node. It dials a server and nothing else; a break is waited out.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{config::Context, render::Outcome};
@@ -7,9 +9,12 @@ use crate::{config::Context, render::Outcome};
 /// Arguments of `pepo node`.
 #[derive(Args, Debug)]
 pub(crate) struct Node {
-    /// The server, as `pepo serve` says it; PEPO_TOKEN holds this node's token
+    /// The server, as `pepo serve` says it; PEPO_TOKEN holds the token by which the node joins, the first time
     #[arg(long, value_name = "URL")]
     server: String,
+    /// Folder of the node's key and certificate; without it, ~/.local/state/pepo/node
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
 }
 
 /// Serves until it is asked to end, then lets go of all.
@@ -18,11 +23,11 @@ pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
     use std::sync::Arc;
 
     use pepo_node::{Config, Event};
-    use pepo_platform::{LocalAgent, Need, Options, ReachPolicy, ServerAddress};
+    use pepo_platform::{LocalAgent, Need, Options, ReachPolicy};
 
     use crate::{duration::spoken, reach, render::no_runtime, signals::Signals};
 
-    let server = ServerAddress::parse(&arguments.server, context.environment.token.as_deref())?;
+    let server = arguments.server.clone();
     let local: Arc<dyn LocalAgent> = context.local.clone();
     let mut platforms = Options::usual(Some(local));
     platforms.on = reach::on(context);
@@ -30,7 +35,13 @@ pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
     // The node's own rights, or none: nothing is made for a stream.
     platforms.policy = ReachPolicy::InProcess;
     platforms.need = Need::Look;
-    let config = Config { server: server.clone(), agent: context.local.agent_config()?, platforms };
+    let config = Config {
+        server: server.clone(),
+        token: context.environment.token.clone(),
+        state: arguments.state.clone().map_or_else(|| usual(context), Ok)?,
+        agent: context.local.agent_config()?,
+        platforms,
+    };
     let printer = context.printer;
     let tell = move |event| match event {
         Event::Joined(name) => printer.say(&format!("joined {server} as {name}")),
@@ -44,6 +55,16 @@ pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
         signals.next().await;
     })
     .await?)
+}
+
+/// In the user's state folder.
+#[cfg(target_os = "linux")]
+fn usual(context: &Context) -> Result<PathBuf, pepo_wire::Failure> {
+    context.environment.state_folder().map(|folder| folder.join("node")).ok_or_else(|| {
+        pepo_wire::Failure::new(pepo_wire::Code::Usage, "there is no folder for the node's key")
+            .because("neither XDG_STATE_HOME nor HOME is set")
+            .try_command("name one", ["pepo", "node", "--state", "/var/lib/pepo/node"])
+    })
 }
 
 /// Containers are Linux's.

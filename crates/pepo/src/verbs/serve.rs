@@ -1,6 +1,6 @@
 //! `pepo serve`: a server, by which a team reaches the containers of many nodes by name.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -13,7 +13,7 @@ Examples:
   pepo serve --state /var/lib/pepo --new-token ann
                                      a token for a person; policy.json there says what she may do
   pepo serve --state /var/lib/pepo --new-node node-7
-                                     a token for the agent of a node
+                                     a token by which the agent of a node joins; then it has a certificate
 
 On each node:     PEPO_TOKEN=... pepo node --server https://pepo.example:7411
 Everybody else:   PEPO_TOKEN=... pepo ps --on https://pepo.example:7411";
@@ -32,17 +32,26 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
     /// Make a token for a person, tell it, and end
-    #[arg(long, value_name = "NAME", conflicts_with = "new_node")]
+    #[arg(long, value_name = "NAME", group = "new")]
     new_token: Option<String>,
     /// Make a token for a node, tell it, and end
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "new")]
     new_node: Option<String>,
+    /// With --new-node: the token counts once, for the first node agent that joins by it
+    #[arg(long, requires = "new_node")]
+    once: bool,
+    /// With --new-token and --new-node: the token counts for so long
+    #[arg(long, requires = "new", value_name = "DURATION", value_parser = crate::duration::parse)]
+    expires: Option<Duration>,
+    /// How long a certificate of a node is good; it is renewed long before its end
+    #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "24h")]
+    certificates_last: Duration,
 }
 
 /// Serves until it is asked to end.
 #[cfg(target_os = "linux")]
 pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
-    use pepo_server::{Config, Folder, Kind};
+    use pepo_server::{Config, Folder, Kind, Terms};
 
     use crate::{render::no_runtime, signals::Signals};
 
@@ -53,11 +62,17 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
         (None, None) => None,
     };
     if let Some((name, kind)) = new {
+        let terms = Terms { lasts: arguments.expires, once: arguments.once };
         let (folder, mut tokens) = Folder::open(&folder)?;
-        tokens.push(folder.add_token(name, kind)?);
+        tokens.push(folder.add_token(name, kind, terms)?);
         return told::tokens(context, &tokens);
     }
-    let config = Config { listen: arguments.listen, folder: folder.clone(), names: arguments.name.clone() };
+    let config = Config {
+        listen: arguments.listen,
+        folder: folder.clone(),
+        names: arguments.name.clone(),
+        certificates_last: Some(arguments.certificates_last),
+    };
     let mut signals = Signals::listen().map_err(no_runtime)?;
     let mut told = Ok(());
     let ready = |listening: &_| told = told::listening(context, &folder, listening);

@@ -28,7 +28,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 pub use self::{
     carry::carry,
-    dial::ServerAddress,
+    dial::{Certificate, ServerAddress},
     rest::{ResourceChange, Resources},
 };
 use crate::{
@@ -67,19 +67,8 @@ impl Server {
     async fn targets(&self) -> Result<Vec<(TargetName, NodeTarget)>, Failure> {
         let request = self.address.signed(ListTargetsRequest {});
         let answer = self.directory().await?.list_targets(request).await;
-        let listed = answer.map_err(|status| self.failed(&status))?.into_inner().targets;
+        let listed = answer.map_err(|status| self.address.failed(&status))?.into_inner().targets;
         Ok(listed.into_iter().filter_map(named).collect())
-    }
-
-    fn failed(&self, status: &Status) -> Failure {
-        let failure = Failure::from_status(status);
-        match failure.code() {
-            Code::StreamBroken => {
-                Failure::new(Code::StreamBroken, format!("the server {} went away", self.address))
-                    .because(status.message())
-            }
-            _ => failure,
-        }
     }
 
     /// Asks for the stream and waits until the agent is at its other end.
@@ -92,8 +81,13 @@ impl Server {
         let open = ReachRequest { kind: Some(reach_request::Kind::Open(open)) };
         let requests = stream::iter([open]).chain(ReceiverStream::new(bytes).map(data));
         let answer = self.directory().await?.reach(self.address.signed(requests)).await;
-        let mut from_server = answer.map_err(|status| self.failed(&status))?.into_inner();
-        match from_server.message().await.map_err(|status| self.failed(&status))?.and_then(|one| one.kind) {
+        let mut from_server = answer.map_err(|status| self.address.failed(&status))?.into_inner();
+        match from_server
+            .message()
+            .await
+            .map_err(|status| self.address.failed(&status))?
+            .and_then(|one| one.kind)
+        {
             Some(reach_response::Kind::Opened(opened)) => Ok((opened, from_server, to_server)),
             _ => {
                 Err(Failure::new(Code::StreamBroken, format!("the server {} opened no stream", self.address)))

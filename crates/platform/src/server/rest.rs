@@ -176,10 +176,10 @@ impl Resources {
             .map_err(|error| self.broken(&error))?;
         // It ends with the answer's body.
         tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}/api/v1/{path}", self.address))
-            .header("authorization", self.address.bearer());
+        let mut request = Request::builder().method(method).uri(format!("{}/api/v1/{path}", self.address));
+        if let Some(bearer) = self.address.bearer() {
+            request = request.header("authorization", bearer);
+        }
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }

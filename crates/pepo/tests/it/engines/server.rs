@@ -50,8 +50,12 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Server {
         let surroundings = Surroundings::new();
-        let (running, told) = Server::run(&surroundings, "127.0.0.1:0");
+        let (running, told) = Server::run(&surroundings, "127.0.0.1:0", more);
         let token = |kind: &str| {
             let tokens = told["tokens"].as_array().unwrap();
             let one = tokens.iter().find(|one| one["kind"] == kind).unwrap();
@@ -61,10 +65,11 @@ impl Server {
         Server { running, surroundings, address, admin: token("person"), node: token("node") }
     }
 
-    fn run(surroundings: &Surroundings, listen: &str) -> (Running, Value) {
+    fn run(surroundings: &Surroundings, listen: &str, more: &[&str]) -> (Running, Value) {
         let state = surroundings.path("state").display().to_string();
         let arguments = ["serve", "--listen", listen, "--state", &state, "--output", "json"];
-        let mut child = surroundings.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            surroundings.command(&[&arguments, more].concat()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         (Running(child), serde_json::from_str(&line).unwrap())
@@ -74,14 +79,17 @@ impl Server {
     fn kill_and_start(&mut self) {
         self.running.signal(Signal::KILL);
         let listen = self.address.strip_prefix("https://").unwrap();
-        let (running, told) = Server::run(&self.surroundings, listen);
+        let (running, told) = Server::run(&self.surroundings, listen, &[]);
         assert_eq!(told["tokens"], json!([]), "they are told once");
         self.running = running;
     }
 
     /// The agent of a node that has this engine.
     fn node(&self, engine: &Engine) -> Running {
-        let surroundings = Surroundings::new().at(engine).with("PEPO_TOKEN", &self.node);
+        self.node_in(&Surroundings::new().at(engine).with("PEPO_TOKEN", &self.node))
+    }
+
+    fn node_in(&self, surroundings: &Surroundings) -> Running {
         let child = surroundings
             .command(&["node", "--server", &self.address, "--on", "docker"])
             .stderr(Stdio::null())
@@ -307,6 +315,83 @@ fn a_session_ends_when_its_rights_are_taken_back() {
         let told = server.audit().iter().any(|line| line["why"] == "the rights were taken back");
         if told { Ok(()) } else { Err("not yet") }
     });
+}
+
+/// The node's certificate is a file of the node.
+fn certificate(node: &Surroundings) -> (String, u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = node.path("xdg_state_home/pepo/node/node.pem");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    (std::fs::read_to_string(path).unwrap(), mode & 0o777)
+}
+
+#[test]
+fn a_certificate_is_renewed_under_an_open_session_and_the_token_is_needed_no_more() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start_with(&["--certificates-last", "10s"]);
+    let of_node = Surroundings::new().at(&engine);
+    let with_token = of_node.with("PEPO_TOKEN", &server.node);
+    let mut node = server.node_in(&with_token);
+    let fixture = fixtures::c(Variant::debug());
+    let container = run(&engine, &fixture);
+    let person = server.person(&server.admin);
+    let name = server.waits_for(&person, &container);
+    let (first, mode) = certificate(&with_token);
+    assert_eq!(mode, 0o600);
+    let before = Snapshot::take(container.pid());
+    let mut held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+    let opened =
+        server.audit().iter().rfind(|line| line["act"] == "reach").unwrap()["time"].as_u64().unwrap();
+    wait::until("all certificates of the session's beginning have ended", LIMIT, || {
+        let renewed = server.audit().iter().rfind(|line| line["act"] == "certify").cloned();
+        match renewed.and_then(|line| line["time"].as_u64()).is_some_and(|time| time > opened + 12_000) {
+            true => Ok(()),
+            false => Err("not yet"),
+        }
+    });
+    held.types("detach\n");
+    held.waits_for("closed");
+    assert_eq!(held.status(), Some(0));
+    let links = |server: &Server| server.audit().iter().filter(|line| line["act"] == "link").count();
+    assert_eq!(links(&server), 1, "one link all along");
+    assert_ne!(certificate(&with_token).0, first);
+    container.assert_goes_on();
+    before.assert_same();
+
+    assert_eq!(node.signal(Signal::TERM), Some(0));
+    let without_token = with_token.with("PEPO_TOKEN", "");
+    let _node = server.node_in(&without_token);
+    wait::until("it joins by its certificate", LIMIT, || match links(&server) {
+        2 => Ok(()),
+        other => Err(other),
+    });
+    assert_eq!(server.waits_for(&person, &container), name);
+}
+
+#[test]
+fn a_node_that_is_taken_out_loses_its_streams_and_joins_no_more() {
+    let engine = Engine::shared(Kind::Docker);
+    let server = Server::start();
+    let mut node = server.node(&engine);
+    let fixture = fixtures::c(Variant::debug());
+    let container = run(&engine, &fixture);
+    let person = server.person(&server.admin);
+    let name = server.waits_for(&person, &container);
+    let before = Snapshot::take(container.pid());
+    let mut held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+    let path = server.surroundings.path("state/tokens.json");
+    let mut tokens: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    tokens["tokens"].as_array_mut().unwrap().retain(|one| one["name"] != "node");
+    std::fs::write(path, tokens.to_string()).unwrap();
+    held.waits_for("closed");
+    container.assert_goes_on();
+    wait::until("nothing is left", LIMIT, || {
+        let left = before.differences();
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+    });
+    let listed = person.run(&["ps", "--on", &server.address, "--output", "json"]).ok();
+    assert_eq!(listed.json()["targets"], json!([]));
+    assert_eq!(node.signal(Signal::TERM), Some(0), "it went on dialling");
 }
 
 /// Whoever dies.
