@@ -42,6 +42,7 @@ fn ready(desk: &Desk, _: &HeaderMap) -> Response<Body> {
         ("the tokens cannot be read", desk.folder.tokens().is_ok()),
         ("the policy cannot be read", desk.folder.policy().is_ok()),
         ("the audit log cannot be written", desk.audit.is_written()),
+        ("the server is about to end", !desk.ending.has_begun()),
     ];
     match parts.iter().find(|(_, is_well)| !is_well) {
         None => page(StatusCode::OK, "ready\n"),

@@ -14,6 +14,8 @@ mod attachments;
 mod audit;
 /// An authority of our own, for a server that is given no certificate.
 mod certificates;
+/// The end of a server.
+mod ending;
 /// The state folder: what is kept between two starts.
 mod folder;
 /// The pages for whoever watches over the server.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{Stream, StreamExt as _};
 use hyper::{
     Request as HttpRequest, Response as HttpResponse, Version,
     body::Incoming,
@@ -43,6 +44,7 @@ use crate::{
     api,
     attachments::Attachments,
     certificates,
+    ending::{self, Ending},
     folder::Folder,
     health,
     identity::NewToken,
@@ -70,8 +72,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_CALLS: u32 = 512;
 /// The largest message accepted, in bytes: a node's first report of all that it has.
 const MAX_MESSAGE: usize = 16 << 20;
-/// How long connections may take to end by themselves when the server is to end.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long connections may take to end when nothing is left on them.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Its name in TLS (RFC 9113, section 3.2).
 const HTTP2: &[u8] = b"h2";
@@ -87,6 +89,8 @@ pub struct Config {
     pub names: Vec<String>,
     /// How long a certificate of a node is good; without, a day.
     pub certificates_last: Option<Duration>,
+    /// How long streams that are open may take to end by themselves when the server is to end; without, 20 seconds.
+    pub drain: Option<Duration>,
 }
 
 /// A server that listens.
@@ -98,14 +102,15 @@ pub struct Listening {
     pub new_tokens: Vec<NewToken>,
 }
 
-/// Serves until `stop` resolves. `ready` is told when connections are taken.
+/// Serves until the first of `stops`; then nothing new begins, and what is open has some time, which the next of them ends. `ready` is told
+/// when connections are taken.
 ///
 /// # Errors
 /// [`Code::FileDenied`] and [`Code::Usage`] for the state folder; [`Code::NotReachable`] where the address cannot be had.
 pub async fn serve(
     config: Config,
     ready: impl FnOnce(&Listening),
-    stop: impl Future<Output = ()>,
+    stops: impl Stream<Item = ()>,
 ) -> Result<(), Failure> {
     let certificates_last = joining::lasting(config.certificates_last)?;
     let (folder, new_tokens) = Folder::open(&config.folder)?;
@@ -120,7 +125,6 @@ pub async fn serve(
     let audit = folder.audit()?;
     let resources = Resources(Arc::new(Sqlite::open(&config.folder)?));
     let attachments = Arc::new(Attachments::open(resources, folder.holder()?).await?);
-    let (streams, ending) = (TaskTracker::new(), CancellationToken::new());
     let requests = Requests::new(&attachments);
     let keeper = requests.clone();
     let _keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep().await }));
@@ -131,25 +135,31 @@ pub async fn serve(
         metrics: Metrics::default(),
         attachments,
         requests,
-        streams: streams.clone(),
-        ending: ending.clone(),
+        ending: Ending::default(),
         certificates_last,
     }));
+    let desk = &service.0;
     ready(&Listening { address, new_tokens });
-    let connections = TaskTracker::new();
+    let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+    let mut stops = std::pin::pin!(stops);
+    let until_stopped = async {
+        stops.next().await;
+        // Whoever asks whether it is ready is told meanwhile that it is not.
+        tokio::select! {
+            _ = timeout(config.drain.unwrap_or(ending::DRAIN), desk.ending.drain()) => {}
+            _ = stops.next() => {}
+        }
+    };
     tokio::select! {
-        () = stop => {}
-        () = accept(&listener, &acceptor, &service, &connections, &ending) => {}
+        () = until_stopped => {}
+        () = accept(&listener, &acceptor, &service, &connections, &closing) => {}
     }
     drop(listener);
-    ending.cancel();
-    connections.close();
-    streams.close();
     // What was carried is written down before the connections go.
-    if timeout(DRAIN, streams.wait()).await.is_err() {
-        tracing::info!(left = streams.len(), "streams were still open at the end");
-    }
-    if timeout(DRAIN, connections.wait()).await.is_err() {
+    desk.ending.finish().await;
+    closing.cancel();
+    connections.close();
+    if timeout(CLOSING, connections.wait()).await.is_err() {
         tracing::info!(left = connections.len(), "connections were still open at the end");
     }
     Ok(())
@@ -160,18 +170,18 @@ async fn accept(
     acceptor: &TlsAcceptor,
     service: &Service,
     connections: &TaskTracker,
-    ending: &CancellationToken,
+    closing: &CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (acceptor, service, ending) = (acceptor.clone(), service.clone(), ending.clone());
+                let (acceptor, service, closing) = (acceptor.clone(), service.clone(), closing.clone());
                 connections.spawn(async move {
                     let desk = Arc::clone(&service.0);
                     let _open = desk.metrics.connections.enter();
-                    if let Err(error) = connection(stream, acceptor, service, ending).await {
+                    if let Err(error) = connection(stream, acceptor, service, closing).await {
                         tracing::debug!(%peer, error, "a connection ended");
                     }
                     drop(place);
@@ -190,7 +200,7 @@ async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     service: Service,
-    ending: CancellationToken,
+    closing: CancellationToken,
 ) -> Result<(), String> {
     let _ = stream.set_nodelay(true);
     let stream = timeout(HANDSHAKE, acceptor.accept(stream))
@@ -235,7 +245,7 @@ async fn connection(
         finished = &mut served => finished,
         // Dropped, with all its streams: agents on the node let go.
         why = no_longer => return Err(why),
-        () = ending.cancelled() => {
+        () = closing.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -20,12 +20,12 @@ use pepo_wire::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     attachments::Attachments,
     audit::{Audit, Line},
+    ending::Ending,
     folder::Folder,
     identity::{self, Caller, Kind},
     metrics::Metrics,
@@ -60,10 +60,7 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     pub(crate) attachments: Arc<Attachments>,
     pub(crate) requests: Requests,
-    /// Streams that are open.
-    pub(crate) streams: TaskTracker,
-    /// The server is asked to end.
-    pub(crate) ending: CancellationToken,
+    pub(crate) ending: Ending,
     /// How long a certificate of a node is good.
     pub(crate) certificates_last: Duration,
 }
@@ -207,7 +204,7 @@ impl Desk {
             tokio::select! {
                 end = self.no_longer(caller, &name, &rights) => end,
                 end = deleted => end,
-                () = self.ending.cancelled() => End::ServerEnds,
+                () = self.ending.is_over() => End::ServerEnds,
             }
         };
         let (end, has_let_go) = relay::tie(person, carried, end, &self.metrics, &mut sessions).await;
@@ -307,6 +304,7 @@ impl Directory for Service {
     ) -> Result<Response<Self::ReachStream>, Status> {
         let desk = Arc::clone(&self.0);
         let caller = desk.caller(request.metadata(), Kind::Person).map_err(Failure::into_status)?;
+        let open = desk.ending.open().map_err(Failure::into_status)?;
         let mut from_person = request.into_inner();
         let opened = async {
             let message = first(&mut from_person).await?;
@@ -317,10 +315,10 @@ impl Directory for Service {
         };
         let opened = opened.await.map_err(Failure::into_status)?;
         let (to_person, outgoing) = mpsc::channel(WINDOW);
-        let streams = desk.streams.clone();
-        streams.spawn(
-            async move { desk.tie(&caller, opened, Person { from: from_person, to: to_person }).await },
-        );
+        tokio::spawn(async move {
+            desk.tie(&caller, opened, Person { from: from_person, to: to_person }).await;
+            drop(open);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 }
@@ -356,9 +354,10 @@ impl NodesService for Service {
         let serial = desk.nodes.link(&node, orders);
         desk.metrics.node_links.add(1);
         tokio::spawn(async move {
-            let why = match follow(&desk, &node, serial, reports).await {
-                Ok(()) => String::new(),
-                Err(failure) => failure.to_string(),
+            let why = tokio::select! {
+                followed = follow(&desk, &node, serial, reports) =>
+                    followed.err().map(|failure| failure.to_string()).unwrap_or_default(),
+                () = desk.ending.is_over() => End::ServerEnds.to_string(),
             };
             desk.nodes.unlink(&node, serial);
             tracing::info!(node, why, "a node is away");

@@ -46,6 +46,9 @@ pub(crate) struct Serve {
     /// How long a certificate of a node is good; it is renewed long before its end
     #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "24h")]
     certificates_last: Duration,
+    /// How long open sessions may go on when the server is asked to end; asked again, it ends at once
+    #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "20s")]
+    drain: Duration,
 }
 
 /// Serves until it is asked to end.
@@ -72,14 +75,16 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
         folder: folder.clone(),
         names: arguments.name.clone(),
         certificates_last: Some(arguments.certificates_last),
+        drain: Some(arguments.drain),
     };
-    let mut signals = Signals::listen().map_err(no_runtime)?;
+    let signals = Signals::listen().map_err(no_runtime)?;
     let mut told = Ok(());
     let ready = |listening: &_| told = told::listening(context, &folder, listening);
-    pepo_server::serve(config, ready, async {
+    let stops = futures::stream::unfold(signals, |mut signals| async {
         signals.next().await;
-    })
-    .await?;
+        Some(((), signals))
+    });
+    pepo_server::serve(config, ready, stops).await?;
     told
 }
 

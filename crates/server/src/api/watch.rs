@@ -79,7 +79,7 @@ impl Watcher {
             let turn = tokio::select! {
                 change = changes.next() => Turn::Told(change),
                 _ = alive.tick() => Turn::Nothing,
-                () = self.desk.ending.cancelled() => Turn::Ends,
+                () = self.desk.ending.is_over() => Turn::Ends,
             };
             let who = self.desk.caller(&self.metadata, Kind::Person).ok()?.name;
             match turn {

@@ -36,14 +36,15 @@ impl Server {
             folder: folder.path().join("state"),
             names: Vec::new(),
             certificates_last,
+            drain: None,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, listens) = oneshot::channel();
         tokio::spawn(async move {
             let ready = |listening: &pepo_server::Listening| ready.send(listening.address).unwrap();
-            let stopped = async {
+            let stopped = futures::stream::once(async {
                 let _ = stopped.await;
-            };
+            });
             pepo_server::serve(config, ready, stopped).await.unwrap();
         });
         let address = format!("https://{}", listens.await.unwrap());

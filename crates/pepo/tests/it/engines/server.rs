@@ -317,6 +317,70 @@ fn a_session_ends_when_its_rights_are_taken_back() {
     });
 }
 
+#[test]
+fn a_server_that_is_asked_to_end_begins_nothing_new_and_gives_open_sessions_their_time() {
+    let engine = Engine::shared(Kind::Docker);
+    let mut server = Server::start_with(&["--drain", "10m"]);
+    let _node = server.node(&engine);
+    let fixture = fixtures::c(Variant::debug());
+    let container = run(&engine, &fixture);
+    let person = server.person(&server.admin);
+    let name = server.waits_for(&person, &container);
+    let before = Snapshot::take(container.pid());
+    let mut held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+    kill_process(Pid::from_child(&server.running.0), Signal::TERM).unwrap();
+    let about_to_end = (503, "the server is about to end\n".to_owned());
+    wait::until("it is not ready", LIMIT, || match server.page("/readyz", "") {
+        page if page == about_to_end => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let refused = person.run(&["stack", &name, "--on", &server.address]).fails(5);
+    assert!(refused.stderr.contains("the server is about to end"), "{}", refused.stderr);
+    held.types("locals\n");
+    held.types("detach\n");
+    held.waits_for("closed");
+    assert_eq!(held.status(), Some(0));
+    assert_eq!(server.running.0.wait().unwrap().code(), Some(0), "nothing was open any more");
+    container.assert_goes_on();
+    before.assert_same();
+}
+
+#[test]
+fn a_server_that_ends_ends_what_is_open_when_its_time_is_over_or_when_it_is_asked_again() {
+    let engine = Engine::shared(Kind::Docker);
+    for (drain, times) in [("1s", 1), ("10m", 2)] {
+        let mut server = Server::start_with(&["--drain", drain]);
+        let _node = server.node(&engine);
+        let fixture = fixtures::c(Variant::debug());
+        let container = run(&engine, &fixture);
+        let person = server.person(&server.admin);
+        let name = server.waits_for(&person, &container);
+        let before = Snapshot::take(container.pid());
+        let mut held = Held::open(&person, &["attach", &name, "--on", &server.address], &fixture);
+        for asked in 0..times {
+            kill_process(Pid::from_child(&server.running.0), Signal::TERM).unwrap();
+            if asked + 1 < times {
+                wait::until("it is not ready", LIMIT, || match server.page("/readyz", "").0 {
+                    503 => Ok(()),
+                    other => Err(other),
+                });
+            }
+        }
+        held.waits_for("closed");
+        assert_eq!(server.running.0.wait().unwrap().code(), Some(0));
+        container.assert_goes_on();
+        wait::until("nothing is left", LIMIT, || {
+            let left = before.differences();
+            if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        });
+        let audit = server.audit();
+        assert!(
+            audit.iter().any(|line| line["act"] == "end" && line["why"] == "the server ended"),
+            "{audit:?}"
+        );
+    }
+}
+
 /// The node's certificate is a file of the node.
 fn certificate(node: &Surroundings) -> (String, u32) {
     use std::os::unix::fs::PermissionsExt as _;
