@@ -13,7 +13,7 @@ use pepo_wire::{
     name::{Kind, TargetName},
 };
 
-use crate::{called, verbs};
+use crate::{called, logging::LogFormat, verbs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -272,6 +272,17 @@ pub(crate) enum Verb {
     /// Write the generated pages of docs
     #[command(hide = true)]
     Generate(verbs::generate::Generate),
+}
+
+impl Verb {
+    /// Shape of the verb's log.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match self {
+            Verb::Serve(serve) => serve.log_format,
+            Verb::Node(node) => node.log_format,
+            _ => LogFormat::Text,
+        }
+    }
 }
 
 /// A target and the process in it.

@@ -60,6 +60,11 @@ impl Folder {
     /// # Errors
     /// [`Code::FileDenied`], [`Code::Usage`] for a file that is not understood.
     pub fn open(path: &Path) -> Result<(Folder, Vec<NewToken>), Failure> {
+        Folder::open_with(path, true)
+    }
+
+    /// As [`Folder::open`]; without `first_tokens` an empty one gets no token.
+    pub(crate) fn open_with(path: &Path, first_tokens: bool) -> Result<(Folder, Vec<NewToken>), Failure> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -84,7 +89,9 @@ impl Folder {
             };
             folder.write_json(POLICY, &Policy { rules: vec![all] })?;
         }
-        if !folder.tokens.path.exists() {
+        if !folder.tokens.path.exists() && !first_tokens {
+            folder.write_json(TOKENS, &Tokens::default())?;
+        } else if !folder.tokens.path.exists() {
             new.push(folder.add_token("admin", Kind::Person, Terms::default())?);
             new.push(folder.add_token("node", Kind::Node, Terms::default())?);
         }
@@ -241,6 +248,15 @@ mod tests {
             assert_eq!(mode & 0o077, 0, "open to its owner alone");
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+    }
+
+    #[test]
+    fn a_server_whose_words_are_kept_by_others_tells_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, new) = Folder::open_with(folder.path(), false).unwrap();
+        assert_eq!((new, state.tokens().unwrap().tokens.len()), (Vec::new(), 0));
+        assert_eq!(state.add_token("admin", Kind::Person, Terms::default()).unwrap().name, "admin");
+        assert_eq!(Folder::open(folder.path()).unwrap().1, Vec::new());
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The state folder.
     pub folder: PathBuf,
+    /// Whether a first start makes tokens and tells them; not where what it tells is kept in a log.
+    pub first_tokens: bool,
     /// Further names and addresses that the own certificate shall be for.
     pub names: Vec<String>,
     /// How long a certificate of a node is good; without, a day.
@@ -113,7 +115,7 @@ pub async fn serve(
     stops: impl Stream<Item = ()>,
 ) -> Result<(), Failure> {
     let certificates_last = joining::lasting(config.certificates_last)?;
-    let (folder, new_tokens) = Folder::open(&config.folder)?;
+    let (folder, new_tokens) = Folder::open_with(&config.folder, config.first_tokens)?;
     let acceptor = acceptor(&folder, &config)?;
     let busy = |error: io::Error| {
         Failure::new(Code::NotReachable, format!("{} cannot be listened on", config.listen))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{config::Context, render::Outcome};
+use crate::{config::Context, logging::LogFormat, render::Outcome};
 
 /// Arguments of `pepo node`.
 #[derive(Args, Debug)]
@@ -15,6 +15,9 @@ pub(crate) struct Node {
     /// Folder of the node's key and certificate; without it, ~/.local/state/pepo/node
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
+    /// The log: for people on stderr, with -v; or an object a line on stdout, and nothing else there
+    #[arg(long, value_enum, default_value_t, value_name = "SHAPE")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// Serves until it is asked to end, then lets go of all.
@@ -43,7 +46,12 @@ pub(crate) async fn run(arguments: &Node, context: &Context) -> Outcome {
         platforms,
     };
     let printer = context.printer;
+    let as_json = arguments.log_format == LogFormat::Json;
     let tell = move |event| match event {
+        Event::Joined(name) if as_json => tracing::info!(%server, node = name, "joined"),
+        Event::Away(failure, wait) if as_json => {
+            tracing::warn!(%server, code = %failure.code(), %failure, wait_millis = wait.as_millis(), "the server is away");
+        }
         Event::Joined(name) => printer.say(&format!("joined {server} as {name}")),
         Event::Away(failure, wait) => {
             printer.warn(&failure);

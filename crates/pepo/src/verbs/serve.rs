@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::{config::Context, render::Outcome};
+use crate::{config::Context, logging::LogFormat, render::Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,12 +49,15 @@ pub(crate) struct Serve {
     /// How long open sessions may go on when the server is asked to end; asked again, it ends at once
     #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "20s")]
     drain: Duration,
+    /// The log: for people on stderr, with -v; or an object a line on stdout, and nothing else there
+    #[arg(long, value_enum, default_value_t, value_name = "SHAPE")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// Serves until it is asked to end.
 #[cfg(target_os = "linux")]
 pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
-    use pepo_server::{Config, Folder, Kind, Terms};
+    use pepo_server::{Config, Folder, Kind, Listening, Terms};
 
     use crate::{render::no_runtime, signals::Signals};
 
@@ -73,13 +76,18 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
     let config = Config {
         listen: arguments.listen,
         folder: folder.clone(),
+        // A log is no place for them.
+        first_tokens: arguments.log_format == LogFormat::Text,
         names: arguments.name.clone(),
         certificates_last: Some(arguments.certificates_last),
         drain: Some(arguments.drain),
     };
     let signals = Signals::listen().map_err(no_runtime)?;
     let mut told = Ok(());
-    let ready = |listening: &_| told = told::listening(context, &folder, listening);
+    let ready = |listening: &Listening| match arguments.log_format {
+        LogFormat::Text => told = told::listening(context, &folder, listening),
+        LogFormat::Json => tracing::info!(address = %listening.address, state = %folder.display(), "serving"),
+    };
     let stops = futures::stream::unfold(signals, |mut signals| async {
         signals.next().await;
         Some(((), signals))

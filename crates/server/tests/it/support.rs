@@ -34,6 +34,7 @@ impl Server {
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             folder: folder.path().join("state"),
+            first_tokens: true,
             names: Vec::new(),
             certificates_last,
             drain: None,

@@ -4,7 +4,7 @@
 mod resources;
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     process::{Child, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -378,6 +378,48 @@ fn a_server_that_ends_ends_what_is_open_when_its_time_is_over_or_when_it_is_aske
             audit.iter().any(|line| line["act"] == "end" && line["why"] == "the server ended"),
             "{audit:?}"
         );
+    }
+}
+
+#[test]
+fn a_log_of_json_is_whole_lines_and_holds_no_token() {
+    let surroundings = Surroundings::new();
+    let state = surroundings.path("state").display().to_string();
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--state", &state, "--log-format", "json", "--drain", "1s"];
+    let mut server = Running(surroundings.command(&serve).stdout(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(server.0.stdout.take().unwrap());
+    let mut first = String::new();
+    said.read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!((&first["message"], &first["level"]), (&json!("serving"), &json!("INFO")));
+    let address = format!("https://{}", first["address"].as_str().unwrap());
+
+    // Nobody was told a token: whoever keeps the folder makes them.
+    let new = |flag: &str, name: &str| {
+        let run = surroundings.run(&["serve", "--state", &state, flag, name, "--output", "json"]).ok();
+        run.json()["tokens"][0]["token"].as_str().unwrap().to_owned()
+    };
+    let (admin, token) = (new("--new-token", "admin"), new("--new-node", "a"));
+    let at_node = Surroundings::new().with("PEPO_TOKEN", &token);
+    let node = ["node", "--server", &address, "--on", "docker", "--log-format", "json"];
+    let mut node = Running(at_node.command(&node).stdout(Stdio::piped()).spawn().unwrap());
+    let mut joined = String::new();
+    BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut joined).unwrap();
+    let joined: Value = serde_json::from_str(&joined).unwrap();
+    assert_eq!((&joined["message"], &joined["node"]), (&json!("joined"), &json!("a")));
+    Surroundings::new().with("PEPO_TOKEN", &admin).run(&["ps", "--on", &address]).ok();
+
+    assert_eq!(node.signal(Signal::TERM), Some(0));
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    for line in rest.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap()["timestamp"].is_string(), "{line}");
+    }
+    assert!(rest.contains("a node is away"), "{rest}");
+    for token in [admin, token] {
+        assert!(!rest.contains(token.split('.').next().unwrap()), "{rest}");
     }
 }
 
