@@ -275,12 +275,12 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Shape of the verb's log.
-    pub(crate) fn log_format(&self) -> LogFormat {
+    /// Shape of the verb's log; none for the one that decides it later.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
         match self {
-            Verb::Serve(serve) => serve.log_format,
-            Verb::Node(node) => node.log_format,
-            _ => LogFormat::Text,
+            Verb::Serve(_) => None,
+            Verb::Node(node) => Some(node.log_format),
+            _ => Some(LogFormat::Text),
         }
     }
 }

@@ -52,6 +52,20 @@ variables! {
     image = "PEPO_IMAGE";
     /// What proves to a server who calls: the whole token, as `pepo serve` told it.
     token = "PEPO_TOKEN";
+    /// File of settings of `pepo serve`; these and the next are on their own page (configuration.md).
+    serve_config = "PEPO_SERVE_CONFIG";
+    /// Where `pepo serve` listens.
+    serve_listen = "PEPO_SERVE_LISTEN";
+    /// Folder of what `pepo serve` keeps.
+    serve_state = "PEPO_SERVE_STATE";
+    /// Further names of `pepo serve`, separated by commas.
+    serve_name = "PEPO_SERVE_NAME";
+    /// How long certificates of nodes are good at `pepo serve`.
+    serve_certificates_last = "PEPO_SERVE_CERTIFICATES_LAST";
+    /// How long sessions go on when `pepo serve` is asked to end.
+    serve_drain = "PEPO_SERVE_DRAIN";
+    /// Shape of the log of `pepo serve`.
+    serve_log_format = "PEPO_SERVE_LOG_FORMAT";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
     /// Folder of this login's sockets: rootless engines, and Pepo's own state.

@@ -69,7 +69,9 @@ fn main() -> ExitCode {
         Ok(Parsed::Show(text)) => render::finish(early, early.data(&called::spelled(&text))).into(),
         Ok(Parsed::Run(line)) => {
             let context = Context::new(line.global.clone(), environment);
-            logging::start(&context, line.verb.log_format());
+            if let Some(format) = line.verb.log_format() {
+                logging::start(&context, format);
+            }
             let printer = context.printer;
             render::finish(printer, run(line.verb, context)).into()
         }

@@ -14,6 +14,7 @@ use crate::{
     config::Context,
     environment,
     render::{End, Outcome},
+    verbs::serve::SETTINGS,
 };
 
 /// Arguments of `pepo generate`.
@@ -67,6 +68,7 @@ fn write(path: &Path, text: Option<&str>) -> Result<(), Failure> {
 fn pages() -> Vec<(PathBuf, String)> {
     let mut pages = vec![
         (PathBuf::from("reference.md"), reference()),
+        (PathBuf::from("configuration.md"), configuration()),
         (PathBuf::from("exit-codes.md"), exit_codes()),
         (PathBuf::from("errors/README.md"), error_index()),
     ];
@@ -104,6 +106,22 @@ fn spaced(name: &str) -> String {
         words.extend(c.to_lowercase());
     }
     words
+}
+
+fn configuration() -> String {
+    let mut text = "# Settings of a server\n\nWhat `pepo serve` is told at its start. A flag goes before the environment, that before the file, \
+                    that before what is usual.\n\
+                    The file is named by `--config` or `PEPO_SERVE_CONFIG`; it is a JSON object, and what it has beyond these is an error.\n\
+                    `pepo serve --print-config` tells what was decided, and from where; with `-o json`, as a file.\n\
+                    This list is made by `pepo generate`.\n\n\
+                    | in the file | flag | environment | usual | what it is |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let usual = if setting.usual.is_empty() { String::new() } else { format!("`{}`", setting.usual) };
+        let (key, variable, meaning) = (setting.key, setting.variable, setting.meaning);
+        text += &format!("| `{key}` | `--{key}` | `{variable}` | {usual} | {meaning} |\n");
+    }
+    text
 }
 
 fn error_index() -> String {

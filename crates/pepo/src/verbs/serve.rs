@@ -1,15 +1,21 @@
 //! `pepo serve`: a server, by which a team reaches the containers of many nodes by name.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+/// Where its settings are from.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "a server runs on Linux"))]
+mod settings;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::{config::Context, logging::LogFormat, render::Outcome};
+pub(crate) use self::settings::SETTINGS;
+use crate::{config::Context, render::Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
   pepo serve                         on this machine alone, to try it: it tells what to run next
   pepo serve --listen 0.0.0.0:7411 --name pepo.example --state /var/lib/pepo
+  pepo serve --config /etc/pepo/server.json --print-config -o json
   pepo serve --state /var/lib/pepo --new-token ann
                                      a token for a person; policy.json there says what she may do
   pepo serve --state /var/lib/pepo --new-node node-7
@@ -22,12 +28,18 @@ Everybody else:   PEPO_TOKEN=... pepo ps --on https://pepo.example:7411";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes any that is free
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411")]
-    listen: SocketAddr,
+    /// File of settings, as JSON; a flag goes before the environment, that before the file (docs/configuration.md)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Tell the settings as they are decided, and end; with `-o json`, as a file of them
+    #[arg(long)]
+    print_config: bool,
+    /// Where to listen, 127.0.0.1:7411 without it; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
     /// Folder of what is kept: tokens, policy.json, audit.log; without it, ~/.local/state/pepo/server
     #[arg(long, value_name = "FOLDER")]
-    state: Option<PathBuf>,
+    state: Option<String>,
     /// A further name or address by which it is called, for its certificate; may be given several times
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
@@ -43,15 +55,31 @@ pub(crate) struct Serve {
     /// With --new-token and --new-node: the token counts for so long
     #[arg(long, requires = "new", value_name = "DURATION", value_parser = crate::duration::parse)]
     expires: Option<Duration>,
-    /// How long a certificate of a node is good; it is renewed long before its end
-    #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "24h")]
-    certificates_last: Duration,
-    /// How long open sessions may go on when the server is asked to end; asked again, it ends at once
-    #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse, default_value = "20s")]
-    drain: Duration,
-    /// The log: for people on stderr, with -v; or an object a line on stdout, and nothing else there
-    #[arg(long, value_enum, default_value_t, value_name = "SHAPE")]
-    pub(crate) log_format: LogFormat,
+    /// How long a certificate of a node is good, 24h without it; it is renewed long before its end
+    #[arg(long, value_name = "DURATION")]
+    certificates_last: Option<String>,
+    /// How long open sessions may go on when the server is asked to end, 20s without it; asked again, it ends at once
+    #[arg(long, value_name = "DURATION")]
+    drain: Option<String>,
+    /// The log: `text` for people on stderr, with -v; or `json`, an object a line on stdout, and nothing else there
+    #[arg(long, value_name = "SHAPE")]
+    log_format: Option<String>,
+}
+
+impl Serve {
+    /// A setting as it was typed.
+    fn flag(&self, key: &str) -> Option<Vec<String>> {
+        let one = |text: &Option<String>| text.clone().map(|text| vec![text]);
+        match key {
+            "listen" => one(&self.listen),
+            "state" => one(&self.state),
+            "name" => Some(self.name.clone()).filter(|names| !names.is_empty()),
+            "certificates-last" => one(&self.certificates_last),
+            "drain" => one(&self.drain),
+            "log-format" => one(&self.log_format),
+            _ => None,
+        }
+    }
 }
 
 /// Serves until it is asked to end.
@@ -59,9 +87,22 @@ pub(crate) struct Serve {
 pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
     use pepo_server::{Config, Folder, Kind, Listening, Terms};
 
-    use crate::{render::no_runtime, signals::Signals};
+    use self::settings::Settings;
+    use crate::{
+        logging::{self, LogFormat},
+        render::no_runtime,
+        signals::Signals,
+    };
 
-    let folder = arguments.state.clone().map_or_else(|| usual(context), Ok)?;
+    let settings = Settings::of(arguments, &context.environment)?;
+    logging::start(context, settings.log_format);
+    if arguments.print_config {
+        return match context.printer.json_wanted() {
+            true => context.printer.json(&settings.as_file()),
+            false => context.printer.data(&settings.lines().join("\n")),
+        };
+    }
+    let folder = settings.state.clone().map_or_else(|| usual(context), Ok)?;
     let new = match (&arguments.new_token, &arguments.new_node) {
         (Some(name), _) => Some((name, Kind::Person)),
         (None, Some(name)) => Some((name, Kind::Node)),
@@ -74,17 +115,17 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
         return told::tokens(context, &tokens);
     }
     let config = Config {
-        listen: arguments.listen,
+        listen: settings.listen,
         folder: folder.clone(),
         // A log is no place for them.
-        first_tokens: arguments.log_format == LogFormat::Text,
-        names: arguments.name.clone(),
-        certificates_last: Some(arguments.certificates_last),
-        drain: Some(arguments.drain),
+        first_tokens: settings.log_format == LogFormat::Text,
+        names: settings.names,
+        certificates_last: Some(settings.certificates_last),
+        drain: Some(settings.drain),
     };
     let signals = Signals::listen().map_err(no_runtime)?;
     let mut told = Ok(());
-    let ready = |listening: &Listening| match arguments.log_format {
+    let ready = |listening: &Listening| match settings.log_format {
         LogFormat::Text => told = told::listening(context, &folder, listening),
         LogFormat::Json => tracing::info!(address = %listening.address, state = %folder.display(), "serving"),
     };
