@@ -73,17 +73,10 @@ impl Attachments {
         self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, attachment: &DebugAttachment) {
+    /// One that nobody holds waits for its owner.
+    pub(crate) fn remember(&self, attachment: &DebugAttachment) {
         let owner = (attachment.spec.who.clone(), attachment.spec.container_id.clone());
         self.offered().insert(owner, attachment.metadata.name.clone());
-    }
-
-    /// Writes one down that nobody holds, for its owner to come for.
-    pub(crate) async fn offer(&self, attachment: &DebugAttachment) -> Result<(), Failure> {
-        let name = &attachment.metadata.name;
-        self.resources.create(attachment).await.map_err(|error| error.failure(&called(name)))?;
-        self.remember(attachment);
-        Ok(())
     }
 
     /// Takes the one that waits for this person on this container, if there is one: from here on this server holds it.
@@ -216,12 +209,11 @@ impl Attachments {
     /// Renews leases, ends what nobody holds and removes what is old.
     pub(crate) async fn sweep(&self, now: Time) -> Result<(), Failure> {
         let failed = |error: StoreError| error.failure("attachments");
-        let alive = self.resources.all(|one: &DebugAttachment| !one.status.state.is_over()).await;
-        for attachment in alive.map_err(failed)? {
+        let all = self.resources.all(|_: &DebugAttachment| true).await.map_err(failed)?;
+        let (mut over, alive): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.status.state.is_over());
+        for attachment in alive {
             self.judge(&attachment.metadata.name, now).await.map_err(failed)?;
         }
-        let mut over =
-            self.resources.all(|one: &DebugAttachment| one.status.state.is_over()).await.map_err(failed)?;
         // The youngest first.
         over.sort_by_key(|one| std::cmp::Reverse(ended(one)));
         let old = |at: usize, one: &DebugAttachment| at >= MOST_KEPT || ended(one).after(KEPT) < now;

@@ -1,7 +1,7 @@
 //! Debug requests: who waits for the next container of an image or a service, and the container that each gets.
 //!
-//! A request is bound by one change of its version in the store, so exactly once, whoever else tries; what is made for it is an
-//! attachment that waits until its owner comes for it.
+//! A request is bound by one change of its version in the store, so exactly once, whoever else tries; with the same change an
+//! attachment is made for it, which waits until its owner comes for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use crate::{
     attachments::{Attachments, KEPT, RENEW, new_name},
     policy::{Policy, Verb, fits},
-    store::{Resources, StoreError},
+    store::{self, Resources, StoreError},
 };
 
 /// How long a request waits, if nothing is said, and at most, in seconds.
@@ -141,14 +141,6 @@ impl Requests {
     ) -> Result<bool, Failure> {
         let (request_name, attachment) = (&request.metadata.name, new_name()?);
         let now = Time::now();
-        let bound = self.resources().change(request_name, |request: &mut DebugRequest| {
-            (request.status.waits_until > now && request.bind(name, &attachment, now)).then_some(())
-        });
-        match bound.await {
-            Ok(Some(_)) => {}
-            Ok(None) | Err(StoreError::Missing) => return Ok(false),
-            Err(error) => return Err(error.failure(&called(request_name))),
-        }
         let spec = AttachmentSpec {
             target: name.to_owned(),
             node: node.to_owned(),
@@ -159,7 +151,18 @@ impl Requests {
             request: Some(request_name.clone()),
         };
         let why = Why { who: "server".to_owned(), reason: Reason::RequestBound, message: String::new() };
-        self.attachments.offer(&DebugAttachment::requested(&attachment, spec, why, now, CLAIM)).await?;
+        let offered = DebugAttachment::requested(&attachment, spec, why, now, CLAIM);
+        let bind = |request: &mut DebugRequest| {
+            (request.status.waits_until > now && request.bind(name, &attachment, now)).then_some(())
+        };
+        // Whenever the server dies: none is bound without its attachment.
+        let failed = |error: StoreError| error.failure(&called(request_name));
+        let beside = store::new(&offered).map_err(failed)?;
+        match self.resources().change_and_keep(request_name, bind, Some(beside)).await {
+            Ok(Some(_)) => self.attachments.remember(&offered),
+            Ok(None) | Err(StoreError::Missing) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
         Ok(true)
     }
 

@@ -77,6 +77,14 @@ pub(crate) struct Record {
     pub(crate) object: Value,
 }
 
+/// An object that is to be kept.
+#[derive(Clone, Debug)]
+pub(crate) struct New {
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) object: Value,
+}
+
 /// A part of a list, by name.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -120,11 +128,16 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// At most `limit` (at least 1) of a kind whose names come after `after`.
     async fn list(&self, kind: &'static str, after: &str, limit: usize) -> Result<Page, StoreError>;
 
-    /// Replaces one that still has this version.
+    /// Replaces one that still has this version, and keeps a new one beside it: both or neither, and the new one is told first.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::Changed`].
-    async fn update(&self, kind: &'static str, record: Record) -> Result<Record, StoreError>;
+    /// [`StoreError::Missing`], [`StoreError::Changed`]; [`StoreError::Exists`] for the new one.
+    async fn update(
+        &self,
+        kind: &'static str,
+        record: Record,
+        beside: Option<New>,
+    ) -> Result<Record, StoreError>;
 
     /// Removes one, if it still has this version, where one is given; answers with what it was.
     ///
@@ -158,14 +171,18 @@ impl Resources {
         read(self.0.get(S::PLURAL, name).await?.ok_or(StoreError::Missing)?)
     }
 
-    /// Replaces it, if it still has the version that it has here.
-    pub(crate) async fn update<S: Kind>(&self, object: &Object<S>) -> Result<Object<S>, StoreError> {
+    /// Replaces it, if it still has the version that it has here, and keeps a new one beside it.
+    async fn update<S: Kind>(
+        &self,
+        object: &Object<S>,
+        beside: Option<New>,
+    ) -> Result<Object<S>, StoreError> {
         let record = Record {
             name: object.metadata.name.clone(),
             version: object.metadata.resource_version.clone(),
             object: serde_json::to_value(object).map_err(StoreError::Odd)?,
         };
-        read(self.0.update(S::PLURAL, record).await?)
+        read(self.0.update(S::PLURAL, record, beside).await?)
     }
 
     /// Removes it, if it still has this version, where one is given.
@@ -182,12 +199,22 @@ impl Resources {
     pub(crate) async fn change<S: Kind, T>(
         &self,
         name: &str,
+        change: impl FnMut(&mut Object<S>) -> Option<T>,
+    ) -> Result<Option<(Object<S>, T)>, StoreError> {
+        self.change_and_keep(name, change, None).await
+    }
+
+    /// As [`Resources::change`], and keeps a new one with the change, or does neither.
+    pub(crate) async fn change_and_keep<S: Kind, T>(
+        &self,
+        name: &str,
         mut change: impl FnMut(&mut Object<S>) -> Option<T>,
+        beside: Option<New>,
     ) -> Result<Option<(Object<S>, T)>, StoreError> {
         for _ in 0..TRIES {
             let mut object = self.get::<S>(name).await?;
             let Some(outcome) = change(&mut object) else { return Ok(None) };
-            match self.update(&object).await {
+            match self.update(&object, beside.clone()).await {
                 Err(StoreError::Changed) => {}
                 updated => return Ok(Some((updated?, outcome))),
             }
@@ -215,6 +242,12 @@ impl Resources {
             }
         }
     }
+}
+
+/// An object as a store is given it.
+pub(crate) fn new<S: Kind>(object: &Object<S>) -> Result<New, StoreError> {
+    let data = serde_json::to_value(object).map_err(StoreError::Odd)?;
+    Ok(New { kind: S::PLURAL, name: object.metadata.name.clone(), object: data })
 }
 
 /// Objects that are read at once where all are gone through.

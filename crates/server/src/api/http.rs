@@ -20,9 +20,7 @@ pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     pub(super) fn read(query: &str) -> Parameters {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        Parameters(pairs.map(|(name, value)| (plain(name), plain(value))).collect())
+        Parameters(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -47,28 +45,11 @@ fn bad(name: &str, value: &str, why: &str) -> Failure {
     Failure::new(Code::Usage, format!("`{name}={value}` is not understood")).because(why)
 }
 
-/// Text without its percent signs (RFC 3986, section 2.1); what is no UTF-8 is replaced.
-fn plain(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let decoded = after.get(..2).filter(|_| first == b'%').and_then(|digits| {
-            let digits =
-                std::str::from_utf8(digits).ok().filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        bytes.push(decoded.unwrap_or(if first == b'+' { b' ' } else { first }));
-        rest = if decoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// The name of an object in a path.
 pub(super) fn name_of(part: &str) -> Result<String, Failure> {
-    let name = plain(part);
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    match !name.is_empty() && name.len() <= 63 && name.chars().all(is_plain) {
-        true => Ok(name),
+    match !part.is_empty() && part.len() <= 63 && part.chars().all(is_plain) {
+        true => Ok(part.to_owned()),
         false => Err(Failure::new(Code::Usage, "this is the name of no object")
             .because("a name has 1 to 63 of a-z, 0-9 and `-`")),
     }

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Change, Changes, Event, Page, Record, Store, StoreError};
+use super::{Change, Changes, Event, New, Page, Record, Store, StoreError};
 
 const FILE: &str = "store.sqlite";
 const LOCK: &str = "store.lock";
@@ -118,13 +118,7 @@ impl Sqlite {
 impl Store for Sqlite {
     async fn create(&self, kind: &'static str, name: &str, object: Value) -> Result<Record, StoreError> {
         let name = name.to_owned();
-        self.write(move |transaction| {
-            if find(transaction, kind, &name)?.is_some() {
-                return Err(StoreError::Exists);
-            }
-            put(transaction, kind, Event::Added, name, object)
-        })
-        .await
+        self.write(move |transaction| add(transaction, New { kind, name, object })).await
     }
 
     async fn get(&self, kind: &'static str, name: &str) -> Result<Option<Record>, StoreError> {
@@ -151,11 +145,19 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn update(&self, kind: &'static str, new: Record) -> Result<Record, StoreError> {
+    async fn update(
+        &self,
+        kind: &'static str,
+        new: Record,
+        beside: Option<New>,
+    ) -> Result<Record, StoreError> {
         self.write(move |transaction| {
             let old = find(transaction, kind, &new.name)?.ok_or(StoreError::Missing)?;
             if old.version != new.version {
                 return Err(StoreError::Changed);
+            }
+            if let Some(beside) = beside {
+                add(transaction, beside)?;
             }
             put(transaction, kind, Event::Modified, new.name, new.object)
         })
@@ -277,6 +279,14 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
         .await
         .map_err(|error| StoreError::Broken(error.into()))?
+}
+
+/// Writes a new object down.
+fn add(transaction: &Transaction<'_>, new: New) -> Result<Record, StoreError> {
+    match find(transaction, new.kind, &new.name)? {
+        Some(_) => Err(StoreError::Exists),
+        None => put(transaction, new.kind, Event::Added, new.name, new.object),
+    }
 }
 
 /// Writes an object down with the number of its change.
@@ -469,7 +479,8 @@ mod tests {
         let first = record.version.clone();
         let mut slow = store.watch("things", Some(&first)).await.unwrap();
         for n in 0..KEPT + 2 * SWEEP {
-            record = store.update("things", Record { object: json!({ "n": n }), ..record }).await.unwrap();
+            record =
+                store.update("things", Record { object: json!({ "n": n }), ..record }, None).await.unwrap();
         }
         assert!(matches!(store.watch("things", Some(&first)).await, Err(StoreError::TooOld)));
         assert!(matches!(store.watch("things", Some("later")).await, Err(StoreError::TooOld)));

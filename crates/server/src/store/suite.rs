@@ -6,7 +6,7 @@ use futures::{StreamExt as _, future::join_all};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Change, Changes, Event, Record, Store, StoreError};
+use super::{Change, Changes, Event, New, Record, Store, StoreError};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const KIND: &str = "debugattachments";
@@ -19,6 +19,7 @@ macro_rules! suite {
             an_object_is_kept_until_it_is_removed,
             kinds_do_not_meet,
             who_read_an_older_version_changes_nothing,
+            a_change_and_what_is_new_beside_it_are_both_or_neither,
             a_list_comes_in_parts_and_misses_none,
             each_change_is_told_once_in_order_and_to_all,
             a_watch_begins_where_a_list_ended,
@@ -46,12 +47,12 @@ pub(crate) async fn an_object_is_kept_until_it_is_removed(store: Shared) {
     assert_eq!(store.get(KIND, "a").await.unwrap().unwrap(), made);
     assert!(matches!(store.create(KIND, "a", json!({})).await, Err(StoreError::Exists)));
     let new = Record { object: json!({ "new": true }), ..made.clone() };
-    let changed = store.update(KIND, new).await.unwrap();
+    let changed = store.update(KIND, new, None).await.unwrap();
     assert_ne!(changed.version, made.version);
     assert_eq!(store.get(KIND, "a").await.unwrap().unwrap().object, json!({ "new": true }));
     assert_eq!(store.delete(KIND, "a", None).await.unwrap().object, json!({ "new": true }));
     assert_eq!(store.get(KIND, "a").await.unwrap(), None);
-    assert!(matches!(store.update(KIND, changed).await, Err(StoreError::Missing)));
+    assert!(matches!(store.update(KIND, changed, None).await, Err(StoreError::Missing)));
     assert!(matches!(store.delete(KIND, "a", None).await, Err(StoreError::Missing)));
 }
 
@@ -66,12 +67,33 @@ pub(crate) async fn kinds_do_not_meet(store: Shared) {
 
 pub(crate) async fn who_read_an_older_version_changes_nothing(store: Shared) {
     let old = store.create(KIND, "a", json!({ "n": 1 })).await.unwrap();
-    let new = store.update(KIND, Record { object: json!({ "n": 2 }), ..old.clone() }).await.unwrap();
+    let new = store.update(KIND, Record { object: json!({ "n": 2 }), ..old.clone() }, None).await.unwrap();
     let late = Record { object: json!({ "n": 3 }), ..old.clone() };
-    assert!(matches!(store.update(KIND, late).await, Err(StoreError::Changed)));
+    assert!(matches!(store.update(KIND, late, None).await, Err(StoreError::Changed)));
     assert!(matches!(store.delete(KIND, "a", Some(&old.version)).await, Err(StoreError::Changed)));
     assert_eq!(store.get(KIND, "a").await.unwrap().unwrap(), new);
     store.delete(KIND, "a", Some(&new.version)).await.unwrap();
+}
+
+pub(crate) async fn a_change_and_what_is_new_beside_it_are_both_or_neither(store: Shared) {
+    let old = store.create(OTHER, "r", json!({ "n": 1 })).await.unwrap();
+    store.create(KIND, "taken", json!({})).await.unwrap();
+    let beside = |name: &str| Some(New { kind: KIND, name: name.to_owned(), object: json!({ "of": "r" }) });
+    let new = Record { object: json!({ "n": 2 }), ..old.clone() };
+    let mut changes = store.watch(OTHER, None).await.unwrap();
+
+    assert!(matches!(store.update(OTHER, new.clone(), beside("taken")).await, Err(StoreError::Exists)));
+    assert_eq!(store.get(OTHER, "r").await.unwrap().unwrap(), old);
+    let bound = store.update(OTHER, new.clone(), beside("a")).await.unwrap();
+    assert_eq!(store.get(KIND, "a").await.unwrap().unwrap().object, json!({ "of": "r" }));
+    assert!(matches!(store.update(OTHER, new, beside("b")).await, Err(StoreError::Changed)));
+    assert_eq!(store.get(KIND, "b").await.unwrap(), None);
+
+    assert_eq!(next(&mut changes).await, Change { event: Event::Modified, record: bound });
+    let made = store.create(KIND, "c", json!({})).await.unwrap();
+    let mut told = store.watch(KIND, Some(&old.version)).await.unwrap();
+    let names = [next(&mut told).await.record.name, next(&mut told).await.record.name];
+    assert_eq!((names, next(&mut told).await.record), (["taken", "a"].map(str::to_owned), made));
 }
 
 pub(crate) async fn a_list_comes_in_parts_and_misses_none(store: Shared) {
@@ -104,7 +126,8 @@ pub(crate) async fn each_change_is_told_once_in_order_and_to_all(store: Shared) 
     let mut second = store.watch(KIND, None).await.unwrap();
     let made = store.create(KIND, "a", json!({ "n": 1 })).await.unwrap();
     store.create(OTHER, "x", json!({})).await.unwrap();
-    let changed = store.update(KIND, Record { object: json!({ "n": 2 }), ..made.clone() }).await.unwrap();
+    let changed =
+        store.update(KIND, Record { object: json!({ "n": 2 }), ..made.clone() }, None).await.unwrap();
     store.delete(KIND, "a", None).await.unwrap();
     store.create(KIND, "b", json!({})).await.unwrap();
     for changes in [&mut first, &mut second] {
@@ -140,9 +163,9 @@ pub(crate) async fn of_a_hundred_who_want_one_object_one_gets_it(store: Shared) 
     let free = store.create(KIND, "a", json!({ "owner": null })).await.unwrap();
     let takers = (0..100).map(|n| {
         let (store, free) = (Arc::clone(&store), free.clone());
-        tokio::spawn(
-            async move { store.update(KIND, Record { object: json!({ "owner": n }), ..free }).await },
-        )
+        tokio::spawn(async move {
+            store.update(KIND, Record { object: json!({ "owner": n }), ..free }, None).await
+        })
     });
     let outcomes = join_all(takers).await;
     let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().map(Result::unwrap).partition(Result::is_ok);
