@@ -74,7 +74,7 @@ Asked of a container's init, inside it, if that was given a word:
   status              what is going on
   rerun [-- COMMAND]  start the program again, or another command in its place
   release [STATUS]    let the program go on, or end the container
-  sh [ROOT]           a few tools, for images that have none: ls, cat, env, ps, cd, run
+  sh [ROOT]           a few tools, for images that have none: ls, cat, df, id, env, ps, cd, run
 
 As tini, it also knows TINI_SUBREAPER, TINI_KILL_PROCESS_GROUP and TINI_VERBOSITY.
 

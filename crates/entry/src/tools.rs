@@ -1,12 +1,12 @@
 //! A few tools for images that have none: enough to look around in a held container.
 
+/// Files, and how full they are on what they lie.
+mod list;
+
 use std::{
     fs,
     io::{self, IsTerminal, Read, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -17,11 +17,14 @@ use crate::{
     init::{Ended, Init},
     program::Program,
     tell,
+    verbose::facts,
 };
 
 const HELP: &str = "\
-ls [PATH]        what is in a folder, or about a file
+ls [-la] [PATH]  what is in folders, or about files; ls --help tells more
 cat FILE...      what is in files
+df [PATH]        how full what is mounted is
+id               user, rights, limits, memory, mounts
 env              the environment
 ps               all processes
 cd [FOLDER]      another working folder; pwd says which
@@ -132,9 +135,11 @@ impl Tools<'_> {
         match words {
             [] => {}
             ["help"] => tell::show(HELP),
-            ["ls"] => list(".")?,
-            ["ls", paths @ ..] => paths.iter().try_for_each(|path| list(path))?,
-            ["cat", files @ ..] => files.iter().try_for_each(|file| self.cat(file))?,
+            ["ls", words @ ..] => return list::list(words),
+            ["df", paths @ ..] => return list::free(paths, &mounts()),
+            ["id"] => facts::lines().iter().for_each(|line| tell::show(&format!("{line}\n"))),
+            ["cat"] => return Err("cat: of which file? cat FILE...".to_owned()),
+            ["cat", files @ ..] => return self.cats(files),
             ["env"] => std::env::vars_os().for_each(|(name, value)| {
                 tell::show(&format!("{}={}\n", name.display(), value.display()));
             }),
@@ -165,7 +170,24 @@ impl Tools<'_> {
         status
     }
 
-    fn cat(&mut self, file: &str) -> Result<(), String> {
+    /// One that can't be read does not keep from the others.
+    fn cats(&mut self, files: &[&str]) -> Result<u8, String> {
+        let mut status = 0;
+        for file in files {
+            match self.cat(file) {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("cat: {file}: interrupted")),
+                Err(what) => {
+                    tell::line(what);
+                    status = 1;
+                }
+            }
+        }
+        Ok(status)
+    }
+
+    /// False if it was interrupted.
+    fn cat(&mut self, file: &str) -> Result<bool, String> {
         let failed = |error: io::Error| format!("cat: {file}: {error}");
         let mut bytes = [0; 64 * 1024];
         let mut source = fs::File::options()
@@ -176,10 +198,10 @@ impl Tools<'_> {
         loop {
             let ready = self.init.wait(&[source.as_fd()], None).map_err(told_of)?;
             if self.interrupted()? {
-                return Err(format!("cat: {file}: interrupted"));
+                return Ok(false);
             }
             match ready.then(|| source.read(&mut bytes)) {
-                Some(Ok(0)) => return Ok(()),
+                Some(Ok(0)) => return Ok(true),
                 Some(Ok(count)) => io::stdout().write_all(&bytes[..count]).map_err(failed)?,
                 Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(failed(error)),
                 _ => {}
@@ -191,9 +213,21 @@ impl Tools<'_> {
 /// Where paths begin, if we may not make it our root.
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
 
+/// What is mounted in another root.
+static MOUNTS: OnceLock<String> = OnceLock::new();
+
+/// What is mounted, as mountinfo has it.
+fn mounts() -> String {
+    let own = || String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap_or_default()).into_owned();
+    MOUNTS.get().filter(|mounts| !mounts.is_empty()).cloned().unwrap_or_else(own)
+}
+
 /// Takes another root; without the right to, what is named is looked for below it.
 fn enter(root: &Path) -> Result<(), String> {
     let failed = |error| format!("{} cannot be entered: {error}", root.display());
+    // Of the process whose root it is: what is mounted there is not what is mounted for us.
+    let beside = fs::read(root.with_file_name("mountinfo")).unwrap_or_default();
+    let _ = MOUNTS.set(String::from_utf8_lossy(&beside).into_owned());
     std::env::set_current_dir(root).map_err(failed)?;
     match rustix::process::chroot(".") {
         Err(rustix::io::Errno::PERM) => drop(ROOT.set(root.to_owned())),
@@ -220,54 +254,12 @@ fn working() -> io::Result<PathBuf> {
     Ok(inside.map_or_else(|| folder.clone(), |inside| Path::new("/").join(inside)))
 }
 
-fn list(path: &str) -> Result<(), String> {
-    let failed = |error: io::Error| format!("ls: {path}: {error}");
-    let real = below(path);
-    let metadata = fs::symlink_metadata(&real).map_err(failed)?;
-    if !metadata.is_dir() {
-        tell::show(&told(&real, &metadata, path));
-        return Ok(());
-    }
-    let entries = fs::read_dir(real).map_err(failed)?.collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let mut lines: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| {
-            let metadata = fs::symlink_metadata(entry.path()).ok()?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            Some((name.clone(), told(&entry.path(), &metadata, &name)))
-        })
-        .collect();
-    lines.sort();
-    lines.iter().for_each(|(_, line)| tell::show(line));
-    Ok(())
-}
-
-/// `drwxr-xr-x  0:0  4096 name`.
-fn told(path: &Path, metadata: &fs::Metadata, name: &str) -> String {
-    let kind = metadata.file_type();
-    let letter = match kind {
-        _ if kind.is_dir() => 'd',
-        _ if kind.is_symlink() => 'l',
-        _ if kind.is_block_device() => 'b',
-        _ if kind.is_char_device() => 'c',
-        _ if kind.is_fifo() => 'p',
-        _ if kind.is_socket() => 's',
-        _ => '-',
-    };
-    let mode = metadata.mode();
-    let bits: String =
-        (0..9).rev().map(|bit| if mode >> bit & 1 == 1 { ['x', 'w', 'r'][bit % 3] } else { '-' }).collect();
-    let link = fs::read_link(path).map(|link| format!(" -> {}", link.display())).unwrap_or_default();
-    let owner = format!("{}:{}", metadata.uid(), metadata.gid());
-    format!("{letter}{bits} {owner:>9} {:>12} {}{link}\n", metadata.len(), name.escape_debug())
-}
-
 fn processes() -> Result<(), String> {
     let entries = fs::read_dir("/proc").map_err(|error| format!("ps: /proc: {error}"))?;
     let mut pids: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
-    tell::show("    PID S  USER COMMAND\n");
+    tell::show("    PID   PPID S  USER     MEMORY COMMAND\n");
     for pid in pids {
         let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
         let (Some(status), Some(line)) = (read("status"), read("cmdline")) else { continue };
@@ -282,8 +274,15 @@ fn processes() -> Result<(), String> {
         let line = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
         let line = if line.is_empty() { format!("[{}]", field("Name")) } else { line };
         let state: String = field("State").chars().take(1).collect();
+        // What has no memory of its own is a thread of the kernel.
+        let memory = field("VmRSS").split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+        let memory = facts::size(memory * 1024);
         let user = field("Uid").split_whitespace().nth(1).unwrap_or_default();
-        tell::show(&format!("{pid:>7} {state} {user:>5} {}\n", line.escape_debug()));
+        tell::show(&format!(
+            "{pid:>7} {:>6} {state} {user:>5} {memory:>10} {}\n",
+            field("PPid"),
+            line.escape_debug()
+        ));
     }
     Ok(())
 }

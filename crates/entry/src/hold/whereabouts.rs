@@ -5,7 +5,11 @@ use std::{env, fs, path::Path};
 /// Who runs the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Engine {
-    Kubernetes { namespace: String, container: Option<String> },
+    /// What is not known is left to whoever types the command.
+    Kubernetes {
+        namespace: Option<String>,
+        container: Option<String>,
+    },
     Docker,
     Podman,
     Unknown,
@@ -46,9 +50,8 @@ impl Whereabouts {
         };
         match &self.engine {
             Engine::Kubernetes { namespace, container } => {
-                let container =
-                    container.as_ref().map(|container| format!(" -c {container}")).unwrap_or_default();
-                vec![format!("kubectl exec -it -n {namespace} {name}{container} -- {inside}")]
+                let of = pods(namespace.as_deref(), container.as_deref());
+                vec![format!("kubectl exec -it {name}{of} -- {inside}"), format!("pepo shell pod/{name}{of}")]
             }
             Engine::Docker => by_engine("docker"),
             Engine::Podman => by_engine("podman"),
@@ -60,18 +63,18 @@ impl Whereabouts {
         }
     }
 
-    /// The command that attaches a debugger, as far as the container's name is known.
-    pub(super) fn attach(&self) -> Option<String> {
+    /// The commands that attach a debugger to what is held and that let it go on, as they are typed outside.
+    pub(super) fn attach(&self) -> [String; 2] {
         let name = &self.name;
-        match &self.engine {
-            Engine::Docker => Some(format!("pepo attach docker/{name}")),
-            Engine::Podman => Some(format!("pepo attach podman/{name}")),
+        let target = match &self.engine {
+            Engine::Docker => format!("docker/{name}"),
+            Engine::Podman => format!("podman/{name}"),
             Engine::Kubernetes { namespace, container } => {
-                let container = container.as_ref()?;
-                Some(format!("pepo attach cri/{namespace}.{name}.{container} (on its node)"))
+                format!("pod/{name}{}", pods(namespace.as_deref(), container.as_deref()))
             }
-            Engine::Unknown => Some(format!("pepo attach {name}")),
-        }
+            Engine::Unknown => name.clone(),
+        };
+        ["attach", "release"].map(|verb| format!("pepo {verb} {target}"))
     }
 
     /// Our own path inside.
@@ -84,6 +87,12 @@ impl Whereabouts {
     }
 }
 
+/// What names a pod's container beside the pod's name, for kubectl and pepo alike.
+fn pods(namespace: Option<&str>, container: Option<&str>) -> String {
+    let flags = [("-n", namespace), ("-c", container)];
+    flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", value?))).collect()
+}
+
 /// How we are called: by our own name, or as a verb.
 fn called(exe: &Path) -> String {
     let verb = if exe.file_name().is_some_and(|name| name == "pepo") { " entry" } else { "" };
@@ -93,7 +102,8 @@ fn called(exe: &Path) -> String {
 fn engine(read: &dyn Fn(&str) -> String) -> Engine {
     if env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         let namespace = read("/var/run/secrets/kubernetes.io/serviceaccount/namespace");
-        let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace.trim().to_owned() };
+        let namespace = Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty());
+        let namespace = env::var("POD_NAMESPACE").ok().or(namespace);
         return Engine::Kubernetes { namespace, container: pods_container(&read("/proc/self/mountinfo")) };
     }
     if Path::new("/run/.containerenv").exists() {
@@ -185,12 +195,26 @@ mod tests {
 
     #[test]
     fn the_command_to_enter_fits_the_engine() {
-        let engine = Engine::Kubernetes { namespace: "shop".to_owned(), container: Some("web".to_owned()) };
+        let engine =
+            Engine::Kubernetes { namespace: Some("shop".to_owned()), container: Some("web".to_owned()) };
         let place =
             Whereabouts { engine, name: "web-0".to_owned(), shell: false, ours: "/pepo-entry".to_owned() };
-        assert_eq!(place.enter(), ["kubectl exec -it -n shop web-0 -c web -- /pepo-entry sh"]);
-        assert_eq!(place.attach().unwrap(), "pepo attach cri/shop.web-0.web (on its node)");
+        assert_eq!(
+            place.enter(),
+            [
+                "kubectl exec -it web-0 -n shop -c web -- /pepo-entry sh",
+                "pepo shell pod/web-0 -n shop -c web"
+            ]
+        );
+        assert_eq!(
+            place.attach(),
+            ["pepo attach pod/web-0 -n shop -c web", "pepo release pod/web-0 -n shop -c web"]
+        );
+        let unknown = Engine::Kubernetes { namespace: None, container: None };
+        let place = Whereabouts { engine: unknown, shell: true, ..place };
+        assert_eq!(place.enter(), ["kubectl exec -it web-0 -- sh", "pepo shell pod/web-0"]);
         let place = Whereabouts { engine: Engine::Docker, shell: true, ..place };
         assert_eq!(place.enter(), ["docker exec -it web-0 sh", "pepo shell docker/web-0"]);
+        assert_eq!(place.attach(), ["pepo attach docker/web-0", "pepo release docker/web-0"]);
     }
 }

@@ -59,7 +59,7 @@ const LIMITS: [(&str, &str); 6] = [
 const USUAL: [&str; 8] = ["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "securityfs"];
 
 /// All of it.
-pub(super) fn lines() -> Vec<String> {
+pub(crate) fn lines() -> Vec<String> {
     let status = read("/proc/self/status");
     let parts = [user(&status), rights(&status), limits(&read("/proc/self/limits")), group()];
     parts.into_iter().flatten().chain(mounts(&read("/proc/self/mountinfo"))).collect()

@@ -1,7 +1,7 @@
 //! `verbose`: what is run, as whom and within which bounds; and shells traced with nothing installed in the image.
 
 /// What Linux says of us, in lines.
-mod facts;
+pub(crate) mod facts;
 /// What is shown of names and values that may be secrets.
 pub(crate) mod secrets;
 /// Whether the program is a shell's, and how that shell is made to trace.

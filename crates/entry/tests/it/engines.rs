@@ -37,7 +37,7 @@ fn podman_without_root() {
 
 #[test]
 fn containerd() {
-    all(Kind::Containerd, "kubectl exec -it -n default ");
+    all(Kind::Containerd, "kubectl exec -it ");
 }
 
 /// All of it in one engine, as starting one takes longest. `enter` is how the log says to enter.

@@ -473,7 +473,7 @@ fn the_tools_show_a_root_that_they_may_not_enter() {
 fn an_image_without_tools_can_be_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
-    let text = "ls /proc/self/exe\ncat /proc/sys/kernel/ostype\ncd /tmp\npwd\nps\nenv\nrun sh -c 'exit 7'\nnonsense\nrun sh -c 'exit 8'\n";
+    let text = "ls -l /proc/self/exe\ncat /proc/sys/kernel/ostype\ncd /tmp\npwd\nps\nenv\nrun sh -c 'exit 7'\nnonsense\nrun sh -c 'exit 8'\n";
     fs::write(&input, text).unwrap();
     let mut command = command(Init::Ours.path());
     let outcome = run(command.arg("sh").env("HERE", "yes").stdin(fs::File::open(&input).unwrap()));

@@ -33,5 +33,8 @@ mod verbose;
 /// What is kept: the program at its first instruction, the container after its fault.
 mod hold;
 
+/// The small tools of `pepo-entry sh`.
+mod tools;
+
 /// In containers of real engines.
 mod engines;
