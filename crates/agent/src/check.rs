@@ -106,6 +106,7 @@ const RULES: &[Rule<Facts>] = &[
     rule("core", access::core),
     rule("files", access::files),
     rule("timer", access::timer),
+    rule("executable", program::executable),
     rule("runtime", program::runtime),
     rule("architecture", program::architecture),
     rule("frames", program::frames),

@@ -214,8 +214,12 @@ pub fn choose(
     runtime: &RuntimeFacts,
     tools: &Tools,
 ) -> Result<(&'static dyn Debugger, Vec<Failure>), Failure> {
+    let candidates = candidates(asked, runtime)?;
+    if let Some(failure) = &runtime.unread {
+        return Err(failure.clone());
+    }
     let mut first_no = None;
-    for debugger in candidates(asked, runtime)? {
+    for debugger in candidates {
         match debugger.fits(runtime, tools) {
             Fit::Yes(warnings) => return Ok((debugger, warnings)),
             Fit::No(failure) => first_no = first_no.or(Some(failure)),

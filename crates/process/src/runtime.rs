@@ -20,7 +20,15 @@ mod versions;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use crate::{Process, elf::go::GoBuild, maps::Map};
+use pepo_wire::{Code, Failure, FailureExt as _};
+
+use crate::{
+    Process,
+    elf::go::GoBuild,
+    error::ProcessError,
+    maps::Map,
+    permits::{DAC_OVERRIDE, DAC_READ_SEARCH, Judge, Roots},
+};
 
 pub use crate::elf::Libc;
 pub use exe::ExeFacts;
@@ -126,6 +134,8 @@ pub struct RuntimeFacts {
     pub python: Option<PythonFacts>,
     /// Everything the executable says; `None` when it could not be read.
     pub exe: Option<Arc<ExeFacts>>,
+    /// Why it could not be read.
+    pub unread: Option<Failure>,
 }
 
 /// Looks at a process and says what it runs. What cannot be read is left out; see [`crate::permits`] for why.
@@ -133,6 +143,9 @@ pub struct RuntimeFacts {
 pub fn detect(process: &Process) -> RuntimeFacts {
     let maps = process.maps().unwrap_or_default();
     let mut facts = detect_by_exe(process);
+    if facts.exe.is_none() {
+        facts.unread = process.open_exe().err().and_then(|error| unread(process, &facts, &error));
+    }
     if let Some(language) = language_of_maps(&maps, &facts) {
         facts.language = language;
     }
@@ -178,7 +191,36 @@ pub fn detect_by_exe(process: &Process) -> RuntimeFacts {
         go: exe.elf.go.clone(),
         python: None,
         exe: Some(exe),
+        unread: None,
     }
+}
+
+/// Whose file it is, and what would open it.
+fn unread(process: &Process, facts: &RuntimeFacts, error: &ProcessError) -> Option<Failure> {
+    if error.is_gone() {
+        return None;
+    }
+    let pid = process.pid();
+    let cause = error.failure();
+    let what = format!("the executable of process {pid}, {}, cannot be read", facts.executable.display());
+    let mut failure = Failure { why: cause.why.clone(), ..Failure::new(cause.code(), what) };
+    if cause.code() != Code::FileDenied {
+        return Some(failure);
+    }
+    if let Ok(stat) = rustix::fs::statat(process.proc_dir(), "exe", rustix::fs::AtFlags::empty()) {
+        let mode = stat.st_mode & 0o7777;
+        failure =
+            failure.because(format!("it belongs to {}:{}, with mode {mode:04o}", stat.st_uid, stat.st_gid));
+    }
+    let own = Judge::new(&Roots::default()).own;
+    Some(if own.has(DAC_OVERRIDE) || own.has(DAC_READ_SEARCH) {
+        failure.hint("its file system keeps it from root (FUSE without allow_other, NFS with root_squash): allow it there, or copy the program to another")
+    } else {
+        let command = ["sudo".to_owned(), "pepo".into(), "check".into(), format!("pid/{pid}")];
+        failure
+            .try_command("run Pepo with CAP_DAC_READ_SEARCH, as root has it", command)
+            .hint("in a helper container: --cap-add DAC_READ_SEARCH")
+    })
 }
 
 /// By the process's own name and first argument.

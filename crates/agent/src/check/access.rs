@@ -205,8 +205,9 @@ fn more(what: &str, level: u8) -> Failure {
 
 /// A core file needs the right to stop it, and no debugger.
 pub(super) fn core(facts: &Facts) -> Vec<Said> {
-    match facts.stop.denial() {
-        Some(denial) => vec![Said::no(CORE, denial.failure())],
+    let unread = facts.runtime.unread.clone();
+    match facts.stop.denial().map(Denial::failure).or(unread) {
+        Some(failure) => vec![Said::no(CORE, failure)],
         None => vec![Said::ok(CORE, "it may be stopped and read")],
     }
 }

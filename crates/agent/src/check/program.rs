@@ -26,6 +26,12 @@ pub(super) fn runtime(facts: &Facts) -> Vec<Said> {
     }
 }
 
+/// Can the executable be read, for what it says of itself?
+pub(super) fn executable(facts: &Facts) -> Vec<Said> {
+    let Some(failure) = &facts.runtime.unread else { return Vec::new() };
+    vec![Said::no(STOPPING, failure.clone()), Said::lost(LOOKING, failure.clone())]
+}
+
 /// Is it a program for this processor's usual mode?
 pub(super) fn architecture(facts: &Facts) -> Vec<Said> {
     let Some(exe) = &facts.runtime.exe else { return Vec::new() };

@@ -6,7 +6,7 @@
 
 use std::os::unix::process::CommandExt as _;
 
-use pepo_process::permits::{Judge, Roots, SYS_ADMIN, SYS_PTRACE};
+use pepo_process::permits::{DAC_OVERRIDE, DAC_READ_SEARCH, Judge, Roots, SYS_ADMIN, SYS_PTRACE};
 
 use super::*;
 
@@ -17,6 +17,8 @@ pub(super) const NOBODY: u32 = 65534;
 pub(super) struct With {
     pub(super) user: Option<u32>,
     pub(super) without_ptrace: bool,
+    /// Without what opens other users' files.
+    pub(super) without_files: bool,
     pub(super) user_namespace: bool,
     pub(super) no_new_privs: bool,
     /// A seccomp filter that forbids ptrace and perf events.
@@ -59,6 +61,10 @@ impl With {
         unsafe {
             if self.without_ptrace {
                 done(libc::prctl(libc::PR_CAPBSET_DROP, SYS_PTRACE))?;
+            }
+            if self.without_files {
+                done(libc::prctl(libc::PR_CAPBSET_DROP, DAC_OVERRIDE))?;
+                done(libc::prctl(libc::PR_CAPBSET_DROP, DAC_READ_SEARCH))?;
             }
             if let Some(user) = self.user {
                 done(libc::setgroups(0, std::ptr::null()))?;

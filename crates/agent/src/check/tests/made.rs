@@ -250,6 +250,28 @@ fn a_user_namespace_and_a_process_that_is_not_dumpable_are_told() {
 }
 
 #[test]
+fn an_executable_that_may_not_be_read_is_told_with_what_would_open_it() {
+    needs_root!();
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("sleep");
+    fs::copy(fs::canonicalize("/bin/sleep").unwrap(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o711)).unwrap();
+    std::os::unix::fs::chown(&program, Some(NOBODY), Some(NOBODY)).unwrap();
+    let hidden = Waiting(pepo_testkit::command(&program).arg("600").spawn().unwrap());
+    hidden.until('S');
+    let found = troubles_for(With { without_files: true, ..With::default() }, hidden.pid());
+    let expected = ["No executable [attach dap] FileDenied", "Lost executable [stack top record] FileDenied"];
+    assert_eq!(found.iter().filter(|line| !line.contains("timer")).collect::<Vec<_>>(), expected);
+    // Whoever may read it is told what debugger fits.
+    assert!(
+        !troubles(&findings(hidden.pid(), &Toolkit::usual().env()))
+            .iter()
+            .any(|line| line.contains("executable"))
+    );
+}
+
+#[test]
 fn a_container_with_a_read_only_root_and_its_first_process_are_told() {
     needs_root!();
     let fixture = fixtures::c(Variant::debug().linked_statically());
