@@ -20,10 +20,11 @@ use crate::{
     cri::Cri, engine::Engine, host::Host, local::Local, names::near, server::Server,
 };
 
-/// So long each source of this machine has to answer a list.
-const LIST: Duration = Duration::from_secs(2);
-/// So long one has that is elsewhere, where a handshake comes first (and ssh itself gives up).
-const LIST_ELSEWHERE: Duration = Duration::from_secs(10);
+/// So long each source has to answer a list: on a machine with too much to do, or from afar, where a handshake comes first (and ssh
+/// itself gives up).
+const LIST: Duration = Duration::from_secs(10);
+/// After so long it is told who has not answered yet.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// So long each source has to find a name, when it is reached through ssh too.
 const LOCATE: Duration = Duration::from_secs(15);
 
@@ -82,7 +83,7 @@ pub struct Platforms {
 #[derive(Clone, Copy)]
 struct Limits {
     list: Duration,
-    list_elsewhere: Duration,
+    patience: Duration,
     locate: Duration,
 }
 
@@ -140,7 +141,7 @@ impl Platforms {
     /// Looks for sockets; asks nobody yet.
     #[must_use]
     pub fn find(options: &Options) -> Platforms {
-        let limits = Limits { list: LIST, list_elsewhere: LIST_ELSEWHERE, locate: LOCATE };
+        let limits = Limits { list: LIST, patience: PATIENCE, locate: LOCATE };
         let asks_cluster = options.on.is_some_and(Kind::is_in_cluster) || options.cluster.listed;
         let mut platforms = Platforms { sources: Vec::new(), absent: Vec::new(), asks_cluster, limits };
         if let Some(server) = options.server.clone() {
@@ -177,7 +178,6 @@ impl Platforms {
     fn of_server(mut self, server: Result<ServerAddress, Failure>, need: Need) -> Platforms {
         let platform = server.map(|address| Arc::new(Server::new(address, need)) as Arc<dyn Platform>);
         self.sources.push(Source { kind: Kind::Server, platform });
-        self.limits.list = LIST_ELSEWHERE;
         self
     }
 
@@ -197,18 +197,32 @@ impl Platforms {
         &self.absent
     }
 
-    /// Asks every source at once; each has two seconds, one that is elsewhere ten.
+    /// Asks every source at once; each has ten seconds.
     pub async fn list_all(&self) -> Listing {
-        self.list_within(Duration::MAX).await
+        self.list(self.limits.list, &|_| {}).await
+    }
+
+    /// As [`Platforms::list_all`]; `waits` is told the name of each that has not answered after two seconds.
+    pub async fn list_telling(&self, waits: &(dyn Fn(&str) + Sync)) -> Listing {
+        self.list(self.limits.list, waits).await
     }
 
     /// As [`Platforms::list_all`], for somebody who waits no longer than `most` for any of them.
     pub async fn list_within(&self, most: Duration) -> Listing {
+        self.list(self.limits.list.min(most), &|_| {}).await
+    }
+
+    async fn list(&self, limit: Duration, waits: &(dyn Fn(&str) + Sync)) -> Listing {
         let begin = Instant::now();
-        let answers = join_all(self.listed().map(|source| async {
+        let answers = join_all(self.listed().map(|source| async move {
             let platform = source.platform.clone()?;
-            let limit = if platform.is_here() { self.limits.list } else { self.limits.list_elsewhere };
-            within(&*platform, limit.min(most), platform.list()).await
+            let answer = within(&*platform, limit, platform.list());
+            tokio::pin!(answer);
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = tokio::time::sleep(self.limits.patience) => waits(&source.name()),
+            }
+            answer.await
         }))
         .await;
         let mut listing = Listing {
@@ -301,7 +315,8 @@ impl Platforms {
 
     /// Adds the names that come close, on whatever platform.
     async fn with_near(&self, name: &TargetName, mut failure: Failure) -> Failure {
-        let names: Vec<TargetName> = self.list_all().await.listed.into_iter().map(|one| one.name).collect();
+        let names: Vec<TargetName> =
+            self.list_within(self.limits.patience).await.listed.into_iter().map(|one| one.name).collect();
         let near = near(&name.name, names.iter().map(|one| one.name.as_str()));
         if !near.is_empty() {
             let full: Vec<String> = near
@@ -389,7 +404,20 @@ async fn within<T>(
         what: format!("{} at {}", platform.kind().platform(), platform.address()),
         limit,
     };
-    tokio::time::timeout(limit, answer).await.map_err(late)?
+    tokio::time::timeout(limit, answer)
+        .await
+        .map_err(|late_by| others(platform.kind(), late(late_by).into()))?
+}
+
+/// What to do about a source that is too slow.
+fn others(kind: Kind, failure: Failure) -> Failure {
+    let is_of_engine = matches!(kind, Kind::Docker | Kind::Podman | Kind::Cri);
+    let failure = match is_of_engine {
+        true => failure
+            .hint("on a busy machine ask again later; an engine that answers nobody has to be started anew"),
+        false => failure.hint("ask again later"),
+    };
+    failure.try_command("meanwhile, what this machine itself sees", ["pepo", "ps", "--on", "host"])
 }
 
 /// What the answers to one name come to.
@@ -598,7 +626,7 @@ mod tests {
         let sources =
             fakes.into_iter().map(|fake| Source { kind: fake.kind, platform: Ok(Arc::new(fake)) }).collect();
         let soon = Duration::from_millis(200);
-        let limits = Limits { list: soon, list_elsewhere: soon, locate: soon };
+        let limits = Limits { list: soon, patience: soon / 4, locate: soon };
         let absent = vec!["unix:///nowhere.sock".to_owned()];
         Platforms { sources, absent, asks_cluster: false, limits }
     }
@@ -654,7 +682,11 @@ mod tests {
         let denied = Fake { failure: Some(Code::SocketDenied), ..fake(Kind::Podman, &[]) };
         let asleep = Fake { failure: Some(Code::TimedOut), ..fake(Kind::Cri, &[]) };
         let platforms = platforms(vec![fake(Kind::Docker, &[("shop", "1"), ("cart", "2")]), denied, asleep]);
-        let listing = platforms.list_all().await;
+        let waited = std::sync::Mutex::new(Vec::new());
+        let listing = platforms.list_telling(&|name| waited.lock().unwrap().push(name.to_owned())).await;
+        assert_eq!(waited.into_inner().unwrap(), ["cri (fake)"], "who keeps it waiting is told meanwhile");
+        let slow = &listing.failed[1].1;
+        assert!(slow.hints.iter().any(|hint| hint.command == ["pepo", "ps", "--on", "host"]), "{slow:?}");
         assert_eq!((listing.listed.len(), listing.asked), (2, 3));
         let failed: Vec<(&str, Code)> =
             listing.failed.iter().map(|(name, failure)| (name.as_str(), failure.code())).collect();

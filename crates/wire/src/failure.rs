@@ -263,7 +263,8 @@ codes! {
 
     /// Something did not answer in time.
     ///
-    /// The message names what was waited for and for how long.
+    /// The message names what was waited for and for how long. On a busy machine the same command may well answer the next time; what
+    /// was held for it is let go.
     TimedOut = 501, Limit;
     /// The pause budget is spent: the target runs again.
     ///

@@ -120,11 +120,10 @@ async fn an_engine_that_answers_nonsense_is_quoted() {
 }
 
 #[tokio::test]
-async fn an_engine_that_never_answers_is_left_after_two_seconds() {
+async fn an_engine_that_never_answers_is_left_after_ten_seconds() {
     let odd = Odd::playing(|_| None);
-    let begin = std::time::Instant::now();
-    let (code, words) = odd.list_fails().await;
+    let answer = tokio::time::timeout(Duration::from_secs(60), odd.list_fails());
+    let (code, words) = answer.await.expect("the engine is left");
     assert_eq!(code, Code::TimedOut);
-    assert!(words.contains("engine.sock"), "{words}");
-    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    assert!(words.contains("engine.sock") && words.contains("10 s"), "{words}");
 }

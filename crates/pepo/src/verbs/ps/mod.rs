@@ -1,4 +1,4 @@
-//! `pepo ps`: what can be debugged, on all platforms that are found. Each has two seconds to answer (one elsewhere ten); one that failed is
+//! `pepo ps`: what can be debugged, on all platforms that are found. Each has ten seconds to answer; one that failed is
 //! named on stderr while the others are shown.
 
 /// Which rows are shown.
@@ -50,7 +50,8 @@ pub(crate) async fn run(arguments: &Ps, context: &Context) -> Outcome {
     let filter = Filter::read(arguments.pattern.as_deref(), &arguments.filter)?;
     let pods = PodArgs { labels: arguments.labels.clone(), ..PodArgs::default() };
     let platforms = reach::platforms(context, reach::usual(context), Need::Look, &pods);
-    let (listing, here) = tokio::join!(platforms.list_all(), processes(context));
+    let waits = |name: &str| context.printer.say(&format!("{name} has not answered yet; waiting for it"));
+    let (listing, here) = tokio::join!(platforms.list_telling(&waits), processes(context));
     let summary = view::Summary {
         answered: listing.asked - listing.failed.len(),
         asked: listing.asked,
