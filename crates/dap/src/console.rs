@@ -125,7 +125,7 @@ impl Console {
         options: ConsoleOptions,
         show: Show<'_>,
     ) -> Result<Console, Failure> {
-        let mut debuggee = Debuggee::new(crate::paced::paced(link, opened));
+        let mut debuggee = Debuggee::new(crate::paced::paced(link, opened)).on(&options.target);
         let quirks = Quirks::of(opened);
         // A person says when what is held goes on.
         if let Err(error) = debuggee.begin(opened, options.stop_on_entry || quirks.held).await {
@@ -321,7 +321,7 @@ impl Console {
         if let Some(frame) = self.selection.frame_id() {
             arguments["frameId"] = frame.into();
         }
-        let body = self.debuggee.request("evaluate", arguments).await?;
+        let body = self.debuggee.request_calling("evaluate", arguments).await?;
         let said = crate::views::view::<crate::views::Evaluated>(&body).result.unwrap_or_default();
         show(Output::Text { text: said });
         Ok(())

@@ -23,6 +23,8 @@ pub enum DapError {
         command: String,
         /// How long was waited.
         limit: Duration,
+        /// The session's target, as the user named it; empty where nobody did.
+        target: String,
     },
     /// The adapter said no.
     #[error("the debugger refused `{command}`")]
@@ -43,6 +45,10 @@ pub enum DapError {
     NoStop {
         /// How long was waited.
         limit: Duration,
+        /// The session's target, as the user named it.
+        target: String,
+        /// The session's debugger.
+        debugger: String,
     },
     /// A word that needs a target which stands still.
     #[error("the target is running")]
@@ -125,15 +131,28 @@ impl FailureExt for DapError {
             DapError::Ended { .. } => {
                 Failure::new(Code::StreamBroken, text).hint("the agent lets the target go by itself")
             }
-            DapError::TimedOut { .. } => Failure::new(Code::TimedOut, text)
-                .try_command("let the target go", ["pepo", "release", "--all"]),
+            DapError::TimedOut { target, .. } => {
+                let failure = Failure::new(Code::TimedOut, text).hint("the machine may be busy: try again");
+                match target.as_str() {
+                    "" => failure.try_command("see who holds the target", ["pepo", "sessions"]),
+                    target => failure.try_command("let the target go", ["pepo", "release", target]),
+                }
+            }
             DapError::Refused { words, .. } => Failure::new(Code::DebuggerRefused, text).because(words),
             DapError::NotOffered { .. } => {
                 Failure::new(Code::NotInDebugger, text).hint("`info session` shows what this debugger can do")
             }
-            DapError::NoStop { .. } => Failure::new(Code::TimedOut, text)
-                .hint("`pause` stops it where it is")
-                .hint("lldb does not pause what hits a breakpoint all the time: remove that first, or attach with `--debugger gdb`"),
+            DapError::NoStop { target, debugger, .. } => {
+                let failure = Failure::new(Code::TimedOut, text)
+                    .hint("`pause` stops it where it is; `--timeout` lets a script wait longer");
+                match debugger.as_str() {
+                    "lldb" => failure.try_command(
+                        "lldb does not pause what hits a breakpoint all the time: remove that first, or take gdb",
+                        ["pepo", "attach", target, "--debugger", "gdb"],
+                    ),
+                    _ => failure,
+                }
+            }
             DapError::Running => Failure::new(Code::NotNow, text)
                 .hint("`pause` or Ctrl-C stops it; so does a breakpoint (`break FILE:LINE`)"),
             DapError::Word { hint, .. } => Failure::new(Code::Usage, text).hint(hint),
@@ -143,8 +162,9 @@ impl FailureExt for DapError {
             }
             DapError::Over { .. } => Failure::new(Code::NotNow, text),
             DapError::NotReached { reason, .. } if reason == TARGET_EXITED => {
-                Failure::new(Code::ProcessGone, text)
-                    .hint("set a breakpoint that it meets before its end (`break FILE:LINE`), then `continue`")
+                Failure::new(Code::ProcessGone, text).hint(
+                    "set a breakpoint that it meets before its end (`break FILE:LINE`), then `continue`",
+                )
             }
             DapError::NotReached { .. } => Failure::new(Code::NotNow, text)
                 .hint("`detach` comes last in a script; `pepo sessions` shows who holds the target now"),
@@ -156,14 +176,47 @@ impl FailureExt for DapError {
 mod tests {
     use super::*;
 
+    fn no_stop(debugger: &str) -> DapError {
+        let limit = Duration::from_secs(1);
+        DapError::NoStop { limit, target: "docker/shop".into(), debugger: debugger.into() }
+    }
+
+    #[test]
+    fn what_is_late_is_told_with_the_target_and_the_debugger_at_hand() {
+        let late = DapError::TimedOut {
+            command: "next".into(),
+            limit: Duration::from_secs(1),
+            target: "docker/shop".into(),
+        };
+        let commands = |error: DapError| -> Vec<String> {
+            error
+                .failure()
+                .hints
+                .iter()
+                .map(|hint| hint.command.join(" "))
+                .filter(|line| !line.is_empty())
+                .collect()
+        };
+        assert_eq!(commands(late), ["pepo release docker/shop"]);
+        assert_eq!(commands(no_stop("lldb")), ["pepo attach docker/shop --debugger gdb"]);
+        for other in ["gdb", "delve", "python"] {
+            let told = format!("{:?}", no_stop(other).failure());
+            assert!(!told.contains("lldb") && !told.contains("--debugger"), "{told}");
+        }
+    }
+
     #[test]
     fn every_error_says_what_to_do_or_why() {
         let errors = [
             DapError::Ended { command: "next".into() },
-            DapError::TimedOut { command: "next".into(), limit: Duration::from_secs(1) },
+            DapError::TimedOut {
+                command: "next".into(),
+                limit: Duration::from_secs(1),
+                target: "docker/shop".into(),
+            },
             DapError::Refused { command: "evaluate".into(), words: "no symbol".into() },
             DapError::not_offered("data breakpoints"),
-            DapError::NoStop { limit: Duration::from_secs(1) },
+            no_stop("gdb"),
             DapError::Running,
             DapError::NotReached { reason: TARGET_EXITED.into(), lines: vec!["bt".into()] },
             DapError::NotReached { reason: "detached".into(), lines: vec!["bt".into()] },

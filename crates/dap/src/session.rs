@@ -31,8 +31,13 @@ pub const ATTACH: Duration = Duration::from_secs(90);
 const CLOSING: Duration = Duration::from_secs(20);
 /// How long the stop that comes of attaching may take to be told.
 const ATTACH_STOP: Duration = Duration::from_secs(5);
+/// How long the stop that ends the call of a function may take to be told, once the call was answered.
+const CALLED: Duration = Duration::from_secs(5);
 /// The most events kept while an answer is waited for; past that the oldest `output` events go.
 const MAX_EVENTS: usize = 4096;
+
+/// How gdb tells the stop at the end of a function that it called for an expression.
+const CALL: &str = "function call";
 
 /// How gdb refuses what needs a target that stands still.
 pub(crate) const NOT_STOPPED: &str = "notStopped";
@@ -51,6 +56,8 @@ pub struct Quirks {
     pub breakpoints_verify_late: bool,
     /// Paths of breakpoints are compared from their end, so that a part of one is enough (gdb, lldb).
     pub paths_by_suffix: bool,
+    /// pydevd takes any function's name without looking for it.
+    pub any_function: bool,
     /// The target was held at its first instruction: it goes on for the first time when the client says so.
     pub held: bool,
 }
@@ -63,6 +70,7 @@ impl Quirks {
         Quirks {
             continue_after_attach: has("continue-after-attach"),
             breakpoints_verify_late: has("breakpoints-verify-late"),
+            any_function: has("any-function"),
             held: has("held"),
             paths_by_suffix: has("paths-by-suffix") || matches!(opened.debugger.as_str(), "gdb" | "lldb"),
         }
@@ -86,6 +94,8 @@ pub enum Happening {
 
 /// One adapter, driven.
 pub struct Debuggee {
+    /// As the user named it, for what goes wrong.
+    target: String,
     link: Box<dyn Link>,
     outgoing: Arc<dyn Outgoing>,
     seq: i64,
@@ -107,6 +117,7 @@ impl Debuggee {
     #[must_use]
     pub fn new(link: Box<dyn Link>) -> Debuggee {
         Debuggee {
+            target: String::new(),
             outgoing: link.outgoing(),
             link,
             seq: 0,
@@ -119,6 +130,12 @@ impl Debuggee {
             closed: None,
             leaving: false,
         }
+    }
+
+    /// The session's target, as the user named it.
+    #[must_use]
+    pub fn on(self, target: &str) -> Debuggee {
+        Debuggee { target: target.to_owned(), ..self }
     }
 
     /// What the adapter says it can do.
@@ -301,6 +318,30 @@ impl Debuggee {
         again
     }
 
+    /// As [`Debuggee::request`], for what may call a function of the target's: gdb tells that as if the target had gone on and stopped.
+    /// Where it stood still before, it does so afterwards, and nothing of it is told; but a stop for a reason of its own is.
+    ///
+    /// # Errors
+    /// As [`Debuggee::request`].
+    pub async fn request_calling(&mut self, command: &str, arguments: Value) -> Result<Value, DapError> {
+        let (stood, before) = (self.stopped.clone(), self.happenings.len());
+        let answer = self.request(command, arguments).await;
+        let Some(stood) = stood.filter(|_| !matches!(answer, Err(DapError::TimedOut { .. }))) else {
+            return answer;
+        };
+        self.wait_stop(CALLED).await?;
+        if self.stopped.as_ref().is_some_and(|stopped| stopped.reason == CALL) {
+            self.stopped = Some(stood);
+            let mut count = 0;
+            self.happenings.retain(|one| {
+                count += 1;
+                let name = if let Happening::Event(event) = one { event.event_name() } else { None };
+                count <= before || !matches!(name, Some("continued" | "stopped"))
+            });
+        }
+        answer
+    }
+
     /// Asks the target to stop where it is.
     ///
     /// # Errors
@@ -370,7 +411,10 @@ impl Debuggee {
         }
         match tokio::time::timeout_at(end, self.pump()).await {
             Ok(result) => result,
-            Err(_) => Err(DapError::TimedOut { command: command.to_owned(), limit }),
+            Err(_) => {
+                let target = self.target.clone();
+                Err(DapError::TimedOut { command: command.to_owned(), limit, target })
+            }
         }
     }
 

@@ -151,7 +151,7 @@ impl Debugger for PythonDebugger {
             version: format!("pydevd of debugpy {}", payload::VERSION),
             stood_still: placed.stood_still,
             warnings,
-            quirks: Vec::new(),
+            quirks: vec!["any-function"],
             hold: Box::new(placed.hold),
         })
     }

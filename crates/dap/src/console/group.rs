@@ -358,7 +358,7 @@ impl Group {
                     show(Output::Notice { text });
                     return Ok(Flow::Stay);
                 }
-                () = waiting => return Err(DapError::NoStop { limit: limit.unwrap_or_default() }),
+                () = waiting => return Err(self.members[self.focus].console.no_stop(limit)),
             }
         }
         Ok(Flow::Ended)

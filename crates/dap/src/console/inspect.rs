@@ -284,7 +284,7 @@ impl Console {
     async fn evaluate(&mut self, expression: &str) -> Result<Value, DapError> {
         let frame = self.frame_id().await?;
         let arguments = json!({"expression": expression, "frameId": frame, "context": "watch"});
-        let said: Evaluated = view(&self.debuggee.request("evaluate", arguments).await?);
+        let said: Evaluated = view(&self.debuggee.request_calling("evaluate", arguments).await?);
         let parts = self.variables(said.variables_reference).await.unwrap_or_default();
         let own = |part: &Variable| !matches!(part.name.as_str(), "special variables" | "function variables");
         Ok(Value {
@@ -336,18 +336,18 @@ impl Console {
         let body = match self.find_variable(name).await? {
             Some((holder, variable)) if self.debuggee.offers("setVariable") => {
                 let arguments = json!({"variablesReference": holder, "name": variable.name, "value": value});
-                self.debuggee.request("setVariable", arguments).await?
+                self.debuggee.request_calling("setVariable", arguments).await?
             }
             _ if self.debuggee.offers("setExpression") => {
                 let arguments = json!({"expression": name, "value": value, "frameId": frame});
-                self.debuggee.request("setExpression", arguments).await?
+                self.debuggee.request_calling("setExpression", arguments).await?
             }
             found => {
                 let context =
                     if found.is_some() || self.debuggee.offers("setVariable") { "watch" } else { "repl" };
                 let expression = format!("{name} = {value}");
                 let arguments = json!({"expression": expression, "frameId": frame, "context": context});
-                self.debuggee.request("evaluate", arguments).await?
+                self.debuggee.request_calling("evaluate", arguments).await?
             }
         };
         let said: Evaluated = view(&body);

@@ -93,6 +93,15 @@ impl Console {
         self.wait_within(self.wait, show).await
     }
 
+    /// Nothing stopped in time.
+    pub(super) fn no_stop(&self, limit: Option<Duration>) -> DapError {
+        DapError::NoStop {
+            limit: limit.unwrap_or_default(),
+            target: self.attached.target.clone(),
+            debugger: self.attached.debugger.clone(),
+        }
+    }
+
     async fn wait_within(&mut self, limit: Option<Duration>, show: Show<'_>) -> Result<Flow, DapError> {
         let interrupt = self.interrupt.clone();
         let mut limit = limit;
@@ -112,7 +121,7 @@ impl Console {
                 happening = self.debuggee.next() => Some(happening),
                 () = interrupt.notified() => None,
                 () = tokio::time::sleep_until(at), if end.is_some() => {
-                    return Err(DapError::NoStop { limit: limit.unwrap_or_default() });
+                    return Err(self.no_stop(limit));
                 }
             };
             match happening {

@@ -18,6 +18,10 @@ use crate::{
 /// How long an adapter that tells the truth about a breakpoint later may take before it is shown as pending.
 const LATE: Duration = Duration::from_millis(1500);
 
+/// What is said of a function that an adapter takes without looking for it.
+const UNPROVEN: &str =
+    "by name alone: it stops if a function called so is called, and whether there is one is not known";
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Points {
@@ -167,11 +171,14 @@ impl Known {
         self.point.cleared = false;
         self.point.message =
             breakpoint.message.clone().filter(|text| !text.is_empty() && !breakpoint.verified);
-        if let (Target::Line { line, .. }, Some(real)) = (&self.place, breakpoint.line)
+        if let (Target::Line { line, .. }, Some(real)) = (&self.place, self.line)
             && *line != real
             && let Some((file, _)) = self.point.place.rsplit_once(':')
         {
             self.point.place = format!("{file}:{real}");
+            if breakpoint.verified {
+                self.point.message = Some(format!("moved here from line {line}"));
+            }
         }
     }
 
@@ -268,8 +275,12 @@ impl Console {
         };
         let body = self.debuggee.request_standing(request, arguments).await?;
         let made: Vec<Breakpoint> = items(&body, "breakpoints");
+        let unproven = self.quirks.any_function && matches!(place, Target::Function(_));
         for (known, breakpoint) in self.points.like(place).zip(&made) {
             known.take(breakpoint);
+            if unproven && breakpoint.verified {
+                known.point.message = Some(UNPROVEN.into());
+            }
         }
         Ok(())
     }
@@ -443,8 +454,12 @@ mod tests {
         let known = points.add("breakpoint", "a.c:3".into(), Target::Line { path: "/a.c".into(), line: 3 });
         known.id = Some(1);
         let said = Breakpoint { id: Some(1), verified: true, line: Some(5), ..Breakpoint::default() };
-        assert_eq!(points.changed(&said).unwrap().place, "a.c:5");
+        let moved = points.changed(&said).unwrap();
+        let why = "moved here from line 3";
+        assert_eq!((moved.place.as_str(), moved.message.as_deref()), ("a.c:5", Some(why)));
         assert_eq!(points.changed(&said), None, "nothing new");
+        let there = Breakpoint { line: None, ..said };
+        assert_eq!(points.changed(&there), None, "it is still there");
         points.cleared();
         assert!(points.all()[0].cleared && !points.all()[0].verified);
     }

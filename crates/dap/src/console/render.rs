@@ -330,8 +330,12 @@ fn point_text(point: &Point) -> String {
                 point.message.as_deref().unwrap_or("the debugger has not found this place yet")
             )
         }
-        (_, false, true) if point.stops > 0 => format!("  stopped {} times", point.stops),
-        _ => String::new(),
+        (_, false, true) => {
+            let remark = point.message.as_ref().map(|message| format!("  {message}")).unwrap_or_default();
+            let stops =
+                if point.stops > 0 { format!("  stopped {} times", point.stops) } else { String::new() };
+            remark + &stops
+        }
     };
     text + &state
 }
@@ -398,7 +402,12 @@ mod tests {
     #[test]
     fn pending_breakpoints_say_why() {
         let point = Point { number: 1, what: "breakpoint", place: "a.c:3".into(), ..Point::default() };
-        assert!(text(&Output::Breakpoint(point)).contains("pending"));
+        assert!(text(&Output::Breakpoint(point.clone())).contains("pending"));
+        let why = "moved here from line 9".to_owned();
+        let moved = Point { verified: true, message: Some(why), stops: 2, ..point };
+        assert!(
+            text(&Output::Breakpoint(moved)).ends_with("a.c:3  moved here from line 9  stopped 2 times\n")
+        );
     }
 
     #[test]

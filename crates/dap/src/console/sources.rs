@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
+use pepo_wire::{Code, Failure};
 use serde_json::json;
 
 use super::{
@@ -48,6 +49,17 @@ impl Texts {
     }
 }
 
+/// Why a source can't be shown; one that is nowhere else may lie here under another name.
+fn elsewhere(remote: &str, failure: Failure) -> DapError {
+    if failure.code() != Code::FileNotFound {
+        return failure.into();
+    }
+    let folder =
+        remote.rsplit_once('/').map_or("REMOTE", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let hint = format!("say where it lies: --source-map {folder}=LOCAL, when the session is opened");
+    DapError::not_there(format!("the source {remote} is neither here nor in the target"), hint)
+}
+
 /// A file here, if it is one and not too large.
 fn read_here(path: &str) -> Option<Vec<u8>> {
     let fits = std::fs::metadata(Path::new(path)).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TEXT);
@@ -73,17 +85,14 @@ impl Console {
             return Ok((shown, self.texts.keep(&remote, content.as_bytes())));
         }
         let text = match self.texts.files.clone() {
-            Some(files) => Some(files.read(&remote).await?),
+            Some(files) => files.read(&remote).await.map_err(|failure| elsewhere(&remote, failure))?,
             // Without another file system between, the target's path is this machine's.
-            None => read_here(&remote),
-        };
-        match text {
-            Some(text) => Ok((shown, self.texts.keep(&remote, &text))),
             None => {
-                let hint = "say where it lies with --source-map REMOTE=LOCAL";
-                Err(DapError::not_there(format!("the source {remote} is not here"), hint))
+                let failure = Failure::new(Code::FileNotFound, "");
+                read_here(&remote).ok_or_else(|| elsewhere(&remote, failure))?
             }
-        }
+        };
+        Ok((shown, self.texts.keep(&remote, &text)))
     }
 
     /// The lines around one of a source.

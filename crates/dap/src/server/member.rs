@@ -90,7 +90,8 @@ impl Member {
         client: &Value,
     ) -> Result<Member, Failure> {
         let target = shared.opener.open(arguments).await?;
-        let mut debuggee = Debuggee::new(crate::paced::paced(target.link, &target.opened));
+        let name = arguments.target.clone().unwrap_or_default();
+        let mut debuggee = Debuggee::new(crate::paced::paced(target.link, &target.opened)).on(&name);
         if let Err(error) =
             debuggee.initialize(client, &json_object(&target.opened.initialize_arguments)).await
         {
@@ -102,7 +103,7 @@ impl Member {
         let mut map = SourceMap::new(arguments.rules(), Some(&arguments.folder()));
         map.know(target.opened.sources.iter().map(String::as_str));
         Ok(Member {
-            name: arguments.target.clone().unwrap_or_default(),
+            name,
             quirks: Quirks::of(&target.opened),
             opened: target.opened,
             capabilities,

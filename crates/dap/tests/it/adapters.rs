@@ -86,7 +86,7 @@ impl Adapter {
                 &["continue-after-attach", "breakpoints-verify-late"],
             ),
             Adapter::Lldb => (json!({"pid": pid, "stopOnEntry": false}), &[]),
-            Adapter::Python => (json!({"justMyCode": true}), &[]),
+            Adapter::Python => (json!({"justMyCode": true}), &["any-function"]),
         };
         let link: Box<dyn Link> = match self {
             Adapter::Delve => open_delve(&program).await,

@@ -9,7 +9,7 @@ use pepo_dap::{
 };
 use pepo_wire::{
     Code, Failure,
-    agent::{BudgetSpent, Closed, PauseReport},
+    agent::{BudgetSpent, Closed, PauseReport, Process},
     dap::Message,
 };
 use serde_json::{Value, json};
@@ -184,6 +184,99 @@ async fn what_an_adapter_leaves_out_is_put_in() {
     assert_eq!(editor.ask("setVariable", set).await["value"], "7");
     fake.say(event("process", json!({"startMethod": "attach"}))).await;
     assert_eq!(editor.event("process").await["name"], "shop");
+}
+
+#[tokio::test]
+async fn the_program_is_called_by_its_own_name_and_not_as_a_guard_hands_it_over() {
+    let mut fake = Fake::plain();
+    let process = Process {
+        name: "loop".into(),
+        command_line: vec!["/app/loop".into(), "1000".into()],
+        ..Process::default()
+    };
+    fake.opened.process = Some(process);
+    let mut editor = attached(&fake, json!({"target": "shop"})).await;
+    for told in [json!({"name": "/proc/self/fd/200"}), json!({"startMethod": "attach"})] {
+        fake.say(event("process", told)).await;
+        assert_eq!(editor.event("process").await["name"], "/app/loop");
+    }
+    fake.say(event("process", json!({"name": "/usr/bin/python3.11"}))).await;
+    assert_eq!(editor.event("process").await["name"], "/usr/bin/python3.11", "what it knows is passed on");
+    let module = |path: &str| {
+        event("module", json!({"reason": "new", "module": {"id": 1, "name": "200", "path": path}}))
+    };
+    fake.say(module("/proc/self/fd/200")).await;
+    let told = editor.event("module").await;
+    assert_eq!((&told["module"]["name"], &told["module"]["path"]), (&json!("loop"), &json!("/app/loop")));
+    fake.say(module("/lib/200")).await;
+    assert_eq!(editor.event("module").await["module"]["path"], "/lib/200");
+}
+
+/// gdb tells the call of a function as if the target had gone on and stopped, and that stop may come after the answer.
+#[tokio::test]
+async fn after_a_call_the_target_stands_where_it_stood() {
+    let fake = Fake::new(json!({"supportsConfigurationDoneRequest": true}), move |request| {
+        match request.command() {
+            Some("evaluate") => {
+                vec![event("continued", json!({"threadId": 1})), yes(request, json!({"result": "7"}))]
+            }
+            Some("stackTrace") => {
+                vec![yes(
+                    request,
+                    json!({"stackFrames": [{"id": 1, "name": "f", "line": 3}, {"id": 2, "name": "g", "line": 9}]}),
+                )]
+            }
+            _ => Vec::new(),
+        }
+    });
+    let (stops, calls) = (fake.clone(), fake.clone());
+    let tells = tokio::spawn(async move {
+        for count in 1..=2 {
+            while calls.seen("evaluate").len() < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            // Long after the answer.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            stops.say(event("stopped", json!({"reason": "function call", "threadId": 1}))).await;
+        }
+    });
+    let options = ConsoleOptions { target: "shop".into(), ..ConsoleOptions::default() };
+    let mut said = Vec::new();
+    let console = Console::start(fake.link(), &fake.opened, options, &mut |one| said.push(one)).await;
+    let mut console = Group::from(console.expect("it starts"));
+    fake.say(event("stopped", json!({"reason": "breakpoint", "threadId": 1}))).await;
+    for line in ["continue", "up", "print f()", "print f()", "bt"] {
+        console
+            .execute(line, &mut |one| said.push(one))
+            .await
+            .unwrap_or_else(|failure| panic!("{line}: {failure}"));
+    }
+    tells.await.expect("it tells both");
+    let stopped = said.iter().filter(|one| matches!(one, Output::Stopped(_))).count();
+    let text: String = said.iter().map(plain).collect();
+    assert_eq!(stopped, 1, "a call is no news: {text}");
+    assert_eq!(fake.seen("evaluate")[1]["arguments"]["frameId"], 2, "the frame that was chosen: {text}");
+}
+
+#[tokio::test]
+async fn a_source_that_is_nowhere_is_told_with_how_to_say_where_it_lies() {
+    let mut fake = Fake::new(json!({}), |request| match request.command() {
+        Some("stackTrace") => {
+            let source = json!({"path": "/build/app/a.c"});
+            vec![yes(request, json!({"stackFrames": [{"id": 1, "name": "f", "line": 3, "source": source}]}))]
+        }
+        _ => Vec::new(),
+    });
+    fake.files = Some(Arc::new(InTarget));
+    let options = ConsoleOptions { files: fake.files.clone(), ..ConsoleOptions::default() };
+    let console = Console::start(fake.link(), &fake.opened, options, &mut |_| {}).await;
+    let mut console = Group::from(console.expect("it starts"));
+    fake.say(event("stopped", json!({"reason": "breakpoint", "threadId": 1}))).await;
+    console.execute("continue", &mut |_| {}).await.expect("it stops");
+    let failure = console.execute("list", &mut |_| {}).await.expect_err("there is none");
+    assert_eq!(failure.code(), Code::FileNotFound);
+    let told = format!("{failure:?}");
+    assert!(told.contains("/build/app/a.c") && told.contains("--source-map /build/app=LOCAL"), "{told}");
 }
 
 /// Files that are in the target alone.

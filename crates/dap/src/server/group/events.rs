@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Go, Group, tame};
 use crate::{
     console::{output::Output, plain},
-    server::{connection::words, ids::Kind, queue::Gone},
+    server::{connection::words, ids::Kind, member::Member, queue::Gone},
     session::{Happening, is_pause},
     views::{Capabilities, Source, view},
 };
@@ -66,7 +66,7 @@ impl Group<'_> {
             "terminated" => return self.on_terminated(index, event).await,
             "capabilities" => self.on_capabilities(index, &mut event),
             "continued" => self.members[index].stopped = None,
-            "process" => name_process(&self.members[index].name, &mut event),
+            "process" | "module" => name_program(&self.members[index], &mut event),
             _ => {}
         }
         if !self.single() && !self.fit_for_several(index, &name, &mut event).await? {
@@ -250,10 +250,30 @@ impl Group<'_> {
     }
 }
 
-/// gdb's `process` event lacks the name that the protocol requires.
-fn name_process(name: &str, event: &mut Message) {
+/// The program's own name, where the protocol wants one: gdb's `process` event has none, and what a guard hands to an adapter is a
+/// descriptor, whose path says nothing to a person.
+fn name_program(member: &Member, event: &mut Message) {
+    let process = member.opened.process.clone().unwrap_or_default();
+    let called = process.command_line.first().filter(|path| !path.is_empty()).cloned();
+    let path = called.or(Some(process.name).filter(|name| !name.is_empty()));
+    let path = path.unwrap_or_else(|| member.name.clone());
+    let says_nothing = |value: Option<&Value>| {
+        value.and_then(Value::as_str).is_none_or(|text| text.is_empty() || text.starts_with("/proc/self/fd/"))
+    };
+    let is_module = event.event_name() == Some("module");
     let body = event.fields.entry("body").or_insert_with(|| json!({}));
-    if let Some(body) = body.as_object_mut() {
-        body.entry("name").or_insert(name.into());
+    if is_module {
+        if let Some(module) = body.get_mut("module").and_then(Value::as_object_mut)
+            && module.contains_key("path")
+            && says_nothing(module.get("path"))
+        {
+            let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
+            module.insert("name".into(), name.into());
+            module.insert("path".into(), path.into());
+        }
+    } else if let Some(body) = body.as_object_mut()
+        && says_nothing(body.get("name"))
+    {
+        body.insert("name".into(), path.into());
     }
 }

@@ -198,3 +198,52 @@ async fn a_stop_at_a_change(adapter: Adapter) {
     assert_eq!(stops.len(), 2, "{}", told.text);
     assert_eq!(stops[1].breakpoints, [2], "{}", told.text);
 }
+
+/// What the adapter makes of a place is told: the line it moved it to, and a function that it took without looking for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_tells_what_became_of_a_place() {
+    let Some((fixture, mut running)) = Adapter::Python.target() else { return };
+    let far = format!("break {}:999", fixture.source_name());
+    let told = Told::by(Adapter::Python, &fixture, &mut running, &lines(&["break nosuch", &far, "detach"]))
+        .await
+        .ok();
+    let points = told
+        .said
+        .iter()
+        .filter_map(|one| if let Output::Breakpoint(point) = one { Some(point) } else { None });
+    let remarks: Vec<_> = points.map(|point| point.message.clone().unwrap_or_default()).collect();
+    assert_eq!(remarks.len(), 2, "{}", told.text);
+    assert!(remarks[0].contains("by name alone"), "{}", told.text);
+    assert_eq!(remarks[1], "moved here from line 999", "{}", told.text);
+}
+
+/// gdb tells a call as if the target had gone on and stopped; to a person it stood still all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gdb_calls_functions_one_after_the_other() {
+    if Adapter::Gdb.target().is_none() {
+        return;
+    }
+    let fixture = fixtures::c(Variant::debug());
+    let mut running = pepo_testkit::spawn(&fixture, &["1000"]);
+    let at = format!("break {}:{}", fixture.source_name(), fixture.line("BREAK"));
+    let words = lines(&[
+        &at,
+        "continue",
+        "delete",
+        "up",
+        "print tick(n)",
+        "print tick(n)",
+        "print tick(n)",
+        "print n",
+        "detach",
+    ]);
+    let told = Told::by(Adapter::Gdb, &fixture, &mut running, &words).await.ok();
+    let values: Vec<_> = told
+        .said
+        .iter()
+        .filter_map(|one| if let Output::Value(value) = one { Some(&value.value) } else { None })
+        .collect();
+    assert_eq!(values[..3], ["42"; 3], "{}", told.text);
+    assert!(values[3].parse::<i64>().is_ok(), "the caller's own variable: {}", told.text);
+    assert_eq!(told.stops().len(), 1, "{}", told.text);
+}
