@@ -30,8 +30,8 @@ pid/NUMBER; a bare NAME means this machine's engines. In a cluster they are pod/
 deploy/NAME, sts/NAME, ds/NAME, rs/NAME, job/NAME and svc/NAME, of which `stack`, `top` and `record`
 look at all pods that are ready, and the other verbs take one.";
 
-/// See into, and step through, any process in any container. Looking never stops the target; a debugger may, for a bounded
-/// time; nothing is left behind.
+/// See into, and step through, any process in any container. Looking does not stop the target: where nothing gentler will do,
+/// running threads are held for moments, which is told. A debugger may stop it, for a bounded time; nothing is left behind.
 #[derive(Debug, Parser)]
 #[command(name = "pepo", version, after_help = EXAMPLES, max_term_width = 110)]
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]

@@ -88,9 +88,11 @@ variables! {
     debuginfod_max_size = "DEBUGINFOD_MAXSIZE";
     /// The user's folder.
     home = "HOME";
-    /// Name of this user, for `pepo sessions`.
+    /// Name of this user, for `pepo sessions`, where the system knows none.
     user = "USER";
-    /// The same on Windows.
+    /// Who this user was before sudo, for `pepo sessions`.
+    sudo_user = "SUDO_USER";
+    /// The user's name on Windows.
     username = "USERNAME";
     /// Where programs are looked for last.
     path = "PATH";

@@ -39,6 +39,8 @@ mod session;
 mod signals;
 /// The verbs.
 mod verbs;
+/// Who asks.
+mod who;
 
 use std::process::ExitCode;
 

@@ -15,8 +15,8 @@ use pepo_wire::{
 use crate::{
     config::Context,
     duration,
-    environment::Environment,
     reach::{self, Reached},
+    who,
 };
 
 /// What a session is opened with.
@@ -110,7 +110,7 @@ fn request(
 /// What a stop asks for, in this user's name, with the agent's own lease.
 pub(crate) fn grant(context: &Context, rights: Vec<i32>, budget: Option<Duration>) -> Grant {
     Grant {
-        who: who(&context.environment),
+        who: who::who(&context.environment),
         rights,
         lease_seconds: 0,
         pause_budget_millis: budget.map(|budget| u64::try_from(budget.as_millis()).unwrap_or(u64::MAX)),
@@ -123,26 +123,6 @@ fn hinted(failure: Failure, target: &str) -> Failure {
         return failure.try_command("let go of it, whoever holds it", ["pepo", "release", target]);
     }
     failure
-}
-
-/// Who asks, for people who look at `pepo sessions`.
-fn who(environment: &Environment) -> String {
-    let name = environment.user.as_ref().or(environment.username.as_ref());
-    let name = name.map_or("somebody", String::as_str);
-    match uid() {
-        Some(uid) => format!("{name} (uid {uid}), process {}", std::process::id()),
-        None => format!("{name}, process {}", std::process::id()),
-    }
-}
-
-#[cfg(unix)]
-fn uid() -> Option<u32> {
-    Some(rustix::process::getuid().as_raw())
-}
-
-#[cfg(not(unix))]
-fn uid() -> Option<u32> {
-    None
 }
 
 /// Reads the target's files through its agent.

@@ -22,13 +22,21 @@ use crate::{
     signals::Signals,
 };
 
-const EXAMPLES: &str = "\
-Examples:
-  pepo dap                           on stdin and stdout, as editors start it
-  pepo dap --listen 127.0.0.1:0      prints the address and the token for other users
+const EXAMPLES: &str = r#"Examples:
+  pepo dap                           on stdin and stdout: editors start it so, nobody types it
+  pepo dap --listen 127.0.0.1:0      a server; prints its address, and the token that other users need
 
-What the editor's attach request may say: target, on, process, pid, debugger, sourceMap,
-stopOnEntry, pauseBudget, guard, symbols; docs/editors.md shows configurations.";
+An editor's configuration, in any of them: the program `pepo` with the argument `dap`, and
+  {"request": "attach", "target": "docker/shop", "sourceMap": {"/app": "."}, "pauseBudget": "30s"}
+For Neovim (nvim-dap):
+  require('dap').adapters.pepo = { type = 'executable', command = 'pepo', args = { 'dap' } }
+  require('dap').configurations.python = { { type = 'pepo', request = 'attach', name = 'shop',
+    target = 'docker/shop', cwd = '${workspaceFolder}' } }
+With a server instead: { type = 'server', host = '127.0.0.1', port = PORT }
+
+What the attach request may say (docs/editors.md has each with its meaning, and Helix):
+  target, targets, all, first, atOnce, on, process, pid, hostPid, debugger, sourceMap, cwd,
+  symbols, stopOnEntry, pauseBudget, guard, raw, token"#;
 
 /// Arguments of `pepo dap`.
 #[derive(Args, Debug)]
@@ -156,6 +164,14 @@ fn session_arguments(arguments: &AttachArguments) -> SessionArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_names_every_argument_of_attach() {
+        for field in server::FIELDS {
+            let mut words = EXAMPLES.split(|letter: char| !letter.is_alphanumeric());
+            assert!(words.any(|word| word == field.name), "{} is not in the help", field.name);
+        }
+    }
 
     #[test]
     fn an_editors_arguments_are_those_of_the_command_line() {

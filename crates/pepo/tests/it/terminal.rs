@@ -125,6 +125,18 @@ impl Terminal {
         }
     }
 
+    /// Waits until a line is asked for again after these words: what is typed before may be lost, or end a word instead of the session.
+    #[track_caller]
+    pub(crate) fn asks_again_after(&self, words: &str) {
+        let seen = wait::try_until(LIMIT, || match self.said() {
+            said if said.rsplit_once(words).is_some_and(|(_, after)| after.contains("(pepo)")) => Ok(()),
+            said => Err(said),
+        });
+        if let Err(said) = seen {
+            panic!("no prompt after {words:?} on the terminal, but:\n{said}");
+        }
+    }
+
     /// The command's status, if it has ended.
     pub(crate) fn has_ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|status| status.code())

@@ -91,7 +91,7 @@ fn ctrl_c_is_for_the_target_and_not_for_ssh() {
     terminal.interrupts();
     terminal.waits_for("stopped", 1);
     terminal.types("bt\r");
-    terminal.waits_for("main", 1);
+    terminal.asks_again_after("main");
     terminal.types("\x04");
     assert_eq!(terminal.status(), Some(0), "{}", terminal.said());
     container.assert_goes_on();
