@@ -154,21 +154,23 @@ async fn release_one(journal: &Journal, found: &Found) -> Released {
     let what =
         format!("session {} ({} on {})", found.entry.session, found.entry.debugger, found.entry.target_name);
     if found.live {
-        return match tokio::time::timeout(LETTING_GO, ask(&found.control(), RELEASE)).await {
-            Ok(Ok(answer)) if answer == "released" => Released { what, ..Released::default() },
-            Ok(Ok(answer)) => failed(
-                what,
-                Failure::new(Code::NotNow, "the session did not let go of everything").because(answer),
-            ),
-            Ok(Err(error)) => failed(
-                what,
-                Failure::new(Code::NotNow, "the session could not be asked to let go").because_of(&error),
-            ),
-            Err(_) => failed(
-                what,
-                Failure::new(Code::TimedOut, format!("the session did not let go within {LETTING_GO:?}")),
-            ),
-        };
+        match tokio::time::timeout(LETTING_GO, ask(&found.control(), RELEASE)).await {
+            Ok(Ok(answer)) if answer == "released" => return Released { what, ..Released::default() },
+            Ok(Ok(answer)) => {
+                let failure = Failure::new(Code::NotNow, "the session did not let go of everything");
+                return failed(what, failure.because(answer));
+            }
+            // Who ends just now hears nobody any more.
+            Ok(Err(_)) if ends(journal, &found.entry.session).await => {}
+            Ok(Err(error)) => {
+                let failure = Failure::new(Code::NotNow, "the session could not be asked to let go");
+                return failed(what, failure.because_of(&error));
+            }
+            Err(_) => {
+                let text = format!("the session did not let go within {LETTING_GO:?}");
+                return failed(what, Failure::new(Code::TimedOut, text));
+            }
+        }
     }
     let Some(process) = process_of(&found.entry) else {
         journal.forget(found);
@@ -180,6 +182,22 @@ async fn release_one(journal: &Journal, found: &Found) -> Released {
     let repairs = resume(&process);
     journal.forget(found);
     Released { what, repairs, failure: None }
+}
+
+/// Does this session end by itself, within a short while?
+async fn ends(journal: &Journal, session: &str) -> bool {
+    let end = tokio::time::Instant::now() + GUARD;
+    loop {
+        let own = journal.clone();
+        let all = tokio::task::spawn_blocking(move || own.list_all()).await.unwrap_or_default();
+        if !all.iter().any(|found| found.live && found.entry.session == session) {
+            return true;
+        }
+        if tokio::time::Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A process without a session of ours: stopped by a debugger that died, or held by one that lives; nothing when it runs free.
@@ -245,4 +263,33 @@ fn process_of(entry: &Entry) -> Option<Process> {
 fn name_of(tid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{tid}/comm"))
         .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_ends_while_it_is_asked_is_let_go_and_one_that_is_deaf_is_not() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&run.path().join("run")).unwrap();
+        let process = Process::own().unwrap();
+        let held = journal.begin("a").unwrap();
+        let entry = Entry {
+            session: "a".into(),
+            who: "me".into(),
+            target_name: "docker/x".into(),
+            debugger: "gdb".into(),
+            agent_pid: process.pid().get(),
+            start_time: process.start_time(),
+            since: 3,
+        };
+        held.write(&entry).unwrap();
+        let listed = journal.list();
+        let deaf = release_one(&journal, &listed[0]).await;
+        assert_eq!(deaf.failure.map(|failure| failure.code), Some(Code::NotNow as u32), "it has no socket");
+        drop(held);
+        let ended = release_one(&journal, &listed[0]).await;
+        assert_eq!((ended.what.as_str(), ended.failure), ("session a (gdb on docker/x)", None));
+    }
 }
