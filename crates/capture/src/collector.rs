@@ -41,6 +41,7 @@ impl Collector {
             "ruby" => "frames of Ruby, read from memory".to_owned(),
             "node" => "frames of JavaScript, by V8's own profiler".to_owned(),
             "async-profiler" => "frames of Java, by async-profiler".to_owned(),
+            "jfr" => "frames of Java, by the JVM's own recorder (JFR)".to_owned(),
             other => other.to_owned(),
         };
         let is_wall = matches!(started.sampler.as_str(), "python" | "ruby" | "node");

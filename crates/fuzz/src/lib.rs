@@ -1,4 +1,4 @@
-//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, thread dumps of JVMs, names of targets, archives, symbols,
+//! Hostile bytes for the readers of our own: DAP's framing, ELF files, `/proc` texts, thread dumps and recordings of JVMs, names of targets, archives, symbols,
 //! captures.
 //!
 //! A crate of its own because it drives readers of both sides and runs for as long as it is let: the tests
@@ -85,6 +85,11 @@ mod tests {
     #[test]
     fn stacks_of_a_profiler_survive_hostile_bytes() {
         survives("stacks");
+    }
+
+    #[test]
+    fn recordings_of_a_jvm_survive_hostile_bytes() {
+        survives("recordings");
     }
 
     #[test]

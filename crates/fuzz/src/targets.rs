@@ -30,6 +30,7 @@ pub const ALL: &[Target] = &[
     Target { name: "proc", corpus: proc_corpus, feed: proc_texts },
     Target { name: "dumps", corpus: dump_corpus, feed: thread_dump },
     Target { name: "stacks", corpus: stack_corpus, feed: stacks },
+    Target { name: "recordings", corpus: recording_corpus, feed: recordings },
     Target { name: "names", corpus: name_corpus, feed: names },
     Target { name: "archives", corpus: archive_corpus, feed: archives },
     Target { name: "symbols", corpus: symbol_corpus, feed: symbols },
@@ -197,6 +198,18 @@ fn stack_corpus() -> Vec<Vec<u8>> {
 fn stacks(bytes: &[u8]) {
     let (stacks, deepest) = pepo_look::read_stacks(bytes);
     assert!(stacks <= bytes.len() && deepest <= bytes.len());
+}
+
+/// One of a JVM's own, with little in it.
+fn recording_corpus() -> Vec<Vec<u8>> {
+    let recording = include_bytes!("../corpus/a.jfr");
+    vec![recording.to_vec(), recording.repeat(2)]
+}
+
+/// No more is told than there are bytes, whatever stands in them.
+fn recordings(bytes: &[u8]) {
+    let (samples, deepest) = pepo_look::read_recording(bytes);
+    assert!(samples <= bytes.len() && deepest <= bytes.len(), "{samples} samples, {deepest} frames");
 }
 
 /// No more is told than there are lines.

@@ -15,14 +15,20 @@ mod attach;
 mod dump;
 /// Options the JVM was started with, from its memory.
 mod flags;
+/// Samples over a time, by its own recorder.
+mod flight;
 /// Stacks as a profiler writes them.
 mod folded;
+/// What its own recorder writes.
+mod jfr;
 /// Who lends files to a JVM.
 mod lender;
 /// Names of methods as people read them.
 mod names;
 /// Samples over a time.
 mod profiler;
+/// A file for a moment.
+mod spare;
 
 use std::time::Duration;
 
@@ -34,7 +40,9 @@ use pepo_process::{
 pub(crate) use self::{
     attach::{Listener, Unattachable},
     dump::{Dump, JavaFrame, JavaThread},
+    flight::Flight,
     folded::{Folded, FoldedFrame, parse as parse_stack, split as split_stack},
+    jfr::Sample as JavaSample,
     profiler::Profiler,
 };
 
@@ -83,11 +91,38 @@ pub fn read_stacks(text: &[u8]) -> (usize, usize) {
     (depths.len(), depths.into_iter().max().unwrap_or(0))
 }
 
-/// Can the frames of a JVM be sampled, or why not? Nothing is done to it. Nothing for what is no JVM.
+/// Reads what a JVM's own recorder writes and says how many samples there are and how deep the deepest is: for tests with hostile bytes.
 #[must_use]
-pub fn samples(process: &Process, facts: &RuntimeFacts) -> Option<Result<(), String>> {
-    (facts.language == Language::Jvm)
-        .then(|| profiler::foreseen(process, facts).map(drop).map_err(|no| no.to_string()))
+pub fn read_recording(bytes: &[u8]) -> (usize, usize) {
+    let (mut samples, mut deepest) = (0, 0);
+    let _ = jfr::read(bytes, &mut |sample| {
+        samples += 1;
+        deepest = deepest.max(sample.stack.frames.len());
+    });
+    (samples, deepest)
+}
+
+/// By what the frames of a JVM can be sampled, in words, or why not. Nothing is done to it. Nothing for what is no JVM.
+#[must_use]
+pub fn samples(process: &Process, facts: &RuntimeFacts) -> Option<Result<String, String>> {
+    if facts.language != Language::Jvm {
+        return None;
+    }
+    let why = match profiler::foreseen(process, facts) {
+        Ok(_) => return Some(Ok("async-profiler is loaded into the JVM, and stays there, idle".to_owned())),
+        Err(why) => why,
+    };
+    Some(match flight::foreseen(process, facts) {
+        Ok(_) => {
+            Ok(format!("the JVM's own recorder (JFR) takes samples, where async-profiler cannot: {why}"))
+        }
+        Err(no) => Err(both(&why, &no)),
+    })
+}
+
+/// Why neither async-profiler nor JFR.
+pub(crate) fn both(profiler: &Unattachable, recorder: &Unattachable) -> String {
+    if profiler == recorder { profiler.to_string() } else { format!("{profiler}; and {recorder}") }
 }
 
 /// Can a JVM be asked: which version, or why not? Nothing is sent. Nothing for what is no JVM.

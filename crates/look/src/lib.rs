@@ -36,6 +36,6 @@ mod waits;
 
 pub use self::core::core;
 pub use interpreter::readable;
-pub use jvm::{answers, read_dump, read_stacks, samples};
+pub use jvm::{answers, read_dump, read_recording, read_stacks, samples};
 pub use record::{HIGHEST_RATE, Mode, Timer, USUAL_RATE, record, timer};
 pub use stack::stack;

@@ -8,6 +8,8 @@
 mod batch;
 /// Which sampler.
 mod choose;
+/// Samples of Java's frames by the JVM's own recorder.
+mod flight;
 /// Samples by holding threads that run, where perf is refused.
 mod held;
 /// Samples of Java's frames.

@@ -39,7 +39,7 @@ pub(super) struct Facts {
     /// The version of the JVM that can be asked, or why it cannot; `None` where there is none.
     pub(super) jvm: Option<Result<String, String>>,
     /// Can its frames be sampled, or why not?
-    pub(super) jvm_samples: Option<Result<(), String>>,
+    pub(super) jvm_samples: Option<Result<String, String>>,
     /// Memory left where the debugger would run.
     pub(super) headroom: Option<Headroom>,
     pub(super) read_only_root: Option<bool>,

@@ -64,13 +64,16 @@ pub(super) fn frames(facts: &Facts) -> Vec<Said> {
         (_, Some(Ok(version))) => {
             let what = format!("the JVM {version} tells its frames, and holds all its threads meanwhile");
             said.push(Said::ok(STACK, what));
-            let Some(Err(why)) = &facts.jvm_samples else {
-                let what = "async-profiler is loaded into the JVM, and stays there, idle".to_owned();
-                said.push(Said::ok(SAMPLING, what));
-                return said;
-            };
-            verbs = SAMPLING;
-            why.clone()
+            match &facts.jvm_samples {
+                Some(Err(why)) => {
+                    verbs = SAMPLING;
+                    why.clone()
+                }
+                samples => {
+                    said.extend(samples.iter().flatten().map(|what| Said::ok(SAMPLING, what.clone())));
+                    return said;
+                }
+            }
         }
         (Some(Err(why)), _) | (_, Some(Err(why))) => why.clone(),
         (None, None) if language == Language::Node => {

@@ -12,7 +12,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
@@ -80,6 +80,7 @@ pub(crate) struct Listener<'a> {
     uid: u32,
     gid: u32,
     hears_root: bool,
+    refuses_agents: bool,
 }
 
 impl Listener<'_> {
@@ -105,6 +106,7 @@ impl Listener<'_> {
             number: status.container_pid(),
             uid: status.uid[1],
             gid: status.gid[1],
+            refuses_agents: flags.agents_refused,
             hears_root: facts.version.as_deref().and_then(major).is_some_and(|major| major >= ROOT_IS_HEARD),
         };
         listener.judge(flags, &status)?;
@@ -185,26 +187,47 @@ impl Listener<'_> {
 
     /// A connection, which whoever has become the JVM's user has made.
     fn reach(&self) -> Result<UnixStream, Unattachable> {
+        self.as_its_user(|| self.connect_or_wake())
+    }
+
+    /// Does some work in a thread that has become the JVM's user.
+    ///
+    /// # Errors
+    /// Of the work, or that this cannot be.
+    pub(super) fn as_its_user<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Unattachable> + Send,
+    ) -> Result<T, Unattachable> {
         // A change of users makes the kernel guard this process like one that has gained rights; it has not.
         let before = rustix::process::dumpable_behavior();
-        let reached = std::thread::scope(|scope| {
-            let connect = || {
+        let done = std::thread::scope(|scope| {
+            let work = || {
                 self.become_its_user()?;
-                self.connect_or_wake()
+                work()
             };
             scope
-                .spawn(connect)
+                .spawn(work)
                 .join()
-                .unwrap_or_else(|_| Err(Unattachable::new("the connection failed", "")))
+                .unwrap_or_else(|_| Err(Unattachable::new("Pepo failed as the JVM's user", "")))
         });
         if let Ok(before) = before {
             let _ = rustix::process::set_dumpable_behavior(before);
         }
-        reached
+        done
+    }
+
+    /// Was it told to load nothing?
+    pub(super) fn refuses_agents(&self) -> bool {
+        self.refuses_agents
+    }
+
+    /// Its `/tmp`, and its own number of itself.
+    pub(super) fn place(&self) -> (BorrowedFd<'_>, u32) {
+        (self.folder.as_fd(), self.number)
     }
 
     /// Of this thread alone: the C library, which would change all of them, is not asked.
-    fn become_its_user(&self) -> Result<(), Unattachable> {
+    pub(super) fn become_its_user(&self) -> Result<(), Unattachable> {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         if own == (self.uid, self.gid) {
             return Ok(());
@@ -354,7 +377,7 @@ impl Drop for Mark<'_, '_> {
 }
 
 /// `17.0.15` is 17, `1.8.0_392` is 8.
-fn major(version: &str) -> Option<u32> {
+pub(super) fn major(version: &str) -> Option<u32> {
     let version = version.strip_prefix("1.").unwrap_or(version);
     version.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }

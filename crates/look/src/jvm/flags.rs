@@ -21,6 +21,8 @@ pub(super) struct Flags {
     pub(super) attach_disabled: bool,
     /// `-Xrs`.
     pub(super) signals_reduced: bool,
+    /// `-XX:-EnableDynamicAgentLoading`; it is there from version 9 on.
+    pub(super) agents_refused: bool,
 }
 
 /// Where the options are.
@@ -94,19 +96,24 @@ impl Layout {
         let (table, count) = (self.table?, self.count?.min(MOST));
         let mut options = vec![0; usize::try_from(size * count).ok()?];
         memory.read_at(table, &mut options).ok()?;
-        let (mut attach_disabled, mut signals_reduced) = (None, None);
+        let (mut attach_disabled, mut signals_reduced, mut agents_loaded) = (None, None, None);
         for option in options.chunks_exact(usize::try_from(size).ok()?) {
             let word = |at: u64| word(option, usize::try_from(at).ok()?);
             let place = match &name(memory, word(name_at)?).unwrap_or_default()[..] {
                 b"DisableAttachMechanism" => &mut attach_disabled,
                 b"ReduceSignalUsage" => &mut signals_reduced,
+                b"EnableDynamicAgentLoading" => &mut agents_loaded,
                 _ => continue,
             };
             let mut byte = [0];
             memory.read_at(word(address_at)?, &mut byte).ok()?;
             *place = Some(byte[0] != 0);
         }
-        Some(Flags { attach_disabled: attach_disabled?, signals_reduced: signals_reduced? })
+        Some(Flags {
+            attach_disabled: attach_disabled?,
+            signals_reduced: signals_reduced?,
+            agents_refused: agents_loaded == Some(false),
+        })
     }
 }
 

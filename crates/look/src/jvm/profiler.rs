@@ -199,7 +199,13 @@ pub(super) fn foreseen<'a>(
     let maps = process.maps().map_err(|error| Unattachable::new(error.to_string(), ""))?;
     let loaded = loaded(&maps)?;
     if loaded.is_none() {
-        has_room(process)?;
+        if listener.refuses_agents() {
+            return Err(Unattachable::new(
+                "it loads no async-profiler, for it was started with -XX:-EnableDynamicAgentLoading",
+                "start it without this option",
+            ));
+        }
+        has_room(process, NEEDED)?;
     }
     Ok((listener, loaded))
 }
@@ -224,13 +230,17 @@ fn loaded(maps: &[Map]) -> Result<Option<String>, Unattachable> {
     Ok(None)
 }
 
-fn has_room(process: &Process) -> Result<(), Unattachable> {
+/// Has the target so much memory left, in bytes?
+///
+/// # Errors
+/// It has not.
+pub(super) fn has_room(process: &Process, needed: u64) -> Result<(), Unattachable> {
     let free = Headroom::of(process).map_or(u64::MAX, |room| room.free);
-    if free >= NEEDED {
+    if free >= needed {
         return Ok(());
     }
     Err(Unattachable::new(
-        format!("{} MiB of its memory are free, and a profiler may need {} MiB", free >> 20, NEEDED >> 20),
+        format!("{} MiB of its memory are free, and a profiler may need {} MiB", free >> 20, needed >> 20),
         "raise its memory limit",
     ))
 }

@@ -8,6 +8,7 @@ use pepo_wire::{Code, Failure, agent::StartLook};
 
 use super::{
     HIGHEST_RATE, Sampler, USUAL_RATE,
+    flight::Flights,
     held::Held,
     java::Javas,
     mode::Mode,
@@ -15,12 +16,13 @@ use super::{
     perf::Perf,
     python::{Program, Pythons},
 };
+use crate::jvm::both;
 
 /// A sampler, and what is lost by it, in words.
 pub(super) type Chosen<'a> = (Box<dyn Sampler + 'a>, Vec<String>);
 
 /// Names of samplers.
-const SAMPLERS: [&str; 7] = ["", "perf", "hold", "python", "ruby", "node", "async-profiler"];
+const SAMPLERS: [&str; 8] = ["", "perf", "hold", "python", "ruby", "node", "async-profiler", "jfr"];
 
 /// What is asked.
 struct Asked<'a, 'b> {
@@ -53,6 +55,7 @@ pub(super) fn choose<'a>(process: &'a Process, request: &StartLook) -> Result<Ch
     let asked = Asked { process, facts, request, rate, mode };
     match (sampler, asked.facts.language) {
         ("node", _) | ("", Language::Node) if !request.native => asked.node(),
+        ("jfr", _) if !request.native => asked.flight(),
         ("async-profiler", _) | ("", Language::Jvm) if !request.native => asked.java(),
         _ => asked.python(),
     }
@@ -71,6 +74,31 @@ impl<'a> Asked<'a, '_> {
         let mode = self.mode.unwrap_or(Mode::Cpu);
         match Javas::open(self.process, &self.facts, self.rate, mode) {
             Ok((javas, notes)) => Ok((Box::new(javas), notes)),
+            Err(why) if self.request.sampler.is_empty() && mode == Mode::Cpu => {
+                match Flights::open(self.process, &self.facts, self.rate) {
+                    Ok((flights, mut notes)) => {
+                        notes.insert(
+                            0,
+                            format!("by the JVM's own recorder (JFR), for no async-profiler: {why}"),
+                        );
+                        Ok((Box::new(flights), notes))
+                    }
+                    Err(no) => self.native_instead("Java", &both(&why, &no)),
+                }
+            }
+            Err(why) => self.native_instead("Java", &why.to_string()),
+        }
+    }
+
+    fn flight(&self) -> Result<Chosen<'a>, Failure> {
+        if let Some(mode) = self.mode.filter(|mode| *mode != Mode::Cpu) {
+            let what = format!("JFR is not asked for samples of `--{}`", mode.name());
+            return Err(
+                Failure::new(Code::NotOffered, what).hint("without `--sampler`, async-profiler takes them")
+            );
+        }
+        match Flights::open(self.process, &self.facts, self.rate) {
+            Ok((flights, notes)) => Ok((Box::new(flights), notes)),
             Err(why) => self.native_instead("Java", &why.to_string()),
         }
     }

@@ -42,7 +42,7 @@ fn functions(thread: &Thread) -> Vec<&str> {
 }
 
 /// Number of the source's line that has this text.
-fn line(text: &str) -> u32 {
+pub(crate) fn line(text: &str) -> u32 {
     let source = include_str!("../../../../fixtures/hot/Hot.java");
     u32::try_from(source.lines().position(|line| line.contains(text)).unwrap() + 1).unwrap()
 }

@@ -69,7 +69,7 @@ fn lender_of(pid: u32) -> Option<String> {
         .find(|lender| parent(lender).and_then(|keeper| parent(&keeper)) == Some(pid.to_string()))
 }
 
-fn assert_known_shares(recorded: &Recorded, java: &Java) {
+pub(crate) fn assert_known_shares(recorded: &Recorded, java: &Java) {
     for (function, known, tolerance) in [("hot", 0.6, 0.12), ("warm", 0.3, 0.12), ("cool", 0.1, 0.07)] {
         let found = recorded.share(function);
         assert!((found - known).abs() < tolerance, "{java:?}: {function} {found} in {:#?}", recorded.chains);

@@ -5,6 +5,8 @@
 mod go;
 /// JVMs.
 mod java;
+/// Recordings of JVMs by their own recorder.
+mod java_flights;
 /// Recordings of JVMs.
 mod java_profiles;
 /// JavaScript programs.

@@ -62,8 +62,8 @@ pub(crate) struct Record {
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
     /// How samples are taken: by the kernel's timer, by holding running threads for a moment, Python's or Ruby's frames from memory,
-    /// Node's own profiler, or async-profiler in a JVM; without it, the gentlest that works
-    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "ruby", "node", "async-profiler"])]
+    /// Node's own profiler, or in a JVM async-profiler or its own recorder (JFR); without it, the gentlest that works
+    #[arg(long, value_name = "HOW", value_parser = ["perf", "hold", "python", "ruby", "node", "async-profiler", "jfr"])]
     sampler: Option<String>,
     /// What is looked at.
     #[command(flatten)]

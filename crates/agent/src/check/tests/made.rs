@@ -345,6 +345,7 @@ fn a_jvm_is_said_to_tell_its_frames_or_why_it_will_not() {
         found.iter().filter(|finding| finding.rule == "frames").map(line).collect::<Vec<_>>()
     };
     assert_eq!(found(&[]), ["Ok frames [stack]", "Ok frames [top record]"]);
+    assert_eq!(found(&["-XX:-EnableDynamicAgentLoading"]), ["Ok frames [stack]", "Ok frames [top record]"]);
     let refused = found(&["-XX:+DisableAttachMechanism"]);
     assert_eq!(refused, ["Lost frames [stack top record] RuntimeUnsupported"]);
 }
