@@ -60,6 +60,8 @@ variables! {
     serve_state = "PEPO_SERVE_STATE";
     /// Further names of `pepo serve`, separated by commas.
     serve_name = "PEPO_SERVE_NAME";
+    /// Where `pepo serve` answers proxies.
+    serve_proxies = "PEPO_SERVE_PROXIES";
     /// How long certificates of nodes are good at `pepo serve`.
     serve_certificates_last = "PEPO_SERVE_CERTIFICATES_LAST";
     /// How long sessions go on when `pepo serve` is asked to end.

@@ -4,7 +4,7 @@
 //! attachment, or may stop its target, may end it. A debug request is its owner's.
 
 /// What every call says and hears: parameters, answers, problems.
-mod http;
+pub(crate) mod http;
 /// The document of it, made from the types.
 mod openapi;
 /// Changes as they come.

@@ -58,6 +58,11 @@ impl Ending {
         }
     }
 
+    /// Comes to an end when its end begins.
+    pub(crate) async fn begins(&self) {
+        self.begun.cancelled().await;
+    }
+
     /// Comes to an end when what is open is to end.
     pub(crate) async fn is_over(&self) {
         self.over.cancelled().await;

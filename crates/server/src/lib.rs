@@ -32,6 +32,8 @@ mod nodes;
 mod peer;
 /// Who may do what.
 mod policy;
+/// The door for proxies, which hold calls.
+mod proxies;
 /// Two streams of bytes, tied together.
 mod relay;
 /// Debug requests, and what they are bound to.

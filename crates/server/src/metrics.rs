@@ -11,6 +11,7 @@ pub(crate) struct Metrics {
     /// Open now.
     pub(crate) connections: Level,
     pub(crate) streams: Level,
+    pub(crate) held: Level,
     /// Since the start.
     pub(crate) handshakes_failed: Count,
     pub(crate) unknown_callers: Count,
@@ -70,6 +71,7 @@ impl Metrics {
             ("targets", "gauge", "Containers on these nodes.", targets as u64),
             ("connections", "gauge", "Connections.", level(&self.connections)),
             ("streams", "gauge", "Streams to agents.", level(&self.streams)),
+            ("held_calls", "gauge", "Calls that proxies hold.", level(&self.held)),
             (
                 "streams_opened_total",
                 "counter",

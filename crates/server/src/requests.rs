@@ -1,4 +1,4 @@
-//! Debug requests: who waits for the next container of an image or a service, and the container that each gets.
+//! Debug requests: who waits for the next container of an image or a service, or for its next call, and the container that each gets.
 //!
 //! A request is bound by one change of its version in the store, so exactly once, whoever else tries; with the same change an
 //! attachment is made for it, which waits until its owner comes for it.
@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use pepo_wire::{
     Code, Failure,
-    resource::{AttachmentSpec, DebugAttachment, DebugRequest, Reason, RequestSpec, RequestState, Time, Why},
+    resource::{
+        AttachmentSpec, DebugAttachment, DebugRequest, Next, PodContainer, Reason, RequestSpec, RequestState,
+        Time, Why,
+    },
     server::NodeTarget,
 };
 use ring::digest::{SHA256, digest};
@@ -22,8 +25,9 @@ use crate::{
 /// How long a request waits, if nothing is said, and at most, in seconds.
 const USUAL: u64 = 3_600;
 const LONGEST: u64 = 7 * 24 * 3_600;
-/// How long an attachment waits for its owner.
+/// How long an attachment waits for its owner, and one for which a call is held.
 const CLAIM: Duration = Duration::from_secs(10 * 60);
+const CLAIM_CALL: Duration = Duration::from_secs(2 * 60);
 /// Requests of one person that wait at once.
 const MOST_WAITING: usize = 100;
 /// The longest pattern, and the longest idempotency key, in bytes.
@@ -31,6 +35,29 @@ const MOST_TEXT: usize = 256;
 /// Labels by which engines name the service that a container belongs to.
 const SERVICES: [&str; 4] =
     ["com.docker.compose.service", "com.docker.swarm.service.name", "app.kubernetes.io/name", "app"];
+
+/// A container that may be bound to a request.
+#[derive(Clone, Copy)]
+struct There<'a> {
+    node: &'a str,
+    target: &'a NodeTarget,
+    /// Its proxy holds a call.
+    holds: Option<&'a PodContainer>,
+}
+
+impl There<'_> {
+    /// As people name it and rules match it.
+    fn name(&self) -> String {
+        format!("{}@{}", self.target.name, self.node)
+    }
+
+    /// Is it what is waited for, and may who waits for it look at it and stop it, now?
+    fn is_for(&self, request: &DebugRequest, policy: &Policy) -> bool {
+        let name = self.name();
+        let may = |verb| policy.allows(&request.spec.who, verb, &name);
+        wants(&request.spec, self.target) && may(Verb::Look) && may(Verb::Stop)
+    }
+}
 
 /// All debug requests.
 #[derive(Clone, Debug)]
@@ -109,21 +136,11 @@ impl Requests {
         if targets.is_empty() {
             return Ok(());
         }
-        let failed = |error: StoreError| error.failure("debug requests");
-        let waits = |one: &DebugRequest| one.status.state == RequestState::Waiting;
-        let mut waiting = self.resources().all(waits).await.map_err(failed)?;
-        waiting.sort_by_key(|one| one.metadata.creation_timestamp);
+        let waiting = self.waiting(Next::Start).await?;
         for target in targets {
-            let name = format!("{}@{node}", target.name);
-            for request in &waiting {
-                let (who, is_wanted) = (&request.spec.who, wants(&request.spec, target));
-                // Who waits for it must be allowed to stop it, now.
-                let may = |verb| policy.allows(who, verb, &name);
-                if is_wanted
-                    && may(Verb::Look)
-                    && may(Verb::Stop)
-                    && self.bind(request, node, &name, target).await?
-                {
+            let there = There { node, target, holds: None };
+            for request in waiting.iter().filter(|request| there.is_for(request, policy)) {
+                if self.bind(request, &there, &new_name()?).await? {
                     break;
                 }
             }
@@ -131,15 +148,55 @@ impl Requests {
         Ok(())
     }
 
+    /// Binds a call that a proxy holds to who waits for one, the longest waiting first. `targets` are where it may go, with their
+    /// nodes; `named` is the one request that it names, if it names one; `attachment` is the name of what is made. Says whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn called(
+        &self,
+        targets: &[(String, NodeTarget)],
+        holds: &PodContainer,
+        named: Option<&str>,
+        attachment: &str,
+        policy: &Policy,
+    ) -> Result<bool, Failure> {
+        let mut waiting = self.waiting(Next::Call).await?;
+        waiting.retain(|request| named.is_none_or(|name| request.metadata.name == name));
+        for request in &waiting {
+            let there = targets.iter().map(|(node, target)| There { node, target, holds: Some(holds) });
+            let there: Vec<There<'_>> = there.filter(|there| there.is_for(request, policy)).collect();
+            // Of several containers of a pod nobody knows which will serve it.
+            if let [one] = &there[..]
+                && self.bind(request, one, attachment).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Those that wait for this, the longest waiting first.
+    async fn waiting(&self, next: Next) -> Result<Vec<DebugRequest>, Failure> {
+        let waits = |one: &DebugRequest| {
+            one.status.state == RequestState::Waiting && one.spec.next.unwrap_or_default() == next
+        };
+        let mut waiting =
+            self.resources().all(waits).await.map_err(|error| error.failure("debug requests"))?;
+        waiting.sort_by_key(|one| one.metadata.creation_timestamp);
+        Ok(waiting)
+    }
+
     /// Binds one, unless somebody else was first.
     async fn bind(
         &self,
         request: &DebugRequest,
-        node: &str,
-        name: &str,
-        target: &NodeTarget,
+        there: &There<'_>,
+        attachment: &str,
     ) -> Result<bool, Failure> {
-        let (request_name, attachment) = (&request.metadata.name, new_name()?);
+        let There { node, target, holds } = *there;
+        let (request_name, name) = (&request.metadata.name, &there.name());
         let now = Time::now();
         let spec = AttachmentSpec {
             target: name.to_owned(),
@@ -149,11 +206,14 @@ impl Requests {
             who: request.spec.who.clone(),
             rights: Vec::new(),
             request: Some(request_name.clone()),
+            holds: holds.cloned(),
         };
-        let why = Why { who: "server".to_owned(), reason: Reason::RequestBound, message: String::new() };
-        let offered = DebugAttachment::requested(&attachment, spec, why, now, CLAIM);
+        let (reason, claim) =
+            if holds.is_some() { (Reason::CallHeld, CLAIM_CALL) } else { (Reason::RequestBound, CLAIM) };
+        let why = Why { who: "server".to_owned(), reason, message: String::new() };
+        let offered = DebugAttachment::requested(attachment, spec, why, now, claim);
         let bind = |request: &mut DebugRequest| {
-            (request.status.waits_until > now && request.bind(name, &attachment, now)).then_some(())
+            (request.status.waits_until > now && request.bind(name, attachment, now)).then_some(())
         };
         // Whenever the server dies: none is bound without its attachment.
         let failed = |error: StoreError| error.failure(&called(request_name));
@@ -325,6 +385,56 @@ mod tests {
         assert_eq!(claimed("ann", "till").await, None);
         assert_eq!(claimed("ann", "shop").await, Some(attachment.metadata.name));
         assert_eq!(claimed("ann", "shop").await, None, "once");
+    }
+
+    #[tokio::test]
+    async fn a_call_is_bound_to_who_waits_for_one_and_only_where_it_is_sure_which_container_serves_it() {
+        let (requests, _folder) = requests().await;
+        let (start, _) = requests.make("ann", image("shop"), None).await.unwrap();
+        let wish = RequestSpec { next: Some(Next::Call), ..image("shop") };
+        let (call, _) = requests.make("ann", wish, None).await.unwrap();
+        let holds = PodContainer { namespace: "a".into(), pod: "b".into(), container: String::new() };
+        let there = |ids: &[&str]| -> Vec<(String, NodeTarget)> {
+            ids.iter().map(|id| ("one".to_owned(), container(id, "shop"))).collect()
+        };
+        let bind = async |ids: &[&str], named: Option<&str>, policy: &Policy| {
+            requests.called(&there(ids), &holds, named, "x", policy).await.unwrap()
+        };
+        assert!(!bind(&["shop", "also"], None, &all()).await, "two containers fit");
+        assert!(!bind(&["shop"], Some(&start.metadata.name), &all()).await, "it waits for a start");
+        assert!(!bind(&["shop"], None, &policy("ann", r#""look""#)).await);
+        assert!(bind(&["shop"], Some(&call.metadata.name), &all()).await);
+        assert!(!bind(&["shop"], None, &all()).await, "once");
+        let made: DebugAttachment = requests.resources().get("x").await.unwrap();
+        assert_eq!(
+            (made.spec.holds, made.spec.request, made.spec.target.as_str()),
+            (Some(holds.clone()), Some(call.metadata.name), "docker/shop@one")
+        );
+        // A start is not for who waits for a call.
+        let (late, _) = requests
+            .make("bob", RequestSpec { next: Some(Next::Call), ..image("till") }, None)
+            .await
+            .unwrap();
+        requests.started("one", &[container("till", "till")], &all()).await.unwrap();
+        let late: DebugRequest = requests.resources().get(&late.metadata.name).await.unwrap();
+        assert_eq!(late.status.state, RequestState::Waiting);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_a_hundred_calls_at_once_one_is_bound_to_a_request() {
+        let (requests, _folder) = requests().await;
+        requests.make("ann", RequestSpec { next: Some(Next::Call), ..image("shop") }, None).await.unwrap();
+        let calls = (0..100).map(|n| {
+            let requests = requests.clone();
+            tokio::spawn(async move {
+                let there = [("one".to_owned(), container(&format!("shop-{n}"), "shop"))];
+                let holds = PodContainer::default();
+                requests.called(&there, &holds, None, &format!("x{n}"), &all()).await.unwrap()
+            })
+        });
+        let bound = join_all(calls).await.into_iter().filter(|call| *call.as_ref().unwrap()).count();
+        let attachments = requests.resources().all(|_: &DebugAttachment| true).await.unwrap();
+        assert_eq!((bound, attachments.len()), (1, 1));
     }
 
     #[tokio::test]

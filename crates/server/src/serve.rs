@@ -52,6 +52,7 @@ use crate::{
     metrics::Metrics,
     nodes::Nodes,
     peer::Peer,
+    proxies,
     requests::Requests,
     service::{Desk, Service},
     store::{Resources, Sqlite},
@@ -87,6 +88,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Whether a first start makes tokens and tells them; not where what it tells is kept in a log.
     pub first_tokens: bool,
+    /// Address of the door for proxies, in cleartext; without it there is none.
+    pub proxies: Option<SocketAddr>,
     /// Further names and addresses that the own certificate shall be for.
     pub names: Vec<String>,
     /// How long a certificate of a node is good; without, a day.
@@ -100,6 +103,8 @@ pub struct Config {
 pub struct Listening {
     /// Where.
     pub address: SocketAddr,
+    /// Where proxies are answered.
+    pub proxies: Option<SocketAddr>,
     /// Tokens that were made at this start, told once.
     pub new_tokens: Vec<NewToken>,
 }
@@ -117,20 +122,18 @@ pub async fn serve(
     let certificates_last = joining::lasting(config.certificates_last)?;
     let (folder, new_tokens) = Folder::open_with(&config.folder, config.first_tokens)?;
     let acceptor = acceptor(&folder, &config)?;
-    let busy = |error: io::Error| {
-        Failure::new(Code::NotReachable, format!("{} cannot be listened on", config.listen))
-            .because(error)
-            .try_command("take another port", ["pepo", "serve", "--listen", "127.0.0.1:0"])
+    let (listener, address) = listen(config.listen, "--listen").await?;
+    let door = match config.proxies {
+        Some(address) => Some(listen(address, "--proxies").await?),
+        None => None,
     };
-    let listener = TcpListener::bind(config.listen).await.map_err(busy)?;
-    let address = listener.local_addr().map_err(busy)?;
     let audit = folder.audit()?;
     let resources = Resources(Arc::new(Sqlite::open(&config.folder)?));
     let attachments = Arc::new(Attachments::open(resources, folder.holder()?).await?);
     let requests = Requests::new(&attachments);
     let keeper = requests.clone();
     let _keeper = AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep().await }));
-    let service = Service(Arc::new(Desk {
+    let desk = Arc::new(Desk {
         folder,
         audit,
         nodes: Nodes::default(),
@@ -139,10 +142,15 @@ pub async fn serve(
         requests,
         ending: Ending::default(),
         certificates_last,
-    }));
-    let desk = &service.0;
-    ready(&Listening { address, new_tokens });
+    });
+    ready(&Listening { address, proxies: door.as_ref().map(|(_, address)| *address), new_tokens });
     let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+    let _door = door.map(|(listener, address)| {
+        tracing::warn!(%address, "proxies are answered, whoever they are");
+        let serving = proxies::serve(listener, Arc::clone(&desk), connections.clone());
+        AbortOnDropHandle::new(tokio::spawn(serving))
+    });
+    let service = Service(Arc::clone(&desk));
     let mut stops = std::pin::pin!(stops);
     let until_stopped = async {
         stops.next().await;
@@ -165,6 +173,17 @@ pub async fn serve(
         tracing::info!(left = connections.len(), "connections were still open at the end");
     }
     Ok(())
+}
+
+async fn listen(wished: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), Failure> {
+    let busy = |error: io::Error| {
+        Failure::new(Code::NotReachable, format!("{wished} cannot be listened on"))
+            .because(error)
+            .try_command("take another port", ["pepo", "serve", flag, "127.0.0.1:0"])
+    };
+    let listener = TcpListener::bind(wished).await.map_err(busy)?;
+    let address = listener.local_addr().map_err(busy)?;
+    Ok((listener, address))
 }
 
 async fn accept(

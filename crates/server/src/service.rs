@@ -247,6 +247,7 @@ fn spec(who: &str, name: &str, open: &OpenReach, target: &NodeTarget, rights: &[
         who: who.to_owned(),
         rights: words(rights).into_iter().map(str::to_owned).collect(),
         request: None,
+        holds: None,
     }
 }
 

@@ -19,8 +19,10 @@ use serde_json::{Value, json};
 
 use self::schema::described;
 pub use self::{
-    attachment::{AttachmentSpec, AttachmentStatus, Impossible, Reason, State, Transition, Why},
-    request::{RequestSpec, RequestState, RequestStatus},
+    attachment::{
+        AttachmentSpec, AttachmentStatus, Impossible, PodContainer, Reason, State, Transition, Why,
+    },
+    request::{Next, RequestSpec, RequestState, RequestStatus},
     schema::{Described, Part},
     time::Time,
 };

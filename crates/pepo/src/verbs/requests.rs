@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use pepo_wire::{
     Code, Failure,
-    resource::{DebugRequest, RequestSpec, RequestState, Time},
+    resource::{DebugRequest, Next, RequestSpec, RequestState, Time},
 };
 
 use super::resources::{self, Shown, ago};
@@ -25,6 +25,8 @@ Examples (PEPO_TOKEN holds your token):
                                      the next container of this image shall be yours
   pepo requests create --service shop --wait --on https://pepo.example
                                      the same for a service; waits, and tells the target
+  pepo requests create --service shop --next call --wait --on https://pepo.example
+                                     the next call with a debug header, which its proxy holds for you
   pepo requests wait 1c7e03b25a --timeout 10m --on https://pepo.example
   pepo requests --on https://pepo.example
   pepo requests delete 1c7e03b25a --on https://pepo.example";
@@ -76,6 +78,9 @@ struct Create {
     /// The service, as the engine labels its containers; a `*` stands for any text
     #[arg(long, value_name = "PATTERN")]
     service: Option<String>,
+    /// What is waited for: its start, or a call that its proxy holds until the debugger is there
+    #[arg(long, value_enum, default_value_t = Moment::Start, value_name = "MOMENT")]
+    next: Moment,
     /// How long it waits; without it, an hour
     #[arg(long = "for", value_parser = duration::parse, value_name = "DURATION")]
     lasts: Option<Duration>,
@@ -85,6 +90,15 @@ struct Create {
     /// Said twice with one key, it is made once
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+}
+
+/// What of a container can be waited for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Moment {
+    // It starts.
+    Start,
+    // Its proxy holds a call.
+    Call,
 }
 
 /// Does what is wished.
@@ -109,6 +123,10 @@ async fn create(wish: &Create, context: &Context) -> Outcome {
     let spec = RequestSpec {
         image: wish.image.clone(),
         service: wish.service.clone(),
+        next: Some(match wish.next {
+            Moment::Start => Next::Start,
+            Moment::Call => Next::Call,
+        }),
         lasts_seconds: wish.lasts.map(|lasts| lasts.as_secs()),
         ..RequestSpec::default()
     };

@@ -43,6 +43,9 @@ pub(crate) struct Serve {
     /// A further name or address by which it is called, for its certificate; may be given several times
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
+    /// Where proxies are answered that hold calls (Envoy, nginx), in cleartext and without any proof of who asks; keep it to their network
+    #[arg(long, value_name = "ADDRESS")]
+    proxies: Option<String>,
     /// Make a token for a person, tell it, and end
     #[arg(long, value_name = "NAME", group = "new")]
     new_token: Option<String>,
@@ -74,6 +77,7 @@ impl Serve {
             "listen" => one(&self.listen),
             "state" => one(&self.state),
             "name" => Some(self.name.clone()).filter(|names| !names.is_empty()),
+            "proxies" => one(&self.proxies),
             "certificates-last" => one(&self.certificates_last),
             "drain" => one(&self.drain),
             "log-format" => one(&self.log_format),
@@ -119,6 +123,7 @@ pub(crate) async fn run(arguments: &Serve, context: &Context) -> Outcome {
         folder: folder.clone(),
         // A log is no place for them.
         first_tokens: settings.log_format == LogFormat::Text,
+        proxies: settings.proxies,
         names: settings.names,
         certificates_last: Some(settings.certificates_last),
         drain: Some(settings.drain),
@@ -163,10 +168,15 @@ mod told {
         let address = format!("https://{}", listening.address);
         if printer.json_wanted() {
             return printer.json_line(&json!({
-                "address": address, "state": folder, "tokens": data(&listening.new_tokens),
+                "address": address, "proxies": listening.proxies, "state": folder, "tokens": data(&listening.new_tokens),
             }));
         }
         printer.data(&format!("serving on {address}, state in {}", folder.display()))?;
+        if let Some(proxies) = listening.proxies {
+            printer.say(&format!(
+                "proxies are answered at http://{proxies}: whoever reaches it can end the waiting of debug requests, and nothing else"
+            ));
+        }
         for token in &listening.new_tokens {
             let (what, command) = match token.kind {
                 Kind::Person => ("you look with", format!("pepo ps --on {address}")),

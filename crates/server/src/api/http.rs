@@ -16,18 +16,18 @@ const MOST: usize = 64 << 10;
 const READING: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What stands after the `?`.
-pub(super) struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    pub(super) fn read(query: &str) -> Parameters {
+    pub(crate) fn read(query: &str) -> Parameters {
         Parameters(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn is(&self, name: &str) -> Result<bool, Failure> {
+    pub(crate) fn is(&self, name: &str) -> Result<bool, Failure> {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
@@ -35,7 +35,7 @@ impl Parameters {
         }
     }
 
-    pub(super) fn number(&self, name: &str, usual: usize) -> Result<usize, Failure> {
+    pub(crate) fn number(&self, name: &str, usual: usize) -> Result<usize, Failure> {
         let Some(text) = self.get(name) else { return Ok(usual) };
         text.parse().map_err(|_| bad(name, text, "it is a number"))
     }
@@ -46,7 +46,7 @@ fn bad(name: &str, value: &str, why: &str) -> Failure {
 }
 
 /// The name of an object in a path.
-pub(super) fn name_of(part: &str) -> Result<String, Failure> {
+pub(crate) fn name_of(part: &str) -> Result<String, Failure> {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match !part.is_empty() && part.len() <= 63 && part.chars().all(is_plain) {
         true => Ok(part.to_owned()),
@@ -56,7 +56,7 @@ pub(super) fn name_of(part: &str) -> Result<String, Failure> {
 }
 
 /// The body, as JSON.
-pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Failure> {
+pub(crate) async fn body(request: Request<Incoming>) -> Result<Value, Failure> {
     let reading = Limited::new(request.into_body(), MOST).collect();
     let late = |_| Failure::new(Code::TimedOut, format!("the body was not there within {READING:?}"));
     let read = tokio::time::timeout(READING, reading).await.map_err(late)?;
@@ -71,7 +71,7 @@ pub(super) async fn body(request: Request<Incoming>) -> Result<Value, Failure> {
 }
 
 /// The spec of an object in a body. A field that is not known is an error here: it would be a wish that is not heard.
-pub(super) fn spec<S: Resource>(body: &Value) -> Result<S, Failure> {
+pub(crate) fn spec<S: Resource>(body: &Value) -> Result<S, Failure> {
     let refused = |why: String| {
         Failure::new(Code::Usage, format!("the body is no {}", S::KIND))
             .because(why)
@@ -94,12 +94,12 @@ pub(super) fn spec<S: Resource>(body: &Value) -> Result<S, Failure> {
 }
 
 /// An answer.
-pub(super) fn json_page(status: StatusCode, data: &Value) -> Response<Body> {
+pub(crate) fn json_page(status: StatusCode, data: &Value) -> Response<Body> {
     page(status, "application/json", data)
 }
 
 /// What went wrong, for programs and people.
-pub(super) fn problem(failure: &Failure) -> Response<Body> {
+pub(crate) fn problem(failure: &Failure) -> Response<Body> {
     let code = failure.code();
     let status = StatusCode::from_u16(http_status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let hints: Vec<Value> =
@@ -116,7 +116,7 @@ pub(super) fn problem(failure: &Failure) -> Response<Body> {
 }
 
 /// To a caller whom nobody knows.
-pub(super) fn unknown(failure: &Failure) -> Response<Body> {
+pub(crate) fn unknown(failure: &Failure) -> Response<Body> {
     let mut page = problem(failure);
     if failure.code() == Code::NotGranted {
         *page.status_mut() = StatusCode::UNAUTHORIZED;
@@ -131,7 +131,7 @@ fn page(status: StatusCode, kind: &'static str, data: &Value) -> Response<Body> 
     with(with(response, CONTENT_TYPE, kind), CACHE_CONTROL, "no-store")
 }
 
-pub(super) fn with(mut response: Response<Body>, name: HeaderName, value: &'static str) -> Response<Body> {
+pub(crate) fn with(mut response: Response<Body>, name: HeaderName, value: &'static str) -> Response<Body> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

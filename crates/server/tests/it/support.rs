@@ -35,6 +35,7 @@ impl Server {
             listen: "127.0.0.1:0".parse().unwrap(),
             folder: folder.path().join("state"),
             first_tokens: true,
+            proxies: None,
             names: Vec::new(),
             certificates_last,
             drain: None,

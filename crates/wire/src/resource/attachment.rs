@@ -22,6 +22,17 @@ described! {
         pub rights: Vec<String>,
         /// The debug request that it was made for.
         pub request: Option<String>,
+        /// The container whose proxy holds a call until the debugger is there.
+        pub holds: Option<PodContainer>,
+    }
+    /// A container of a pod, as Kubernetes names it.
+    pub struct PodContainer {
+        /// The pod's namespace.
+        pub namespace: String,
+        /// The pod.
+        pub pod: String,
+        /// Its container; empty where none was named.
+        pub container: String,
     }
     /// What became of it.
     pub struct AttachmentStatus {
@@ -88,6 +99,8 @@ described! {
         Asked,
         /// A debug request was bound to the target.
         RequestBound,
+        /// A debug request was bound to the target, whose proxy holds a call.
+        CallHeld,
         /// The node was told to open the stream.
         NodeOrdered,
         /// The agent beside the target answered.

@@ -9,6 +9,8 @@ described! {
         pub image: Option<String>,
         /// The service that the container belongs to, as its engine labels it; a `*` stands for any text.
         pub service: Option<String>,
+        /// What is waited for; without it, the next start.
+        pub next: Option<Next>,
         /// The person who waits. The server sets it.
         pub who: String,
         /// How long it waits, in seconds; without it, an hour.
@@ -26,6 +28,17 @@ described! {
         pub attachment: Option<String>,
         /// `Bound`.
         pub conditions: Vec<Condition>,
+    }
+}
+
+described! {
+    "lowercase"
+    /// Which moment of a container a debug request waits for.
+    pub enum Next {
+        /// It starts.
+        Start,
+        /// Its proxy holds a call for it, until the debugger is there.
+        Call,
     }
 }
 

@@ -110,7 +110,7 @@ macro_rules! described {
         $($(#[doc = $said:literal])+ pub $field:ident: $type:ty,)*
     })+) => {$(
         $(#[doc = $doc])+
-        #[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, Eq, serde::Serialize)]
+        #[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, Eq, Hash, serde::Serialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {$(
             $(#[doc = $said])+
@@ -133,7 +133,7 @@ macro_rules! described {
         $($(#[doc = $said:literal])+ $variant:ident,)*
     }) => {
         $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, Default, serde::Deserialize, PartialEq, Eq, serde::Serialize)]
+        #[derive(Clone, Copy, Debug, Default, serde::Deserialize, PartialEq, Eq, Hash, serde::Serialize)]
         #[serde(rename_all = $case)]
         pub enum $name {
             #[default]

@@ -39,6 +39,12 @@ const NAME: Setting = setting(
     "",
     "Further names and addresses by which it is called, for its certificate: a list in the file, separated by commas in the environment.",
 );
+const PROXIES: Setting = setting(
+    "proxies",
+    "PEPO_SERVE_PROXIES",
+    "",
+    "Where proxies are answered that hold calls, in cleartext and without any proof of who asks; without it, nowhere.",
+);
 const CERTIFICATES_LAST: Setting = setting(
     "certificates-last",
     "PEPO_SERVE_CERTIFICATES_LAST",
@@ -59,7 +65,8 @@ const LOG_FORMAT: Setting = setting(
 );
 
 /// All that can be set.
-pub(crate) const SETTINGS: [&Setting; 6] = [&LISTEN, &STATE, &NAME, &CERTIFICATES_LAST, &DRAIN, &LOG_FORMAT];
+pub(crate) const SETTINGS: [&Setting; 7] =
+    [&LISTEN, &STATE, &NAME, &PROXIES, &CERTIFICATES_LAST, &DRAIN, &LOG_FORMAT];
 
 const fn setting(
     key: &'static str,
@@ -86,6 +93,7 @@ pub(crate) struct Settings {
     /// None: in the user's state folder.
     pub(crate) state: Option<PathBuf>,
     pub(crate) names: Vec<String>,
+    pub(crate) proxies: Option<SocketAddr>,
     pub(crate) certificates_last: Duration,
     pub(crate) drain: Duration,
     pub(crate) log_format: LogFormat,
@@ -110,11 +118,14 @@ impl Settings {
         let file = path.map(|path| read(&path).map(|map| (path, map))).transpose()?;
         let mut places = Places { arguments, environment, file, told: Vec::new() };
         let text = |text: &str| Ok::<_, String>(text.to_owned());
+        let address =
+            |text: &str| text.parse::<SocketAddr>().map_err(|_| "it is written as ADDRESS:PORT".to_owned());
+        let perhaps = |text: &str| Some(text).filter(|text| !text.is_empty()).map(address).transpose();
         Ok(Settings {
-            listen: places
-                .one(&LISTEN, |text| text.parse().map_err(|_| "it is written as ADDRESS:PORT".to_owned()))?,
+            listen: places.one(&LISTEN, address)?,
             state: Some(places.one(&STATE, text)?).filter(|state| !state.is_empty()).map(PathBuf::from),
             names: places.texts(&NAME)?.0,
+            proxies: places.one(&PROXIES, perhaps)?,
             certificates_last: places.one(&CERTIFICATES_LAST, duration::parse)?,
             drain: places.one(&DRAIN, duration::parse)?,
             log_format: places.one(&LOG_FORMAT, |text| LogFormat::from_str(text, false))?,
@@ -193,6 +204,7 @@ fn variable<'e>(environment: &'e Environment, setting: &Setting) -> Option<&'e s
         "PEPO_SERVE_LISTEN" => &environment.serve_listen,
         "PEPO_SERVE_STATE" => &environment.serve_state,
         "PEPO_SERVE_NAME" => &environment.serve_name,
+        "PEPO_SERVE_PROXIES" => &environment.serve_proxies,
         "PEPO_SERVE_CERTIFICATES_LAST" => &environment.serve_certificates_last,
         "PEPO_SERVE_DRAIN" => &environment.serve_drain,
         "PEPO_SERVE_LOG_FORMAT" => &environment.serve_log_format,
@@ -289,7 +301,7 @@ mod tests {
     fn every_setting_is_a_flag_and_a_variable() {
         for setting in SETTINGS {
             let value = match setting.key {
-                "listen" => "127.0.0.1:1",
+                "listen" | "proxies" => "127.0.0.1:1",
                 "log-format" => "json",
                 _ => "1m",
             };

@@ -1,5 +1,7 @@
 //! A server, the agent of a node, and people who reach the node's containers by name, with no engine of their own.
 
+/// Calls that a proxy holds.
+mod proxies;
 /// Attachments and debug requests.
 mod resources;
 
@@ -46,6 +48,8 @@ struct Server {
     address: String,
     admin: String,
     node: String,
+    /// Where it answers proxies, if it does.
+    proxies: Option<String>,
 }
 
 impl Server {
@@ -62,7 +66,8 @@ impl Server {
             one["token"].as_str().unwrap().to_owned()
         };
         let address = told["address"].as_str().unwrap().to_owned();
-        Server { running, surroundings, address, admin: token("person"), node: token("node") }
+        let proxies = told["proxies"].as_str().map(str::to_owned);
+        Server { running, surroundings, address, admin: token("person"), node: token("node"), proxies }
     }
 
     fn run(surroundings: &Surroundings, listen: &str, more: &[&str]) -> (Running, Value) {
@@ -165,11 +170,17 @@ print(answer.read().decode(), end='')";
 }
 
 fn run(engine: &Engine, fixture: &Fixture) -> Container {
+    labelled(engine, fixture, &[])
+}
+
+fn labelled(engine: &Engine, fixture: &Fixture, labels: &[(&str, &str)]) -> Container {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let image = Image::usual(fixture);
     engine.load(&image);
     let name = format!("server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let container = engine.run(&image, &RunOptions::named(&name).args(&["1000"]));
+    let mut options = RunOptions::named(&name).args(&["1000"]);
+    options.labels.extend(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let container = engine.run(&image, &options);
     container.wait_started();
     container
 }
