@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pepo_testkit::{Language, Life as _, Symbols, Variant, fixtures, spawn};
+use pepo_testkit::{Language, Life as _, Symbols, Variant, fixtures, spawn, wait};
 
 use crate::support::Surroundings;
 
@@ -59,10 +59,13 @@ fn the_stack_of_a_stripped_go_program_is_its_goroutines_as_go_would_dump_them() 
     target.wait_for_line("beat 3 ", Duration::from_secs(20));
     let name = format!("pid/{}", target.pid());
     let surroundings = Surroundings::new();
-    let text = surroundings.run(&["stack", &name]).ok().stdout;
+    // Its main goroutine runs now and then; then it is held for a moment, which is told.
+    let text = wait::until("all of them wait", Duration::from_secs(60), || {
+        let text = surroundings.run(&["stack", &name]).ok().stdout;
+        if text.contains("target not stopped") { Ok(text) } else { Err(text) }
+    });
     let (start, many) = (fixture.line("START"), fixture.line("MANY"));
     for shown in [
-        "target not stopped",
         "[select]\n    main.choose",
         "[sync.Mutex.Lock]",
         "[chan receive, locked to thread]\n    main.own",
