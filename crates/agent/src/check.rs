@@ -139,7 +139,7 @@ pub fn check(request: &CheckRequest, env: &CheckEnv) -> Result<CheckResponse, Fa
         let machine = Machine::read(&env.roots, &env.tools);
         return Ok(CheckResponse { process: None, findings: ask(MACHINE_RULES, &machine, &request.verbs) });
     };
-    let process = find::resolve(target)?;
+    let process = find::program(target)?;
     let facts = Facts::of(&process, env, &request.debugger)?;
     let mut shown = list::describe(&process).ok();
     if let (Some(runtime), Ok((chosen, _))) =

@@ -79,7 +79,7 @@ fn run(
             .block_on(async move { word.wait_for(|word| *word != Word::Nothing).await.map(|word| *word) });
         said.is_ok_and(|word| word == Word::Accepted)
     };
-    let read = target.and_then(|target| find::resolve(&target)).and_then(|process| {
+    let read = target.and_then(|target| find::program(&target)).and_then(|process| {
         pepo_look::core(&process, &request, &accepted, &mut |event| {
             *word.borrow() != Word::Gone && events.blocking_send(Ok(event)).is_ok()
         })

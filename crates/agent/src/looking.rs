@@ -48,7 +48,7 @@ pub(crate) async fn start(
 fn look(mut request: StartLook, enough: &AtomicBool, events: &mpsc::Sender<Result<LookEvent, Status>>) {
     let target =
         request.target.take().ok_or_else(|| Failure::new(Code::Usage, "the request names no target"));
-    let looked = target.and_then(|target| find::resolve(&target)).and_then(|process| {
+    let looked = target.and_then(|target| find::program(&target)).and_then(|process| {
         pepo_look::record(&process, &request, &|| enough.load(Ordering::Relaxed), &mut |event| {
             events.blocking_send(Ok(event)).is_ok()
         })

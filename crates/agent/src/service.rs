@@ -214,7 +214,7 @@ impl Agent for Service {
         let request = request.into_inner();
         let target = self.held(request.target.clone())?;
         blocking(move || {
-            let process = find::resolve(&named(target)?)?;
+            let process = find::program(&named(target)?)?;
             pepo_look::stack(&process, &request)
         })
         .await

@@ -38,6 +38,50 @@ pub fn resolve(target: &agent::Target) -> Result<Process, Failure> {
     }
 }
 
+/// As [`resolve`], for whoever looks at the program or stops it: what is left of a container that only the entry keeps is no program.
+///
+/// # Errors
+/// As [`resolve`]; [`Code::NotRunning`] when the program has ended and the entry keeps its container.
+pub fn program(target: &agent::Target) -> Result<Process, Failure> {
+    let process = resolve(target)?;
+    let chosen =
+        target.selector.as_ref().is_some_and(|one| !one.process.is_empty() || one.container_pid != 0);
+    match &target.kind {
+        Some(Kind::Container(container)) if !chosen && keeps_alone(&process) => Err(ended(container)),
+        _ => Ok(process),
+    }
+}
+
+/// Is it the entry, which has no program any more?
+fn keeps_alone(process: &Process) -> bool {
+    let is_entry = |name: &str| match name {
+        "pepo-entry" => true,
+        "pepo" => process.command_line().is_ok_and(|line| line.get(1).is_some_and(|word| word == "entry")),
+        _ => false,
+    };
+    process.status().is_ok_and(|status| status.is_init())
+        && process.stat().is_ok_and(|stat| is_entry(&stat.name))
+        && children(process).is_some_and(|children| children.is_empty())
+}
+
+/// The children of its first thread that have not ended (proc_pid_task(5)); unknown where the kernel does not tell.
+fn children(process: &Process) -> Option<Vec<AgentPid>> {
+    let pid = process.pid();
+    let list = std::fs::read_to_string(process.proc_path().join(format!("task/{pid}/children"))).ok()?;
+    let pids = list.split_whitespace().filter_map(|word| AgentPid::new(word.parse().ok()?));
+    let lives = |pid: &AgentPid| {
+        Process::open(*pid).and_then(|child| child.stat()).is_ok_and(|stat| !stat.state.is_zombie())
+    };
+    Some(pids.filter(lives).collect())
+}
+
+fn ended(target: &agent::ContainerTarget) -> Failure {
+    let name = shown(target);
+    Failure::new(Code::NotRunning, format!("the program of {name} has ended"))
+        .because("the entry keeps its container: `pepo-entry status` in there says how it ended, `pepo-entry rerun` starts it again")
+        .try_command("look around in there", ["pepo", "shell", name])
+}
+
 /// All processes of a target, the main one first; of a process, only itself.
 ///
 /// # Errors

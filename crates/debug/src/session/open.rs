@@ -70,7 +70,7 @@ pub async fn find(request: OpenSession, env: &OpenEnv, folder: &Path) -> Result<
         request.target.clone().ok_or_else(|| Failure::new(Code::Usage, "the session names no target"))?;
     let (asked, offered) = (request.debugger.clone(), request.offers_symbols);
     let examined = examining(move || {
-        let process = find::resolve(&target)?;
+        let process = find::program(&target)?;
         if let Some(denial) = permits::judge_stop(&process).denial() {
             return Err(denial.failure());
         }

@@ -76,6 +76,13 @@ fn runs(name: &str, kind: Kind) {
     assert!(log.contains(&format!("{name} exec -it ")), "{log}");
     let status = own.run(&["exec", "kept", "/pepo-entry", "status"]).ok();
     assert!(status.stdout.contains("failed with status 4; the container is kept"), "{status:?}");
+    // What is left is no program to look at.
+    let target = format!("{name}/kept");
+    for line in [&["check", &target][..], &["stack", &target], &["attach", &target, "-ex", "bt"]] {
+        let run = surroundings.run(line).fails(3);
+        let told = [format!("the program of {target} has ended"), format!("pepo shell {target}")];
+        assert!(told.iter().all(|words| run.stderr.contains(words)), "{run:?}");
+    }
     own.run(&["stop", "-t", "60", "kept"]).ok();
     let code = own.run(&["inspect", "--format", "{{.State.ExitCode}}", "kept"]).ok();
     assert_eq!(code.stdout.trim(), "4");
