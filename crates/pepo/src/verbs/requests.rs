@@ -147,12 +147,14 @@ async fn create(wish: &Create, context: &Context) -> Outcome {
 async fn bound(context: &Context, name: &str, limit: Option<Duration>) -> Outcome {
     let is_over = |one: &DebugRequest| one.status.state != RequestState::Waiting;
     let request = resources::until(&resources::server(context, "requests")?, name, limit, is_over).await?;
+    let is_for_a_call = request.spec.next == Some(Next::Call);
     let Some(target) = &request.status.target else {
+        let what = if is_for_a_call { "call" } else { "container" };
         return Err(Failure::new(
             Code::TimedOut,
-            format!("no container came for debug request `{name}` in time"),
+            format!("no {what} came for debug request `{name}` in time"),
         )
-        .try_command("wait longer", ["pepo", "requests", "create", "--for", "8h"])
+        .try_command("wait longer", again(&request.spec))
         .into());
     };
     if context.printer.json_wanted() {
@@ -160,10 +162,28 @@ async fn bound(context: &Context, name: &str, limit: Option<Duration>) -> Outcom
     }
     context.printer.data(target)?;
     context.printer.say(&format!(
-        "it waits for you for 10 minutes: pepo attach {target} --on {}",
+        "{}: pepo attach {target} --on {}",
+        if is_for_a_call {
+            "a call is held for you, for a minute"
+        } else {
+            "it waits for you for 10 minutes"
+        },
         context.global.server().unwrap_or_default()
     ));
     Ok(())
+}
+
+/// The command that wishes the same for longer.
+fn again(spec: &RequestSpec) -> Vec<String> {
+    let next = spec.next.filter(|next| *next == Next::Call).map(|next| next.word());
+    let flags = [("--image", spec.image.clone()), ("--service", spec.service.clone()), ("--next", next)];
+    let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten();
+    ["pepo", "requests", "create"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(given)
+        .chain(["--for", "8h"].map(str::to_owned))
+        .collect()
 }
 
 impl Shown for RequestSpec {
