@@ -66,7 +66,7 @@ pub(crate) static GROUPS: &[Group] = &[
             one_by_one: false,
             examples: true,
             cluster: false,
-            limit: 10,
+            limit: 20,
         },
     ),
     tests(
