@@ -33,6 +33,11 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// `1 name`, `2 names`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Why we end.
 pub(crate) fn fault(fault: &Fault) {
     line(fault);

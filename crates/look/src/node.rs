@@ -102,9 +102,14 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// Why that cannot be; nothing is left open.
     pub(crate) fn open(process: &'a Process) -> Result<Inspector<'a>, Closed> {
-        would_answer(process)?;
         let network = Network::of(process)?;
-        if let Some(port) = port::told(process) {
+        let told = port::told(process);
+        // What lasts is told before what passes.
+        if told.is_none() {
+            catches_the_signal(process)?;
+        }
+        would_answer(process)?;
+        if let Some(port) = told {
             return Inspector::connected(process, &network, port, true);
         }
         let before = port::listening(process);
@@ -398,11 +403,17 @@ fn waits_for_events(number: u64) -> bool {
     calls.iter().chain(OLD).any(|call| u64::try_from(*call) == Ok(number))
 }
 
+/// Whether the signal would be taken for what it is meant.
+fn catches_the_signal(process: &Process) -> Result<(), Closed> {
+    if process.status().is_ok_and(|status| status.catches(Signal::USR1.as_raw())) {
+        return Ok(());
+    }
+    Err(Closed("it has no handler for SIGUSR1, which would open its inspector".to_owned()))
+}
+
 /// Whether it would open its inspector where we can close it.
 fn may_be_opened(process: &Process, network: &Network) -> Result<(), Closed> {
-    if !process.status().is_ok_and(|status| status.catches(Signal::USR1.as_raw())) {
-        return Err(Closed("it has no handler for SIGUSR1, which would open its inspector".to_owned()));
-    }
+    catches_the_signal(process)?;
     match network.connect(port::USUAL) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(Closed(format!("the loopback of its network cannot be reached: {error}"))),

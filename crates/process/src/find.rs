@@ -82,6 +82,20 @@ fn ended(target: &agent::ContainerTarget) -> Failure {
         .try_command("look around in there", ["pepo", "shell", name])
 }
 
+/// What to call the target in a command that the user may type next: as the caller called it.
+pub fn called(target: &agent::Target, process: &Process) -> String {
+    match &target.kind {
+        Some(Kind::Container(container)) if !container.name.is_empty() => container.name.clone(),
+        _ => format!("pid/{}", process.pid()),
+    }
+}
+
+/// Is it a program of this name that only starts another one and collects zombies?
+#[must_use]
+pub fn is_tiny_init(name: &str) -> bool {
+    INITS.contains(&name)
+}
+
 /// All processes of a target, the main one first; of a process, only itself.
 ///
 /// # Errors
@@ -180,7 +194,7 @@ impl Member {
     }
 
     fn is_tiny_init(&self) -> bool {
-        INITS.contains(&self.stat.name.as_str())
+        is_tiny_init(&self.stat.name)
     }
 
     /// Its number in the container's PID namespace, `depth` below the agent's.

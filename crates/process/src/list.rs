@@ -5,7 +5,7 @@ use std::fs;
 use pepo_wire::agent;
 
 use crate::{
-    AgentPid, Process, ProcessError,
+    AgentPid, Process, ProcessError, find,
     permits::{Judge, Roots},
     redact,
     runtime::{self, RuntimeFacts},
@@ -115,6 +115,7 @@ impl Lister {
             uptime_seconds: stat.uptime_seconds(),
             resident_bytes: status.resident_bytes,
             threads: status.threads,
+            tiny_init: find::is_tiny_init(&stat.name),
         };
         Ok((described, is_kernel))
     }

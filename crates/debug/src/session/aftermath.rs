@@ -3,15 +3,15 @@
 use pepo_process::{Process, held};
 use pepo_wire::Failure;
 
-/// A debugger could not be put in place: what was held at its start may still be.
-pub(super) fn of_attach(failure: Failure, process: &Process) -> Failure {
+/// A debugger could not be put in place: what was held at its start may still be. The target is `called` so by the user.
+pub(super) fn of_attach(failure: Failure, process: &Process, called: &str) -> Failure {
     let told = failure.hints.iter().any(|hint| hint.command.get(1).is_some_and(|verb| verb == "release"));
     if told || !held::at_first_instruction(process) {
         return failure;
     }
     failure.try_command(
         "the program is still held at its first instruction; to let it go",
-        ["pepo".to_owned(), "release".to_owned(), format!("pid/{}", process.pid())],
+        ["pepo".to_owned(), "release".to_owned(), called.to_owned()],
     )
 }
 

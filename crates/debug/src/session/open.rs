@@ -50,6 +50,8 @@ pub struct OpenEnv {
 pub struct Found {
     request: OpenSession,
     rights: Rights,
+    /// The target, as the user called it.
+    called: String,
     process: Process,
     facts: RuntimeFacts,
     guard: Option<Waiting>,
@@ -77,13 +79,13 @@ pub async fn find(request: OpenSession, env: &OpenEnv, folder: &Path) -> Result<
         let facts = runtime::detect(&process);
         let asks = offered && reads_debug_info(&asked, &facts);
         let wanted = if asks { symbols::wanted(&process, &facts) } else { SymbolsWanted::default() };
-        Ok((process, facts, wanted))
+        Ok((find::called(&target, &process), process, facts, wanted))
     });
     // A guard starts meanwhile. A debugger that needs none drops it; one that finds none starts one.
     let guard = Waiting::start(&env.self_exe, guard_log(folder)).ok();
-    let (process, facts, wanted) = examined.await?;
+    let (called, process, facts, wanted) = examined.await?;
     let symbols = Symbols::new(folder, process.pid(), wanted);
-    Ok(Found { request, rights, process, facts, guard, symbols })
+    Ok(Found { request, rights, called, process, facts, guard, symbols })
 }
 
 impl Found {
@@ -100,9 +102,10 @@ impl Found {
         folder: &Path,
     ) -> Result<(Opened, Engine), Failure> {
         let (pid, start_time) = (self.process.pid(), self.process.start_time());
+        let called = self.called.clone();
         let attached = self.put_in_place(env, session, folder).await;
         attached.map_err(|failure| match Process::open_started(pid, start_time) {
-            Ok(process) => aftermath::of_attach(failure, &process),
+            Ok(process) => aftermath::of_attach(failure, &process, &called),
             Err(_) => failure,
         })
     }
@@ -113,11 +116,11 @@ impl Found {
         session: &str,
         folder: &Path,
     ) -> Result<(Opened, Engine), Failure> {
-        let Found { request, rights, process, mut facts, guard: waiting, symbols } = self;
+        let Found { request, rights, called, process, mut facts, guard: waiting, symbols } = self;
         let grant = request.grant.clone().unwrap_or_default();
         let chosen = choose_with(&symbols, &mut facts, &request.debugger, &env.tools);
         let (debugger, mut warnings) =
-            chosen.map_err(|failure| ports::explain(failure, &process, facts.language))?;
+            chosen.map_err(|failure| ports::explain(failure, &process, &called, facts.language))?;
         headroom(debugger, &process)?;
         let brought = symbols.folder().into_iter();
         let folders: Vec<PathBuf> = brought.chain(request.symbol_folders.iter().map(PathBuf::from)).collect();

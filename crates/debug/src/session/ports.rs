@@ -7,8 +7,8 @@ use pepo_process::{
 };
 use pepo_wire::{Code, Failure};
 
-/// Says where a process without a debugger of ours waits for its own, if it does.
-pub(super) fn explain(mut failure: Failure, process: &Process, language: Language) -> Failure {
+/// Says where a process without a debugger of ours waits for its own, if it does. The target is `called` so by the user.
+pub(super) fn explain(mut failure: Failure, process: &Process, called: &str, language: Language) -> Failure {
     let Some(address) = (failure.code() == Code::NoDebugger).then(|| of_process(process, language)).flatten()
     else {
         return failure;
@@ -24,7 +24,7 @@ pub(super) fn explain(mut failure: Failure, process: &Process, language: Languag
             .because(format!(
                 "it is held at its first instruction; let go, it waits at {address} for a debugger of its own, before its first line"
             ))
-            .try_command("let it go", ["pepo".to_owned(), "release".to_owned(), format!("pid/{}", process.pid())])
+            .try_command("let it go", ["pepo".to_owned(), "release".to_owned(), called.to_owned()])
             .hint(connect);
     }
     failure.because(format!("it has a debugger of its own at {address}")).hint(connect)

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::tar::{Kind, Member};
-use crate::exit::{Exit, Fault};
+use crate::{
+    exit::{Exit, Fault},
+    tell,
+};
 
 /// As many entries may an archive have.
 const MOST: usize = 1_000_000;
@@ -128,7 +131,8 @@ impl List {
         let (prefix, told) = match strip {
             Some(count) => (
                 Prefix::Count(count),
-                (count > 0).then(|| format!("stripped {count} names of each path, as asked")),
+                (count > 0)
+                    .then(|| format!("stripped {} of each path, as asked", tell::counted(count, "name"))),
             ),
             None => self.found()?,
         };
@@ -148,7 +152,10 @@ impl List {
             return Err(list
                 .fault(
                     Exit::Unsupported,
-                    format!("no path of it has more than {count} names: #strip={count} leaves nothing"),
+                    format!(
+                        "no path of it has more than {}: #strip={count} leaves nothing",
+                        tell::counted(count, "name")
+                    ),
                 )
                 .next("strip fewer names; without #strip=N the level is found out"));
         }

@@ -113,10 +113,10 @@ pub(crate) fn apply(sources: &[Source], rules: &Rules, blocked: &sys::Mask) -> R
         report.replaced.iter().for_each(|replaced| tell::line(format!("fstree: replaced {replaced}")));
         let kept = report.notes.iter().map(|note| format!("; could not keep {note}")).collect::<String>();
         tell::line(format!(
-            "fstree: {name}: {} replaced, {} new, {} folders made{kept}",
+            "fstree: {name}: {} replaced, {} new, {} made{kept}",
             report.replaced.len(),
             report.new,
-            report.folders
+            tell::counted(report.folders, "folder")
         ));
         // This process ends next, and all it has with it: that takes less time at once than piece by piece.
         std::mem::forget(unpacked);

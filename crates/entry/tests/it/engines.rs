@@ -164,7 +164,7 @@ fn with_an_archive(engine: &Engine) {
     let container = engine.run(&image, &options(engine, "entry-archive", "fstree=file:///archive,stayalive"));
     says(&container, "patched\nnew\nready\n");
     says(&container, "replaced /etc/group: ");
-    says(&container, "1 replaced, 1 new, 1 folders made");
+    says(&container, "1 replaced, 1 new, 1 folder made");
     // What is stopped is no fault, and nothing of it is kept.
     assert_eq!(stopped(&container), 7);
     assert!(!container.logs().contains("is kept"), "{}", container.logs());

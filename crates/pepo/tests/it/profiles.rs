@@ -13,7 +13,7 @@ use pepo_testkit::{
     Fixture, Language, Life as _, Running, Symbols, Variant, at_once, clean::Snapshot, fixtures, node,
     rubies, spawn, wait,
 };
-use rustix::process::{Pid, Signal, getsid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Run, Surroundings};
@@ -262,11 +262,15 @@ impl Recording {
     /// Has it a process, in a session of its own, that puts right what its death would leave?
     fn has_keeper(&self) -> bool {
         let pid = self.0.id();
-        let own = getsid(Pid::from_raw(pid.cast_signed())).ok();
+        // A child that is just ending has session 0, at which `rustix::process::getsid` panics.
+        let session_of = |pid: &str| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(3)?.parse::<u32>().ok().filter(|session| *session != 0)
+        };
+        let own = session_of(&pid.to_string());
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-        let apart =
-            |child: &str| getsid(Pid::from_raw(child.parse().unwrap())).is_ok_and(|of| Some(of) != own);
+        let apart = |child: &str| session_of(child).is_some_and(|of| Some(of) != own);
         children.into_iter().any(|list| list.split_whitespace().any(apart))
     }
 

@@ -134,6 +134,7 @@ fn row(listed: Listed, containers: &HashMap<&str, Vec<&Process>>) -> Row {
         .find(|process| Some(process.agent_pid) == claimed)
         .or_else(|| members.iter().min_by_key(|process| (process.container_pid, process.start_time)))
         .copied();
+    let main = main.map(|init| program_of(init, members));
     let alone = || {
         let outside = containers.get("").map_or(&[][..], Vec::as_slice);
         outside
@@ -148,6 +149,16 @@ fn row(listed: Listed, containers: &HashMap<&str, Vec<&Process>>) -> Row {
         image: listed.image,
         state: listed.state.to_string(),
         container_id: listed.container_id,
+    }
+}
+
+/// What a tiny init has started, as every verb takes it: its only living child.
+fn program_of<'a>(init: &'a Process, members: &[&'a Process]) -> &'a Process {
+    let is_child = |process: &&&Process| process.parent == init.agent_pid && process.state != "Z";
+    let mut children = members.iter().filter(is_child);
+    match (children.next(), children.next()) {
+        (Some(only), None) if init.tiny_init => only,
+        _ => init,
     }
 }
 
@@ -212,6 +223,20 @@ pub(super) mod tests {
         let here = [process(10, 1, "aa"), process(11, 7, "aa"), process(20, 1, "bb")];
         let expected = [("docker/shop".to_owned(), 10, 2), ("host/bb".to_owned(), 20, 1)];
         assert_eq!(told(&rows(listed, &here, false)), expected);
+    }
+
+    #[test]
+    fn what_a_tiny_init_has_started_is_shown_in_its_place() {
+        let init = Process { tiny_init: true, ..process(10, 1, "aa") };
+        let child = |pid| Process { parent: 10, ..process(pid, pid - 10, "aa") };
+        let dead = Process { state: "Z".into(), ..child(13) };
+        let shown = |here: &[Process]| {
+            told(&rows(vec![listed("docker/shop", "aa", 10, "running")], here, false))[0].1
+        };
+        assert_eq!(shown(&[init.clone(), child(11), dead.clone()]), 11);
+        assert_eq!(shown(&[init.clone(), child(11), child(12)]), 10, "any of two may be meant");
+        assert_eq!(shown(&[init, dead]), 10, "it keeps a container whose program has ended");
+        assert_eq!(shown(&[process(10, 1, "aa"), child(11)]), 10, "a program with a child is no init");
     }
 
     #[test]

@@ -203,8 +203,7 @@ fn a_request_gets_the_next_container_of_its_image_and_its_owner_attaches_to_it()
     assert_eq!(server.get("requests", &server.new_token("ann")).1["items"], json!([]), "it is its owner's");
     assert_eq!(server.delete(&path, &server.admin).0, 200);
     assert_eq!(server.get(&path, &server.admin).0, 404);
-    let line =
-        ["requests", "create", "--image", "nobody", "--for", "1s", "--wait", "--on", &server.address];
+    let line = ["requests", "create", "--image", "nobody", "--for", "1s", "--wait", "--on", &server.address];
     let late = person.run(&line).fails(8);
     let again = "pepo requests create --image nobody --for 8h";
     assert!(late.stderr.contains("no container came") && late.stderr.contains(again), "{late:?}");
