@@ -21,18 +21,24 @@ fn status(container: &Container) -> String {
     fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap()
 }
 
+/// The links of this machine that engines make. It may run an engine of its own.
+fn links() -> BTreeSet<String> {
+    let links = fs::read_to_string("/proc/net/dev").unwrap();
+    let names = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    let of_engines =
+        |name: &String| ["veth", "pods0", "docker0", "cni"].iter().any(|word| name.contains(word));
+    names.filter(of_engines).collect()
+}
+
 /// What an engine could leave on this machine: its processes, mounts, links, control groups and folder.
-fn traces(name: &str, processes: &BTreeSet<u32>) -> Vec<String> {
+fn traces(name: &str, processes: &BTreeSet<u32>, links_before: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for pid in processes {
         found.extend(Path::new(&format!("/proc/{pid}")).exists().then(|| format!("process {pid}")));
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     found.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
-    let links = fs::read_to_string("/proc/net/dev").unwrap();
-    let virtual_link =
-        |line: &&str| ["veth", "pods0", "docker0", "cni"].iter().any(|word| line.contains(word));
-    found.extend(links.lines().filter(virtual_link).map(str::to_owned));
+    found.extend(links().difference(links_before).cloned());
     let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
         let group = hierarchy.join(name);
@@ -67,6 +73,7 @@ fn parent(pid: u32) -> u32 {
 }
 
 fn runs_a_distroless_container_and_leaves_nothing(kind: Kind) {
+    let links_before = links();
     let engine = Engine::start(kind);
     let name = name_of(&engine);
     let container = engine.run(&loop_in_c(), &RunOptions::named("first"));
@@ -79,7 +86,7 @@ fn runs_a_distroless_container_and_leaves_nothing(kind: Kind) {
     assert!(processes.contains(&container.pid()), "{kind:?}: the container is below the supervisor");
     // Though the container is still held.
     engine.end();
-    wait_for_the_end(&name, &processes);
+    wait_for_the_end(&name, &processes, &links_before);
 }
 
 fn runs_each_language_restricted(kind: Kind) {
@@ -199,6 +206,7 @@ fn a_killed_test_leaves_nothing() {
     if env::var_os("PEPO_TESTKIT_HOLD").is_some() {
         hold_an_engine();
     }
+    let links_before = links();
     let mut again = command(env::current_exe().unwrap());
     again
         .args(["engines::a_killed_test_leaves_nothing", "--exact", "--nocapture"])
@@ -211,11 +219,11 @@ fn a_killed_test_leaves_nothing() {
     assert!(processes.len() >= 5, "supervisor, daemon, shim, pause, target: {processes:?}");
     // Dropping kills it.
     drop(holder);
-    wait_for_the_end(words[1], &processes);
+    wait_for_the_end(words[1], &processes, &links_before);
 }
 
-fn wait_for_the_end(name: &str, processes: &BTreeSet<u32>) {
-    wait::until("the end of all", Duration::from_secs(20), || match traces(name, processes) {
+fn wait_for_the_end(name: &str, processes: &BTreeSet<u32>, links_before: &BTreeSet<String>) {
+    wait::until("the end of all", Duration::from_secs(20), || match traces(name, processes, links_before) {
         none if none.is_empty() => Ok(()),
         some => Err(some.join("\n")),
     });
