@@ -49,7 +49,7 @@ cargo xtask VERB
   fuzz    hostile bytes for our readers                [TARGET...] [--seconds N] [--seed N]
   tidy    rules that no compiler knows                 [--write]
   dist    a release, into dist/: archives, sums, SBOM   [--target TRIPLE...] [--url URL] [--yes]
-  image   what stands beside pods, an OCI archive      [--name IMAGE] [--out FILE] [--target TRIPLE...] [--yes]
+  image   what stands beside pods, an OCI archive      [--name IMAGE] [--out FILE] [--target TRIPLE...] [--debuggers] [--yes]
 ";
 
 fn main() -> ExitCode {

@@ -44,6 +44,8 @@ pub(crate) enum Purpose {
     NewerCluster,
     /// `cargo xtask dist`.
     Dist,
+    /// `cargo xtask image --debuggers`.
+    Debuggers,
 }
 
 /// Installs what is missing for `--for` (default: test).

@@ -20,6 +20,9 @@ mod versions;
 
 pub use catalog::{Entry, Install, System, catalog, entry};
 
+/// What the image of a pod's helper with debuggers is called, unless it is called otherwise.
+pub const DEBUGGERS_IMAGE: &str = concat!("pepo.dev/pepo-debuggers:", env!("CARGO_PKG_VERSION"));
+
 /// A version as numbers: "1.27.2" is greater than "1.9".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(Vec<u32>);
@@ -86,10 +89,19 @@ pub struct Tools {
     toolkits: Vec<PathBuf>,
     /// The folders of PATH.
     path: Vec<PathBuf>,
-    /// They are those of the target's image, where nothing is installed.
-    of_image: bool,
+    /// They are those of an image, where nothing is installed.
+    given: Option<Given>,
     /// Where versions are kept from one command to the next.
     versions: Option<PathBuf>,
+}
+
+/// By which image debuggers are where nothing is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// The target's, of which an engine makes helpers.
+    Targets,
+    /// The helper's own, in a pod.
+    Helpers,
 }
 
 impl Tools {
@@ -101,7 +113,7 @@ impl Tools {
         Tools {
             toolkits: [set("PEPO_TOOLS"), user_toolkit()].into_iter().flatten().collect(),
             path: env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
-            of_image: false,
+            given: None,
             versions: versions::file(),
         }
     }
@@ -109,13 +121,19 @@ impl Tools {
     /// The same in a helper container, which has what the target's image has.
     #[must_use]
     pub fn of_image(self) -> Tools {
-        Tools { of_image: true, ..self }
+        Tools { given: Some(Given::Targets), ..self }
+    }
+
+    /// The same in a pod's helper, whose image its user chooses.
+    #[must_use]
+    pub fn of_helper(self) -> Tools {
+        Tools { given: Some(Given::Helpers), ..self }
     }
 
     /// In these folders and nowhere else.
     #[must_use]
     pub fn in_folders(toolkits: Vec<PathBuf>, path: Vec<PathBuf>) -> Tools {
-        Tools { toolkits, path, of_image: false, versions: None }
+        Tools { toolkits, path, given: None, versions: None }
     }
 
     /// All folders that are searched for a debugger, in their order.
@@ -153,13 +171,17 @@ impl Tools {
     /// How a debugger is had that is missing or too old.
     #[must_use]
     pub fn remedy(&self, failure: Failure, words: &str, debugger: &str) -> Failure {
-        if !self.of_image {
-            return failure.try_command(words, ["pepo", "tools", "install", debugger]);
+        match self.given {
+            None => failure.try_command(words, ["pepo", "tools", "install", debugger]),
+            Some(Given::Targets) => failure
+                .because("the helper container beside the target has only what the target's image has")
+                .hint(format!("put {debugger} into the image"))
+                .hint("run Pepo on the engine's machine with CAP_SYS_PTRACE, as root has it: then it uses what is installed there"),
+            Some(Given::Helpers) => failure
+                .because("the helper in the pod has only what its own image has")
+                .hint(format!("name an image with debuggers: --image {DEBUGGERS_IMAGE}, which `cargo xtask image --debuggers` makes"))
+                .hint(format!("or any other with sh and {debugger}")),
         }
-        failure
-            .because("the helper container beside the target has only what the target's image has")
-            .hint(format!("put {debugger} into the image"))
-            .hint("run Pepo on the engine's machine with CAP_SYS_PTRACE, as root has it: then it uses what is installed there")
     }
 
     fn in_toolkits(&self, debugger: &str, program: &str) -> Option<Tool> {
@@ -295,6 +317,19 @@ mod tests {
         assert!(
             failure.why[0].contains("/kit/delve/bin") && failure.why[0].contains("/bin-of-nobody"),
             "{failure:?}"
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_installed_the_image_that_could_have_it_is_named() {
+        let none = || Tools::in_folders(Vec::new(), vec!["/bin-of-nobody".into()]);
+        let told = |tools: Tools| tools.need("dlv").unwrap_err();
+        let hints = |tools: Tools| told(tools).hints.into_iter().map(|hint| hint.text).collect::<Vec<_>>();
+        assert_eq!(hints(none().of_image())[0], "put delve into the image");
+        let of_helper = hints(none().of_helper());
+        assert!(
+            of_helper[0].contains(DEBUGGERS_IMAGE) && of_helper[1].contains("sh and delve"),
+            "{of_helper:?}"
         );
     }
 

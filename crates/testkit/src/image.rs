@@ -1,5 +1,7 @@
 //! Container images without a registry or a daemon: the archive is written here, from files of this machine.
 
+/// Debuggers in images.
+mod debuggers;
 /// Images for several machines in one archive.
 mod oci;
 
@@ -180,7 +182,7 @@ impl Image {
         self.put(inside, Entry::Link(target.to_owned()))
     }
 
-    /// A text file.
+    /// A text file, which is a program if it begins as a script.
     pub fn text(self, inside: &str, text: &str) -> Image {
         self.put(inside, Entry::Text(text.to_owned()))
     }
@@ -206,32 +208,6 @@ impl Image {
             &library,
             &SKIPPED,
         )
-    }
-
-    /// gdb and its stub as `cargo xtask setup` brings them, and a shell: gdb is started by a script. `None` where they are not
-    /// there.
-    pub fn gdb(self) -> Option<Image> {
-        const SKIPPED_OF_GDB: [&str; 3] = ["perl-base", "gconv", "sasl2"];
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let tools =
-            std::env::var_os("PEPO_TOOLS").map_or_else(|| home.join(".cache/pepo/tools"), PathBuf::from);
-        let script = tools.join("gdb/bin/gdb");
-        let text = fs::read_to_string(&script).ok()?;
-        let root = PathBuf::from(text.lines().find_map(|line| line.strip_prefix("R="))?);
-        let stub = tools.join("gdb/bin/gdbserver").canonicalize().ok()?;
-        let image = self
-            .with_shell()
-            .put("/usr/local/bin/gdb", Entry::File(script))
-            .file(&stub, "/usr/local/bin/gdbserver");
-        let skipped = [&SKIPPED[..], &SKIPPED_OF_GDB[..]].concat();
-        let mut files = Vec::new();
-        for folder in ["usr/lib", "usr/lib64", "usr/share/gdb"] {
-            let folder = root.join(folder);
-            collect(&folder, &folder.display().to_string(), &skipped, &mut files);
-        }
-        let gdb = root.join("usr/bin/gdb");
-        files.push((gdb.clone(), gdb.display().to_string()));
-        Some(files.into_iter().fold(image, |image, (path, inside)| image.put(&inside, Entry::File(path))))
     }
 
     /// What the container runs.
@@ -359,7 +335,7 @@ fn append(layer: &mut tar::Builder<Vec<u8>>, path: &str, entry: &Entry) -> io::R
             layer.append_link(&mut header, path, target)
         }
         Entry::Text(text) => {
-            header.set_mode(0o644);
+            header.set_mode(if text.starts_with("#!") { 0o755 } else { 0o644 });
             header.set_size(text.len() as u64);
             layer.append_data(&mut header, path, text.as_bytes())
         }
@@ -425,11 +401,18 @@ fn libraries(programs: &[PathBuf]) -> Vec<PathBuf> {
         .lines()
         .filter(|line| line.starts_with('\t'))
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(PathBuf::from)
+        .map(|path| straight(Path::new(path)))
         .collect();
     found.sort();
     found.dedup();
     found
+}
+
+/// Without `..`, which has no place in an archive.
+fn straight(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| folder.iter().any(|part| part == ".."));
+    let real = folder.and_then(|folder| folder.canonicalize().ok());
+    real.zip(path.file_name()).map_or_else(|| path.to_owned(), |(folder, name)| folder.join(name))
 }
 
 #[cfg(test)]

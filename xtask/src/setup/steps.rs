@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Purpose::{self, Bench, Cluster, Demo, Dist, NewerCluster, Test};
+use super::Purpose::{self, Bench, Cluster, Debuggers, Demo, Dist, NewerCluster, Test};
 use super::{has, kubernetes, toolkit};
 
 /// One thing that may be missing.
@@ -55,6 +55,9 @@ const RUN: &[Purpose] = &[Demo, Test];
 const NODE: &[Purpose] = &[Demo, Test, Cluster];
 const PODS: &[Purpose] = &[Test, Cluster];
 const TEST: &[Purpose] = &[Test];
+const GO: &[Purpose] = &[Demo, Test, Cluster, Debuggers];
+const GDB: &[Purpose] = &[Demo, Test, Debuggers];
+const LLDB: &[Purpose] = &[Test, Debuggers];
 const BENCH: &[Purpose] = &[Bench];
 const PROFILED: &[Purpose] = &[Test, Dist];
 const NEWER: &[Purpose] = &[NewerCluster];
@@ -91,7 +94,7 @@ const STEPS: &[Step] = &[
     package!("ca-certificates", "certificates for the package registries", BUILD, || {
         toolkit::file("/etc/ssl/certs/ca-certificates.crt")
     }),
-    package!("busybox-static", "a shell for images, without a registry", RUN, || has("busybox")),
+    package!("busybox-static", "a shell for images, without a registry", GDB, || has("busybox")),
     package!("containerd", "container engine", NODE, || has("containerd")),
     package!("runc", "container engine's runtime", NODE, || has("runc")),
     package!("docker.io", "Docker's engine (the demo starts its own, private one)", RUN, || has("dockerd")),
@@ -106,8 +109,8 @@ const STEPS: &[Step] = &[
     package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
     package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
-    package!("gdbserver", "gdb's server, behind the guard", RUN, || has("gdbserver")),
-    package!("lldb-19", "lldb-dap and lldb-server", TEST, || has("lldb-dap-19")),
+    package!("gdbserver", "gdb's server, behind the guard", GDB, || has("gdbserver")),
+    package!("lldb-19", "lldb-dap and lldb-server", LLDB, || has("lldb-dap-19")),
     package!("patchelf", "lets programs of a newer Debian find their own libc", TEST, || has("patchelf")),
     package!("tini", "the init that ours is measured by", TEST, || has("tini")),
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
@@ -127,10 +130,10 @@ const STEPS: &[Step] = &[
     package!("maven", "fetches the profiler of JVMs", PROFILED, || has("mvn")),
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
     own!("rust target", "this machine's static target", BUILD, toolkit::has_own_target, toolkit::own_target),
-    own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", NODE, toolkit::has_go, toolkit::go),
-    own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdb, toolkit::gdb),
-    own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", RUN, toolkit::has_gdbserver, toolkit::gdbserver),
-    own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", RUN, toolkit::has_delve, toolkit::delve),
+    own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", GO, toolkit::has_go, toolkit::go),
+    own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", GDB, toolkit::has_gdb, toolkit::gdb),
+    own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", GDB, toolkit::has_gdbserver, toolkit::gdbserver),
+    own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", GDB, toolkit::has_delve, toolkit::delve),
     own!(
         "kubernetes",
         "Kubernetes 1.34 and etcd, built for minutes → ~/.cache/pepo/tools/kubernetes-1.34",
@@ -154,7 +157,7 @@ const STEPS: &[Step] = &[
         toolkit::has_sshd,
         toolkit::sshd
     ),
-    own!("lldb links", "→ ~/.cache/pepo/tools/lldb", TEST, toolkit::has_lldb, toolkit::lldb),
+    own!("lldb links", "→ ~/.cache/pepo/tools/lldb", LLDB, toolkit::has_lldb, toolkit::lldb),
     own!(
         "debugpy wheel",
         "packed into the binary at build time → ~/.cache/pepo/wheels",

@@ -98,10 +98,11 @@ pub(crate) fn held_cluster(words: Vec<String>) -> Cmd {
     with_toolkit(cmd(built(Profile::Dev, "cluster")).args(words)).quiet()
 }
 
-/// Packs static programs, each for another machine, as one image.
-pub(crate) fn image(name: &str, out: &str, binaries: &[PathBuf]) -> Result<()> {
+/// Packs static programs, each for another machine, as one image, with debuggers if they are wanted.
+pub(crate) fn image(name: &str, out: &str, binaries: &[PathBuf], debuggers: bool) -> Result<()> {
     cargo("build").args(["--quiet", "--package", "pepo-testkit", "--bin", "image"]).run()?;
-    cmd(built(Profile::Dev, "image")).args([name, out]).args(binaries).run()
+    let switch = debuggers.then_some("--debuggers");
+    with_toolkit(cmd(built(Profile::Dev, "image")).args(switch).args([name, out]).args(binaries)).run()
 }
 
 /// Builds the start of containers as a program of its own, as it is shipped.

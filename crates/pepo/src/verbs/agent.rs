@@ -43,10 +43,13 @@ pub(crate) async fn run(arguments: &Agent, context: &Context) -> Outcome {
     }
     // In the target's PID namespace a process that loses its parent would become the target's child, for ever.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    config.tools = config.tools.of_image();
     let served = match arguments.wait {
-        Some(seconds) => waiting::serve(config, Duration::from_secs(seconds), terminated()?).await,
+        Some(seconds) => {
+            config.tools = config.tools.of_helper();
+            waiting::serve(config, Duration::from_secs(seconds), terminated()?).await
+        }
         None => {
+            config.tools = config.tools.of_image();
             let input = Input { stdin: tokio::io::stdin(), end: Box::pin(terminated()?), ended: false };
             pepo_agent::serve(tokio::io::join(input, tokio::io::stdout()), config).await
         }
