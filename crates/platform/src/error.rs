@@ -176,6 +176,14 @@ pub enum PlatformError {
         /// What was looked at.
         why: String,
     },
+    /// None is where those for other machines are looked for.
+    #[error("there is no Pepo binary for {arch} Linux: looked for {searched}")]
+    BinaryMissing {
+        /// As Rust names it.
+        arch: String,
+        /// Where it would be.
+        searched: String,
+    },
     /// No cluster is known, or its settings cannot be used.
     #[error("the Kubernetes cluster is not known: {why}")]
     NoCluster {
@@ -324,6 +332,7 @@ impl PlatformError {
             PlatformError::NotReachable { .. } | PlatformError::OwnHelper { .. } => Code::NotReachable,
             PlatformError::Helper { .. }
             | PlatformError::NoBinary { .. }
+            | PlatformError::BinaryMissing { .. }
             | PlatformError::Ephemeral { .. }
             | PlatformError::HelperWaits { .. }
             | PlatformError::TooManyHelpers { .. } => Code::AgentNotStarted,
@@ -362,6 +371,9 @@ impl PlatformError {
             PlatformError::NotProven { why, .. } => failure
                 .because(why)
                 .hint("a helper container in the target's PID namespace needs no such proof"),
+            PlatformError::BinaryMissing { .. } => {
+                failure.hint("the archives of a release have it beside the command: put it there")
+            }
             other => other.hints_in_cluster(failure),
         }
     }
@@ -381,7 +393,12 @@ impl PlatformError {
             }
             PlatformError::NoContainer { there, .. } => failure.because(format!("it has {}", list(there))),
             PlatformError::PodNotRunning { state, hint, .. } => failure.because(state).hint(hint),
-            PlatformError::Ephemeral { source, .. } => source.hints(failure),
+            PlatformError::Ephemeral { source, .. } => match (&**source, source.hints(failure)) {
+                (PlatformError::BinaryMissing { .. }, failure) => failure.hint(
+                    "or name an image that holds Pepo for that machine: --image, and `cargo xtask image` makes one for amd64 and arm64",
+                ),
+                (_, failure) => failure,
+            },
             PlatformError::HelperWaits { image, reason, words, .. } => {
                 let failure = if words.is_empty() { failure } else { failure.because(words) };
                 failure.hint(waits_hint(reason, image)).hint("what was added stays listed in the pod: Kubernetes removes no ephemeral container")

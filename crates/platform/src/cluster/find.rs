@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     List,
-    api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodSpec},
+    api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use pepo_wire::name::{Kind, TargetName};
@@ -291,8 +291,7 @@ fn running(pod: &Pod, container: &str, namespace: &str) -> Result<String, Platfo
     if let (Some(status), Some(ContainerState { running: Some(_), .. })) = (status, state) {
         return Ok(id_in(status).to_owned());
     }
-    let logs = format!("kubectl logs -n {namespace} {} -c {container}", name_of(pod));
-    Err(why_not(pod, name, state, status, &logs))
+    Err(why_not(pod, name, state, status, namespace))
 }
 
 /// What keeps a container from running, and where to read on.
@@ -301,8 +300,10 @@ fn why_not(
     name: TargetName,
     state: Option<&ContainerState>,
     status: Option<&ContainerStatus>,
-    logs: &str,
+    namespace: &str,
 ) -> PlatformError {
+    let logs =
+        format!("kubectl logs -n {namespace} {} -c {}", name_of(pod), name.parts().1.unwrap_or_default());
     let not_running =
         |state: String, hint: String| PlatformError::PodNotRunning { name: name.clone(), state, hint };
     if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
@@ -315,10 +316,7 @@ fn why_not(
     let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
     if reason == "CrashLoopBackOff" {
         let last = status.and_then(|status| status.last_state.as_ref()?.terminated.as_ref());
-        let code =
-            last.map(|last| format!("; it ended last with exit code {}", last.exit_code)).unwrap_or_default();
-        let state = format!("{reason}: {message}{code}");
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let state = format!("{reason}: {message}{}", last.map(last_end).unwrap_or_default());
         let hint = format!(
             "its last words: {logs} --previous; to hold its next start at its first instruction: pepo catch start {name} -n {namespace}"
         );
@@ -327,13 +325,22 @@ fn why_not(
     if let Some(init) = pending_init(pod, &name) {
         let pod = name_of(pod);
         let state = format!("the init container {init} comes first and has not ended");
-        return not_running(state, format!("look at that one: pepo stack pod/{pod}/{init}"));
+        return not_running(state, format!("look at that one: pepo stack pod/{pod}/{init} -n {namespace}"));
     }
-    let hint = format!("kubectl describe pod {} tells more", name_of(pod));
+    let hint = format!("kubectl describe pod -n {namespace} {} tells more", name_of(pod));
     match (reason, message) {
         ("", _) => not_running(format!("the pod is {}", phase(pod)), hint),
         (reason, "") => not_running(reason.to_owned(), hint),
         (reason, message) => not_running(format!("{reason}: {message}"), hint),
+    }
+}
+
+/// How a container ended before; of one that never ran, in the runtime's words.
+fn last_end(last: &ContainerStateTerminated) -> String {
+    let never_ran = matches!(last.reason.as_deref(), Some("StartError" | "ContainerCannotRun"));
+    match last.message.as_deref().map(str::trim).filter(|_| never_ran) {
+        Some(words) => format!("; it was not started: {words}"),
+        None => format!("; it ended last with exit code {}", last.exit_code),
     }
 }
 

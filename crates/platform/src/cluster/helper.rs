@@ -161,6 +161,12 @@ fn is_lacking(words: &str) -> bool {
     words.contains("executable file") || words.contains("no such file or directory")
 }
 
+/// Is it a failure that another helper would not mend?
+fn is_of_this_side(error: &PlatformError) -> bool {
+    use PlatformError::{BinaryMissing, File, NoBinary};
+    matches!(error, BinaryMissing { .. } | NoBinary { .. } | File { .. })
+}
+
 /// Where neither way works, both are told.
 fn both(error: &PlatformError, before: Option<&PlatformError>) -> Failure {
     let failure = error.failure();
@@ -292,7 +298,9 @@ impl Work<'_> {
         let helper = self.helper(shapes, None).await?;
         match self.open(&helper).await {
             // It was there a moment ago, or the kubelet has not told yet that it ended.
-            Err(PlatformError::Ephemeral { step: HEAR, .. }) if !helper.is_new => {
+            Err(PlatformError::Ephemeral { step: HEAR, source, .. })
+                if !helper.is_new && !is_of_this_side(&source) =>
+            {
                 let other = self.helper(shapes, Some(&helper.name)).await?;
                 let opened = self.open(&other).await?;
                 Ok((other, opened))

@@ -67,11 +67,12 @@ impl AgentBinary {
                     )));
                 }
                 Ok(_) => return Ok(path),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && *self == AgentBinary::Own => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && !matches!(self, AgentBinary::File(_)) => {}
                 Err(error) => return Err(missing(format!("{}: {error}", path.display()))),
             }
         }
-        Err(missing(format!("looked for {}", self.looked_for(arch))))
+        Err(PlatformError::BinaryMissing { arch: arch.to_owned(), searched: self.looked_for(arch) })
     }
 
     fn candidates(&self, arch: &str) -> Vec<PathBuf> {

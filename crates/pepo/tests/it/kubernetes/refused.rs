@@ -131,6 +131,15 @@ fn containers_without_a_process_say_what_became_of_them() {
     let mut init = pod("init", &[("app", &image, json!({}))]);
     init["spec"]["initContainers"] = json!([{"name": "first", "image": image.name()}]);
     here.namespace.apply(init).unwrap();
+    let mut done = pod("done", &[("app", &image, json!({}))]);
+    done["spec"]["restartPolicy"] = "Never".into();
+    done["spec"]["containers"][0]["image"] = pepo_platform::HELPER_IMAGE.into();
+    done["spec"]["containers"][0]["command"] = json!(["/pepo", "--version"]);
+    here.namespace.apply(done).unwrap();
+    let mut sidecar = pod("sidecar", &[("app", &image, json!({}))]);
+    sidecar["spec"]["initContainers"] =
+        json!([{"name": "side", "image": python().name(), "restartPolicy": "Always"}]);
+    here.namespace.apply(sidecar).unwrap();
     let first = "jsonpath={.status.initContainerStatuses[0].state.running.startedAt}";
     pepo_testkit::wait::until("the init container runs", crate::session::LIMIT, || {
         let told = here.namespace.kubectl(&["get", "pod", "init", "--output", first]).unwrap();
@@ -141,8 +150,15 @@ fn containers_without_a_process_say_what_became_of_them() {
         let told = here.namespace.kubectl(&["get", "pod", "crash", "--output", reason]).unwrap();
         if told.is_empty() || told == "ContainerCreating" { Err(told) } else { Ok(()) }
     });
+    let completed = "jsonpath={.status.containerStatuses[0].state.terminated.reason}";
+    pepo_testkit::wait::until("the container ends", crate::session::LIMIT, || {
+        let told = here.namespace.kubectl(&["get", "pod", "done", "--output", completed]).unwrap();
+        if told == "Completed" { Ok(()) } else { Err(told) }
+    });
+    here.namespace.wait_ready("sidecar").unwrap();
     for (target, said) in [
         ("pod/crash", "/nowhere"),
+        ("pod/done", "it has ended with exit code 0 (Completed)"),
         ("pod/init", "the init container first comes first"),
         ("pod/shop/none", "it has app"),
         ("pod/shopp", "near names: pod/shop"),
@@ -151,5 +167,12 @@ fn containers_without_a_process_say_what_became_of_them() {
         let run = here.run(&["stack", target]).fails(3);
         assert!(run.stderr.contains(said), "{target}: {}", run.stderr);
     }
-    here.run(&["stack", "pod/init/first"]).ok();
+    for (target, said) in [
+        ("pod/init/first", "pod/init/first · native"),
+        ("pod/sidecar/side", "pod/sidecar/side · python"),
+        ("pod/sidecar", "pod/sidecar/app · native"),
+    ] {
+        let run = here.run(&["stack", target]).ok();
+        assert!(run.stdout.starts_with(said), "{target}: {}", run.stdout);
+    }
 }
