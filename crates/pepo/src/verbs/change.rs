@@ -1,11 +1,15 @@
 //! A change of what makes pods, made or only told: what `pepo inject` and `pepo eject` share.
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 use pepo_platform::{Apply, Changed, Injected, Workload};
 use pepo_wire::{Failure, name::TargetName};
 use serde_json::json;
 
 use crate::{
+    arguments::{Output, To},
     config::Context,
     reach::{self, Question},
     render::{Outcome, shell, yaml},
@@ -20,6 +24,15 @@ pub(crate) struct Change {
     /// Do not wait until all pods are new
     #[arg(long)]
     no_wait: bool,
+    /// Shape of what is printed; of a dry run, text is YAML
+    #[arg(id = "output", short = 'o', long = "output", value_name = "SHAPE", default_value = "text")]
+    #[arg(value_parser = PossibleValuesParser::new(["text", "yaml", "wide", "json"]).map(shape))]
+    to: To,
+}
+
+/// For kubectl's users, text has a second name here.
+fn shape(word: String) -> To {
+    To::Shape(Output::from_str(&word, false).unwrap_or(Output::Text))
 }
 
 /// Who says what would come of a change.
@@ -100,7 +113,7 @@ async fn tell(
     let printer = context.printer;
     changed.notes.iter().for_each(|note| printer.say(note));
     if change.dry_run.is_some() {
-        return match printer.json_wanted() {
+        return match change.to == To::Shape(Output::Json) {
             true => printer.json(&json!({"object": changed.object, "notes": changed.notes})),
             false => printer.bytes(yaml::text(&changed.object).as_bytes()),
         };

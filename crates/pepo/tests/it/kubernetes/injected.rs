@@ -120,8 +120,11 @@ fn a_dry_run_changes_nothing_and_prints_what_would_be() {
     let life = InPod::of(&here, &newest(&here));
     let before = here.object("Deployment");
     let server = here.inject("deploy/shop", &["--dry-run", "server"]).ok();
+    // As kubectl's users type it.
+    let yaml = here.inject("deploy/shop", &["--dry-run=server", "-o", "yaml"]).ok();
+    assert_eq!(yaml.stdout.lines().next(), server.stdout.lines().next());
     let client = here.inject("deploy/shop", &["--dry-run=client", "--output", "json"]).ok();
-    for text in [&server.stdout, &client.stdout] {
+    for text in [&server.stdout, &yaml.stdout, &client.stdout] {
         assert!(text.contains("pepo-entry") && text.contains("verbose,stayalive"), "{text}");
     }
     assert!(
@@ -152,19 +155,34 @@ fn what_cannot_be_injected_is_told_and_rights_are_those_of_the_documented_role()
     assert!(run.stderr.contains("deploy/NAME, sts/NAME or ds/NAME"), "{}", run.stderr);
     let run = here.inject("deploy/none", &[]).fails(3);
     assert!(run.stderr.contains("deploy/none"), "{}", run.stderr);
+    // They make no pods.
+    let idle = |kind: &str| {
+        let container =
+            json!({"name": "app", "image": "x:1", "command": ["/x"], "securityContext": strict()});
+        let spec = json!({"containers": [container], "nodeSelector": {"nowhere": "yes"}});
+        let template = json!({"metadata": {"labels": {"app": kind}}, "spec": spec});
+        let spec = json!({"selector": {"matchLabels": {"app": kind}}, "template": template});
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "shop"}, "spec": spec})
+    };
+    here.namespace.apply(idle("StatefulSet")).unwrap();
+    here.namespace.apply(idle("DaemonSet")).unwrap();
     let rules = refused::rules("workloads.yaml");
-    let of_deployments: Vec<usize> =
-        (0..rules.len()).filter(|at| rules[*at]["resources"][0] == "deployments").collect();
-    assert_eq!(of_deployments.len(), 2);
-    for missing in of_deployments {
+    assert_eq!(rules.len(), 6);
+    for (missing, rule) in rules.iter().enumerate() {
+        let resource = rule["resources"][0].as_str().unwrap();
+        let target = match resource {
+            "deployments" => "deploy/shop",
+            "statefulsets" => "sts/shop",
+            "daemonsets" => "ds/shop",
+            other => panic!("no verb of Pepo needs {other}"),
+        };
         let name = format!("without-{missing}");
         let account = here.namespace.account(&name, refused::without(&rules, missing)).unwrap();
-        let run = here
-            .inject("deploy/shop", &["--dry-run", "server", "--kubeconfig", account.to_str().unwrap()])
-            .fails(4);
+        let run =
+            here.inject(target, &["--dry-run", "server", "--kubeconfig", account.to_str().unwrap()]).fails(4);
         assert!(
-            run.stderr.contains("P0210") && run.stderr.contains("--resource=deployments.apps"),
-            "{}",
+            run.stderr.contains("P0210") && run.stderr.contains(&format!("--resource={resource}.apps")),
+            "{rule}: {}",
             run.stderr
         );
     }
