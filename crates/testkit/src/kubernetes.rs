@@ -10,14 +10,19 @@ use std::{
     env,
     fmt::{self, Display},
     fs::{self, File},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Mutex, OnceLock, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use serde_json::{Value, json};
 
 /// The control plane.
@@ -343,6 +348,20 @@ impl Cluster {
     /// The socket of a node's containerd; nodes are counted from 1.
     pub fn containerd(&self, node: u8) -> PathBuf {
         self.place.containerd(node)
+    }
+
+    /// Does something in the network of a node.
+    ///
+    /// # Errors
+    /// If the node does not run.
+    pub fn in_network_of<T: Send>(&self, node: u8, act: impl FnOnce() -> T + Send) -> Result<T> {
+        let pid = node::first_process(&self.place, node)?;
+        let network = File::open(format!("/proc/{pid}/ns/net"))?;
+        let enter = || -> Result<T> {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(act())
+        };
+        thread::scope(|scope| scope.spawn(enter).join().map_err(|_| anyhow::anyhow!("it panicked"))?)
     }
 
     /// Where a node's kubelet finds the manifests of static pods.

@@ -12,6 +12,8 @@ mod copied;
 mod copies;
 /// Core files.
 mod cores;
+/// Debuggers of compiled programs.
+mod debuggers;
 /// What `pepo check` foresees.
 mod foreseen;
 /// Debuggers on several replicas.
@@ -22,16 +24,22 @@ mod health;
 mod injected;
 /// A look around inside.
 mod inside;
+/// Whose account it is, and from where.
+mod joined;
 /// Nodes that lose their runtime or their pods.
 mod nodes;
 /// Called by kubectl, as its plugin, and completed by it and by a shell.
 mod plugin;
 /// By a proxy.
 mod proxied;
+/// Images of a registry that asks who it is.
+mod pulled;
 /// What keeps a verb from a pod, each made and told.
 mod refused;
 /// Whoever dies, the target lives.
 mod safety;
+/// Every verb on pods of every shape.
+mod shapes;
 
 use std::{collections::HashSet, path::Path};
 
@@ -238,6 +246,21 @@ fn three_replicas() -> Here<'static> {
     here
 }
 
+/// What makes one pod, called `one`.
+fn of_one_pod(kind: &str) -> Value {
+    let labels = json!({"app": kind});
+    let mut pod = pod("x", &[("app", &native(), json!({}))])["spec"].clone();
+    let (version, mut spec) = match kind {
+        "Job" => ("batch/v1", json!({})),
+        _ => ("apps/v1", json!({"selector": {"matchLabels": labels}})),
+    };
+    if kind == "Job" {
+        pod["restartPolicy"] = "Never".into();
+    }
+    spec["template"] = json!({"metadata": {"labels": labels}, "spec": pod});
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": "one"}, "spec": spec})
+}
+
 /// Lines of that many replicas, each once.
 #[track_caller]
 fn assert_replicas<'t>(names: impl Iterator<Item = &'t str>, count: usize, container: &str) {
@@ -257,6 +280,22 @@ fn workloads_services_and_labels_mean_all_their_ready_pods_or_one_which_is_named
         let heads = run.stdout.lines().filter_map(|line| line.split_once(" · ")).map(|(name, _)| name);
         assert_replicas(heads, 3, container);
     }
+    for (kind, name) in [("StatefulSet", "sts/one"), ("DaemonSet", "ds/one"), ("Job", "job/one")] {
+        here.namespace.apply(of_one_pod(kind)).unwrap();
+        let labels = format!("app={kind}");
+        let words = ["get", "pods", "--selector", &labels, "--output", "jsonpath={.items[*].metadata.name}"];
+        let pod = wait::until("its pod", LIMIT, || {
+            let name = here.namespace.kubectl(&words).unwrap();
+            if name.is_empty() { Err(name) } else { Ok(name) }
+        });
+        here.namespace.wait_ready(&pod).unwrap();
+        let run = here.run(&["stack", name]).ok();
+        assert!(run.stdout.starts_with(&format!("pod/{pod}/app · native")), "{}", run.stdout);
+    }
+    let set = here.namespace.kubectl(&["get", "replicasets", "--output", "name"]).unwrap();
+    let set = format!("rs/{}", set.trim().rsplit('/').next().unwrap());
+    let run = here.run(&["stack", &set]).ok();
+    assert_eq!(run.stdout.matches("/app · native").count(), 3, "{}", run.stdout);
     let one = here.run(&["check", "deploy/web", "--for", "stack"]).ok();
     assert!(one.stderr.contains("has 3 pods; this is web-"), "{}", one.stderr);
     let rows =
@@ -306,10 +345,11 @@ fn containers_that_share_a_pid_namespace_are_told_apart() {
     here.assert_quiet("both");
 }
 
-/// The only container of a pod, seen from this machine.
+/// A container of a pod, seen from this machine.
 struct InPod {
     namespace: String,
     pod: String,
+    container: &'static str,
     pid: u32,
 }
 
@@ -322,14 +362,19 @@ impl InPod {
 
     /// Of whatever program.
     fn started(here: &Here<'_>, pod: &str) -> InPod {
-        let path = "jsonpath={.status.containerStatuses[0].containerID}";
-        let id = here.namespace.kubectl(&["get", "pod", pod, "--output", path]).unwrap();
+        InPod::named(here, pod, "app")
+    }
+
+    /// Of whatever program, in this container.
+    fn named(here: &Here<'_>, pod: &str, container: &'static str) -> InPod {
+        let path = format!("jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].containerID}}");
+        let id = here.namespace.kubectl(&["get", "pod", pod, "--output", &path]).unwrap();
         let id = id.rsplit('/').next().unwrap().to_owned();
         let is_it = |pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().contains(&id)
         };
         let pid = Cluster::shared().processes().into_iter().filter(is_it).min().unwrap();
-        InPod { namespace: here.namespace.name().to_owned(), pod: pod.to_owned(), pid }
+        InPod { namespace: here.namespace.name().to_owned(), pod: pod.to_owned(), container, pid }
     }
 }
 
@@ -339,7 +384,7 @@ impl Life for InPod {
     }
 
     fn output(&self) -> String {
-        let words = ["--namespace", &self.namespace, "logs", &self.pod, "--container", "app"];
+        let words = ["--namespace", &self.namespace, "logs", &self.pod, "--container", self.container];
         Cluster::shared().kubectl(&words).unwrap_or_default()
     }
 }

@@ -148,3 +148,26 @@ async fn connect(path: &Path) -> Result<UnixStream, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pepo_debug::tools::Tools;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_ends_when_nobody_has_used_it_for_a_while_and_not_while_somebody_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let config = AgentConfig::new(Tools::default(), run.clone(), "/proc/self/exe".into());
+        let idle = Duration::from_millis(200);
+        let mut serving = tokio::spawn(serve(config, idle, std::future::pending()));
+        let mut client = connect(&socket(&run)).await.unwrap();
+        let mut first = [0];
+        client.read_exact(&mut first).await.unwrap();
+        assert!(tokio::time::timeout(4 * idle, &mut serving).await.is_err(), "somebody is there");
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(60), serving).await.unwrap().unwrap().unwrap();
+        assert!(!socket(&run).exists());
+    }
+}
