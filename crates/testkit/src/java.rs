@@ -15,7 +15,7 @@ use crate::{
 /// One JVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Java {
-    /// 17, 25.
+    /// 8, 17, 25.
     pub version: u32,
     /// Its folder; the compiler is there only of some.
     pub home: PathBuf,
@@ -27,7 +27,13 @@ pub fn javas() -> Vec<Java> {
         |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let homes = below(Path::new("/usr/lib/jvm")).chain(below(&tools()));
     let mut found = BTreeMap::new();
-    for home in homes.filter(|home| home.join("lib/server/libjvm.so").exists()) {
+    let is_hotspot = |home: &Path| {
+        // Before version 9 below the name of the machine.
+        ["lib/server", "lib/amd64/server", "lib/aarch64/server"]
+            .iter()
+            .any(|folder| home.join(folder).join("libjvm.so").exists())
+    };
+    for home in homes.filter(|home| is_hotspot(home)) {
         if let Some(version) = version(&home) {
             found.entry(version).or_insert(home);
         }
@@ -35,9 +41,11 @@ pub fn javas() -> Vec<Java> {
     found.into_iter().map(|(version, home)| Java { version, home }).collect()
 }
 
-/// Of the file `release`: `JAVA_VERSION="17.0.15"`.
+/// Of the file `release`: `JAVA_VERSION="17.0.15"`; else of the folder's name, as of the toolkit's `java8`.
 fn version(home: &Path) -> Option<u32> {
-    let text = fs::read_to_string(home.join("release")).ok()?;
+    let Ok(text) = fs::read_to_string(home.join("release")) else {
+        return home.file_name()?.to_str()?.strip_prefix("java")?.parse().ok();
+    };
     let version = text.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?;
     version.trim_start_matches("1.").split(['.', '"', '_']).next()?.parse().ok()
 }
@@ -55,7 +63,7 @@ impl Java {
     }
 }
 
-/// The folder with the classes of `hot`, compiled by the oldest compiler here, so that all can run them.
+/// The folder with the classes of `hot`, compiled for the oldest, so that all can run them.
 ///
 /// # Panics
 /// If it does not compile.
@@ -63,8 +71,9 @@ pub fn hot_classes() -> PathBuf {
     let compilers = javas().into_iter().map(|java| java.home.join("bin/javac"));
     let compiler = compilers.into_iter().find(|path| path.exists()).expect("this machine has a JDK");
     let source = compile::workspace().join("fixtures/hot/Hot.java");
-    let steps =
-        vec![vec![compiler.display().to_string(), "-d".into(), ".".into(), source.display().to_string()]];
+    let (compiler, file) = (compiler.display().to_string(), source.display().to_string());
+    let line = [compiler.as_str(), "-Xlint:-options", "--release", "8", "-d", ".", &file];
+    let steps = vec![line.map(str::to_owned).to_vec()];
     let classes = compile::cached(&Recipe { name: "Hot".into(), source, steps });
     classes.unwrap_or_else(|error| panic!("Hot.java: {error:#}"))
 }

@@ -94,6 +94,25 @@ pub(crate) fn script(file: &Path, text: &str) -> Result<()> {
     fs::rename(fresh, file).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// Makes links below a folder of a side that lead to files of the system, as those to `/etc`, lead to the side's own.
+pub(crate) fn lead_inside(name: &str, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match fs::read_link(&path) {
+            Ok(target) => {
+                let own = target.strip_prefix("/").map(|target| root(name).join(target));
+                if let Some(own) = own.ok().filter(|own| own.exists()) {
+                    fs::remove_file(&path)?;
+                    std::os::unix::fs::symlink(own, &path)?;
+                }
+            }
+            Err(_) if path.is_dir() => lead_inside(name, &path)?,
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes a program of a side be its own executable, and not the loader's: it names the side's loader and libraries itself.
 /// `more` are folders of libraries beside those of the system.
 pub(crate) fn stand_alone(name: &str, program: &Path, more: &[PathBuf]) -> Result<()> {

@@ -208,11 +208,11 @@ const STEPS: &[Step] = &[
         toolkit::rubies
     ),
     own!(
-        "java25",
-        "a newer Debian's → ~/.cache/pepo/tools/java25",
+        "java8, 11, 21, 25",
+        "a newer Debian's → ~/.cache/pepo/tools/java*",
         TEST,
-        toolkit::has_java25,
-        toolkit::java25
+        toolkit::has_javas,
+        toolkit::javas
     ),
     own!(
         "helix",

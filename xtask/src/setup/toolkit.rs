@@ -327,24 +327,41 @@ pub(crate) fn rubies() -> Result<()> {
 // The newest JVM, as a target: one that was put there by hand, or a newer Debian's. As with Python, it must be the process's own
 // executable.
 
-pub(crate) fn has_java25() -> bool {
+/// Versions that no stable release of Debian has beside each other.
+const JAVAS: [u32; 4] = [8, 11, 21, 25];
+
+pub(crate) fn has_javas() -> bool {
+    JAVAS.into_iter().all(has_java)
+}
+
+fn has_java(version: u32) -> bool {
     let homes = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|home| home.path());
     let is_it = |home: PathBuf| {
         let release = fs::read_to_string(home.join("release"));
-        release.is_ok_and(|text| text.contains("JAVA_VERSION=\"25"))
+        release.is_ok_and(|text| text.contains(&format!("JAVA_VERSION=\"{version}")))
     };
-    homes.chain([paths::tools().join("java25")]).any(is_it)
+    // Version 8 of Debian has no such file.
+    homes.into_iter().any(is_it) || paths::tools().join(format!("java{version}")).join("bin/java").exists()
 }
 
-pub(crate) fn java25() -> Result<()> {
-    let root = side::fetch("java25", "sid", &["openjdk-25-jre-headless"])?;
+pub(crate) fn javas() -> Result<()> {
+    JAVAS.into_iter().filter(|version| !has_java(*version)).try_for_each(java)
+}
+
+fn java(version: u32) -> Result<()> {
+    let side = format!("java{version}");
+    let root = side::fetch(&side, "sid", &[&format!("openjdk-{version}-jre-headless")])?;
     let homes = fs::read_dir(root.join("usr/lib/jvm"))?.flatten().map(|entry| entry.path());
-    let mut homes = homes.filter(|home| home.join("bin/java").exists() && !home.is_symlink());
+    // In version 8 it stands one folder deeper.
+    let homes = homes.filter(|home| !home.is_symlink()).flat_map(|home| [home.join("jre"), home]);
+    let mut homes = homes.filter(|home| home.join("bin/java").exists());
     let home = homes.next().context("the package of Java has no bin/java")?;
-    let java = home.join("bin/java");
-    side::stand_alone("java25", &java, &[home.join("lib")])?;
-    cmd(&java).arg("-version").logged(&paths::log("java25"))?;
-    let link = paths::tools().join("java25");
+    let (java, library) = (home.join("bin/java"), home.join("lib"));
+    let folders = ["", "jli", "amd64/jli", "aarch64/jli"].map(|folder| library.join(folder));
+    side::stand_alone(&side, &java, &folders)?;
+    side::lead_inside(&side, &home)?;
+    cmd(&java).arg("-version").logged(&paths::log(&side))?;
+    let link = paths::tools().join(&side);
     let _ = fs::remove_file(&link);
     symlink(&home, &link).with_context(|| format!("cannot link {}", link.display()))
 }

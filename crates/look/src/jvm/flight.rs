@@ -2,10 +2,10 @@
 //! attach protocol alone, and nothing is loaded (the commands are those of `jcmd PID help JFR.start`).
 //!
 //! It records into memory, never onto a disk: a JVM ends itself when its recorder cannot make or write a file there. Only when it is
-//! stopped does it write, into a file that is [put by for it](super::spare); then it is started anew. A recording that is not stopped ends
-//! by itself after [`LEASE`], and goes to `/dev/null`.
+//! stopped does it write, into a file for which the room [is taken](super::spare) before; then it is started anew. A recording that is not
+//! stopped ends by itself after [`LEASE`], and by then there is no file any more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pepo_process::{Process, runtime::RuntimeFacts};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -16,9 +16,11 @@ use super::{
     profiler::has_room,
     spare::Spare,
 };
+use crate::record::Mode;
 
-/// From this version on it can be asked for nothing but samples.
-const OLDEST: u32 = 17;
+/// From this version on it samples what is allocated. Before, it tells only who took the next piece of the heap, which need not be who took
+/// the most.
+const SAMPLES_MEMORY: u32 = 16;
 /// It stops by itself after this time, in seconds.
 const LEASE: u64 = 20;
 /// The most that a command may take: the first one makes the JVM load its recorder.
@@ -26,11 +28,45 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Memory that the target must have left, in bytes: some 30 MiB are taken.
 const NEEDED: u64 = 64 << 20;
 
-/// What it cannot see.
-const LIMITS: &str = "JFR samples at most five threads at a time, where they run Java, 64 frames of each: time in native code and in the \
-                      JVM's own threads is not told. Files are named after classes, for it knows none";
 /// What is left of it.
 const STAYS: &str = "the JVM's recorder (JFR) was started, whose threads stay, idle, until the JVM ends";
+
+/// What it cannot see.
+fn limits(mode: Mode) -> String {
+    let sees = match mode {
+        Mode::Alloc => "what Java allocates, by a part of it that stands for all",
+        Mode::Lock => {
+            "waits for monitors, `ReentrantLock`, `ReentrantReadWriteLock` and `Semaphore`, once they are over"
+        }
+        _ => {
+            "at most five threads at a time, where they run Java: time in native code and in the JVM's own threads is not told"
+        }
+    };
+    format!("JFR sees {sees}; 64 frames of each. Files are named after classes, for it knows none")
+}
+
+/// What it is to record, as a file of settings says it: an event that is not named is not recorded.
+fn settings(mode: Mode, period: u32) -> String {
+    let period = format!("{period} ms");
+    let stacks = ("stackTrace", "true");
+    let events: &[(&str, &[(&str, &str)])] = match mode {
+        Mode::Alloc => &[("jdk.ObjectAllocationSample", &[stacks, ("throttle", "300/s")])],
+        Mode::Lock => &[
+            ("jdk.JavaMonitorEnter", &[stacks, ("threshold", "10 us")]),
+            ("jdk.ThreadPark", &[stacks, ("threshold", "10 us")]),
+        ],
+        _ => &[("jdk.ExecutionSample", &[("period", &period)])],
+    };
+    let setting = |(name, value): &(&str, &str)| format!("<setting name=\"{name}\">{value}</setting>\n");
+    let event = |(name, said): &(&str, &[(&str, &str)])| {
+        let said: String = [("enabled", "true")].iter().chain(*said).map(setting).collect();
+        format!("<event name=\"{name}\">\n{said}</event>\n")
+    };
+    let events: String = events.iter().map(event).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<configuration version=\"2.0\">\n{events}</configuration>\n"
+    )
+}
 
 /// A recorder that runs.
 pub(crate) struct Flight<'a> {
@@ -42,7 +78,6 @@ pub(crate) struct Flight<'a> {
     /// What each recording is called, with a number.
     name: String,
     number: u32,
-    begun: Instant,
     is_running: bool,
 }
 
@@ -54,30 +89,25 @@ impl<'a> Flight<'a> {
     pub(crate) fn start(
         process: &'a Process,
         facts: &RuntimeFacts,
+        mode: Mode,
         rate: u32,
     ) -> Result<(Flight<'a>, Vec<String>), Unattachable> {
         let listener = foreseen(process, facts)?;
+        let version = facts.version.as_deref().and_then(major).unwrap_or(0);
+        if mode == Mode::Alloc && version < SAMPLES_MEMORY {
+            let why = format!("its recorder (JFR) samples memory from version {SAMPLES_MEMORY} on");
+            return Err(Unattachable::new(why, ""));
+        }
         alone(&listener)?;
-        let spare = Spare::prepare(&listener)?;
-        // Not when it is too late.
-        drop(spare.open(&listener, process)?);
+        let period = (1000 / rate.max(1)).clamp(1, 1000);
         let mut random = [0; 8];
         getrandom(&mut random, GetRandomFlags::empty())
             .map_err(|error| Unattachable::new(format!("no random name: {error}"), ""))?;
         let name = format!("pepo-{:016x}", u64::from_ne_bytes(random));
-        let period = (1000 / rate.max(1)).clamp(1, 1000);
-        let mut flight = Flight {
-            process,
-            listener,
-            spare,
-            period,
-            name,
-            number: 0,
-            begun: Instant::now(),
-            is_running: false,
-        };
+        let spare = Spare::make(&listener, &settings(mode, period))?;
+        let mut flight = Flight { process, listener, spare, period, name, number: 0, is_running: false };
         flight.begin()?;
-        Ok((flight, vec![LIMITS.to_owned(), STAYS.to_owned()]))
+        Ok((flight, vec![limits(mode), STAYS.to_owned()]))
     }
 
     /// Samples a second.
@@ -86,22 +116,25 @@ impl<'a> Flight<'a> {
     }
 
     fn begin(&mut self) -> Result<(), Unattachable> {
+        // Without room nothing is begun.
+        self.spare.reserve(self.process)?;
         self.number += 1;
-        self.begun = Instant::now();
         let said = ask(
             &self.listener,
             &format!(
-                "JFR.start name={} settings=none disk=false duration={LEASE}s filename=/dev/null dumponexit=false \
-                 +jdk.ExecutionSample#enabled=true +jdk.ExecutionSample#period={}ms",
+                "JFR.start name={} settings={} disk=false duration={LEASE}s filename={} dumponexit=false",
                 self.called(),
-                self.period
+                self.spare.settings(),
+                self.spare.recording()
             ),
         )?;
         self.is_running = said.contains("Started recording");
-        if self.is_running {
-            return Ok(());
+        if !self.is_running {
+            let why = format!("its recorder (JFR) does not start: {}", said.trim());
+            return Err(Unattachable::new(why, ""));
         }
-        Err(Unattachable::new(format!("its recorder (JFR) does not start: {}", said.trim()), ""))
+        // It has cut the file, and what was taken for it is free again.
+        self.spare.reserve(self.process).inspect_err(|_| self.stop())
     }
 
     fn called(&self) -> String {
@@ -113,12 +146,8 @@ impl<'a> Flight<'a> {
     /// # Errors
     /// The JVM does not answer, or there is no room any more for its answer.
     pub(crate) fn fetch(&mut self, hand_on: &mut dyn FnMut(Sample)) -> Result<bool, Unattachable> {
-        let is_late = self.begun.elapsed() >= Duration::from_secs(LEASE);
-        let bytes = if is_late { None } else { self.stop_and_read()? };
+        let bytes = self.stop_and_read()?;
         let has_lapsed = bytes.is_none();
-        if has_lapsed {
-            self.stop();
-        }
         // At once: meanwhile nothing is seen.
         let begun = self.begin();
         jfr::read(&bytes.unwrap_or_default(), hand_on).map_err(|_| unreadable("it is malformed"))?;
@@ -128,22 +157,23 @@ impl<'a> Flight<'a> {
 
     /// Nothing when it has stopped already.
     fn stop_and_read(&mut self) -> Result<Option<Vec<u8>>, Unattachable> {
-        let file = self.spare.open(&self.listener, self.process)?;
-        let said = ask(&self.listener, &format!("JFR.stop name={} filename={}", self.called(), file.path()))?;
+        let said = ask(&self.listener, &format!("JFR.stop name={}", self.called()))?;
         if said.contains("Stopped recording") {
             self.is_running = false;
-            return file.read().map(Some).map_err(|error| unreadable(&error.to_string()));
+            return self.spare.read().map(Some).map_err(|error| unreadable(&error.to_string()));
         }
-        if said.contains("has been stopped") || said.contains("Could not find") {
+        if ["already stopped", "has been stopped", "Could not find"].iter().any(|words| said.contains(words))
+        {
             return Ok(None);
         }
         Err(Unattachable::new(format!("its recorder (JFR) does not stop: {}", said.trim()), ""))
     }
 
-    /// Stops it, and what it saw is forgotten.
+    /// Stops it, and what it saw is forgotten: it finds no place to write to.
     pub(crate) fn stop(&mut self) {
+        self.spare.remove(&self.listener);
         if std::mem::take(&mut self.is_running) {
-            let _ = ask(&self.listener, &format!("JFR.stop name={}", self.called()));
+            let _ = ask(&self.listener, &format!("JFR.stop name={} filename=/dev/null", self.called()));
         }
     }
 }
@@ -159,10 +189,6 @@ impl Drop for Flight<'_> {
 /// # Errors
 /// Why it cannot.
 pub(super) fn foreseen<'a>(process: &'a Process, facts: &RuntimeFacts) -> Result<Listener<'a>, Unattachable> {
-    let version = facts.version.as_deref().and_then(major);
-    if version.is_none_or(|version| version < OLDEST) {
-        return Err(Unattachable::new(format!("its recorder (JFR) is asked from version {OLDEST} on"), ""));
-    }
     let listener = Listener::open(process, facts)?;
     has_room(process, NEEDED)?;
     Ok(listener)
@@ -171,6 +197,9 @@ pub(super) fn foreseen<'a>(process: &'a Process, facts: &RuntimeFacts) -> Result
 /// Nobody else's recording runs: one that writes onto a disk would make ours do so, too.
 fn alone(listener: &Listener<'_>) -> Result<(), Unattachable> {
     let said = ask(listener, "JFR.check")?;
+    if said.contains("Unknown diagnostic command") {
+        return Err(Unattachable::new("it has no recorder (JFR)", "8u262, 11 and newer have one"));
+    }
     let is_other = |line: &&str| line.starts_with("Recording") && !line.contains("(stopped)");
     match said.lines().find(is_other) {
         Some(other) => Err(Unattachable::new(

@@ -6,6 +6,8 @@
 
 /// Bytes, one after the other.
 mod cursor;
+/// Of which events there are samples.
+mod events;
 /// Types, and values of them.
 mod types;
 
@@ -16,6 +18,7 @@ use std::{
 
 use self::{
     cursor::Cursor,
+    events::{EVENTS, Event, Named, Wanted, Weight},
     types::{Types, Value},
 };
 use super::names::readable;
@@ -31,9 +34,6 @@ const FRAMES: usize = 2_000_000;
 const LONGEST: usize = 512;
 /// Most chunks that are read.
 const CHUNKS: usize = 64;
-/// The event, by what it is called: a thread that ran Java.
-const RUNNING: &str = "jdk.ExecutionSample";
-
 /// It is not what a recorder writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -46,6 +46,10 @@ pub(crate) struct Sample {
     /// The thread's number, as the JVM counts, and its name.
     pub(crate) tid: u32,
     pub(crate) name: Arc<str>,
+    /// The class of what was allocated or waited for.
+    pub(crate) class: Option<Arc<str>>,
+    /// Bytes or nanoseconds; 0 where each weighs alike.
+    pub(crate) weight: u64,
     pub(crate) stack: Stack,
 }
 
@@ -88,9 +92,6 @@ struct Chunk<'a> {
     frequency: u64,
 }
 
-/// A sample as it stands in a chunk: time, thread and stack by their numbers.
-type Named = (u64, u64, u64);
-
 impl<'a> Chunk<'a> {
     fn of(bytes: &'a [u8]) -> Result<Chunk<'a>, Malformed> {
         let head = bytes.get(..HEAD).ok_or(Malformed)?;
@@ -116,14 +117,30 @@ impl<'a> Chunk<'a> {
         let types = Types::read(&mut self.event(self.metadata)?)?;
         let mut known = Known::of(&types);
         self.constants(&types, budget, &mut known)?;
-        for (ticks, thread, stack) in self.named(&types, budget)? {
-            let Some(stack) = known.stack(stack)? else { continue };
-            let (tid, name) = known.threads.get(&thread).cloned().unwrap_or_default();
-            let nanos = u128::from(ticks.saturating_sub(self.start_ticks)) * 1_000_000_000;
-            let since = u64::try_from(nanos / u128::from(self.frequency)).unwrap_or(u64::MAX);
-            hand_on(Sample { at: self.start_nanos.saturating_add(since), tid, name, stack });
+        let wanted: HashMap<u64, Wanted> =
+            EVENTS.iter().filter_map(|event| Wanted::of(&types, event)).collect();
+        for (event, named) in self.named(&types, &wanted, budget)? {
+            let class = known.class(named.class);
+            if !event.is_of(class.as_deref()) {
+                continue;
+            }
+            let Some(stack) = known.stack(named.stack)? else { continue };
+            let (tid, name) = known.threads.get(&named.thread).cloned().unwrap_or_default();
+            let weight = match event.weight {
+                Weight::Alike => 0,
+                Weight::Bytes(_) => named.weight,
+                Weight::Time => self.nanos(named.weight),
+            };
+            let at = self.start_nanos.saturating_add(self.nanos(named.at.saturating_sub(self.start_ticks)));
+            hand_on(Sample { at, tid, name, class, weight, stack });
         }
         Ok(())
+    }
+
+    /// Ticks as nanoseconds.
+    fn nanos(&self, ticks: u64) -> u64 {
+        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.frequency);
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     /// The event at a place, after its size.
@@ -135,11 +152,14 @@ impl<'a> Chunk<'a> {
         cursor.part(body)
     }
 
-    /// All samples of threads that run.
-    fn named(&self, types: &Types, budget: &mut usize) -> Result<Vec<Named>, Malformed> {
+    /// All events of which samples are made.
+    fn named(
+        &self,
+        types: &Types,
+        wanted: &HashMap<u64, Wanted>,
+        budget: &mut usize,
+    ) -> Result<Vec<(&'static Event, Named)>, Malformed> {
         let mut found = Vec::new();
-        let Some(wanted) = types.named(RUNNING) else { return Ok(found) };
-        let fields = ["startTime", "sampledThread", "stackTrace"].map(|name| types.field(wanted, name));
         let mut at = HEAD;
         while at < self.bytes.len() {
             let mut rest = Cursor::new(&self.bytes[at..]);
@@ -148,14 +168,11 @@ impl<'a> Chunk<'a> {
                 return Err(Malformed);
             }
             at += size;
-            if rest.number()? == wanted {
-                let mut event = rest.part(size.checked_sub(rest.taken()).ok_or(Malformed)?)?;
-                let value = types.value(wanted, &mut event, budget)?;
-                let [time, thread, stack] = fields.map(|field| value.at(field?)?.number());
-                if let (Some(time), Some(thread), Some(stack)) = (time, thread, stack) {
-                    found.push((time, thread, stack));
-                }
-            }
+            let kind = rest.number()?;
+            let Some(wanted) = wanted.get(&kind) else { continue };
+            let mut event = rest.part(size.checked_sub(rest.taken()).ok_or(Malformed)?)?;
+            let value = types.value(kind, &mut event, budget)?;
+            found.extend(wanted.read(&value).map(|named| (wanted.event, named)));
         }
         Ok(found)
     }
@@ -211,6 +228,7 @@ struct Known {
     /// Stacks that were made, methods by their names and files, and frames in all.
     made: HashMap<u64, Stack>,
     named: HashMap<u64, (Arc<str>, Arc<str>)>,
+    shown: HashMap<u64, Arc<str>>,
     frames: usize,
 }
 
@@ -230,8 +248,9 @@ impl Known {
                 let [method, line] = self.of_frame;
                 let place = |frame: &Value| {
                     let line = line.and_then(|line| frame.at(line)?.number()).unwrap_or(0);
-                    // A negative one is none.
-                    Some((frame.at(method?)?.number()?, u32::try_from(line).unwrap_or(0)))
+                    // A negative one, in four bytes or in eight, is none.
+                    let line = u32::try_from(line).ok().filter(|line| i32::try_from(*line).is_ok());
+                    Some((frame.at(method?)?.number()?, line.unwrap_or(0)))
                 };
                 let places: Vec<_> = frames.iter().filter_map(place).take(DEEPEST).collect();
                 let is_cut = number("truncated") != 0 || frames.len() > DEEPEST;
@@ -276,6 +295,17 @@ impl Known {
         Ok(Some(stack))
     }
 
+    /// What a class is called, where it is known.
+    fn class(&mut self, key: u64) -> Option<Arc<str>> {
+        if let Some(shown) = self.shown.get(&key) {
+            return Some(Arc::clone(shown));
+        }
+        let name = self.symbols.get(self.classes.get(&key)?)?;
+        let shown: Arc<str> = class_name(name).into();
+        self.shown.insert(key, Arc::clone(&shown));
+        Some(shown)
+    }
+
     /// What it is called, and the file in which Java's compiler looks for its class.
     fn method(&mut self, method: u64) -> (Arc<str>, Arc<str>) {
         let entry = match self.named.entry(method) {
@@ -297,16 +327,40 @@ fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(LONGEST)]
 }
 
+/// `[[Ljava/lang/String;` as it would be written: `java.lang.String[][]`.
+fn class_name(class: &str) -> String {
+    let inner = class.trim_start_matches('[');
+    let arrays = class.len() - inner.len();
+    let element = match inner {
+        _ if arrays == 0 => dotted(inner),
+        "Z" => "boolean".to_owned(),
+        "B" => "byte".to_owned(),
+        "C" => "char".to_owned(),
+        "S" => "short".to_owned(),
+        "I" => "int".to_owned(),
+        "J" => "long".to_owned(),
+        "F" => "float".to_owned(),
+        "D" => "double".to_owned(),
+        _ => dotted(inner.strip_prefix('L').unwrap_or(inner).trim_end_matches(';')),
+    };
+    element + &"[]".repeat(arrays)
+}
+
 /// `java/lang/String` with dots.
 fn dotted(class: &str) -> String {
     made_up(class).unwrap_or(class).replace('/', ".")
 }
 
-/// A class that the JVM has made up, without its address: `Shop$$Lambda$2+0x0000…/1933863327`, `Shop$$Lambda/0x0000…`.
+/// A class that the JVM has made up, without its address: `Shop$$Lambda$2+0x0000…/1933863327`, `Shop$$Lambda/0x0000…`; or without its
+/// number, in version 8: `Shop$$Lambda$2/1933863327`.
 fn made_up(class: &str) -> Option<&str> {
-    let at =
-        class.find("0x")?.checked_sub(1).filter(|at| matches!(class.as_bytes()[*at], b'+' | b'/' | b'.'))?;
-    Some(&class[..at])
+    if let Some(at) = class.find("0x") {
+        let at = at.checked_sub(1).filter(|at| matches!(class.as_bytes()[*at], b'+' | b'/' | b'.'))?;
+        return Some(&class[..at]);
+    }
+    let (before, number) = class.rsplit_once('/')?;
+    let is_number = !number.is_empty() && number.chars().all(|letter| letter.is_ascii_digit());
+    (is_number && before.contains("$$Lambda")).then_some(before)
 }
 
 /// `a/b/Outer$Inner` is in `Outer.java`; classes that the JVM has made up are in none.

@@ -1,13 +1,13 @@
-//! A file in a JVM's `/tmp` for the moment in which the JVM writes into it: `.pepo-jfr-N-…/recording`.
+//! A place in a JVM's `/tmp` for what its own recorder writes: the folder `.pepo-jfr-N-…` with the files `recording` and `settings.jfc`.
 //!
 //! A JVM's own recorder takes no file that is lent as `/proc/N/fd/M`, for it asks for the real path. Worse, it ends the whole JVM when it
-//! cannot write. So there must be room, which is taken and given back before the JVM is asked. The file stands in a folder of its own:
-//! once that is gone, a JVM that comes late makes no file any more. It goes when it was read; a fork of this process sees to it when we
-//! are killed.
+//! cannot write. So the room that it needs is taken for the file beforehand, and stays taken until it was written: beyond its end, where
+//! the recorder, which opens the file without cutting it, finds it. Both files stand in a folder of their own: once that is gone, a JVM
+//! that comes late makes no file any more. It goes with the recording; a fork of this process sees to it when we are killed.
 
 use std::{
     fs::File,
-    io::{self, PipeReader, Read as _},
+    io::{self, PipeReader, Read as _, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::FileExt as _,
@@ -27,38 +27,31 @@ use crate::forked::{Forked, apart};
 
 /// What the folders are called, before the JVM's number.
 const FAMILY: &str = ".pepo-jfr-";
-/// The file in it.
+/// The files in them.
 const NAME: &str = "recording";
-/// Bytes that there must be room for. Some 150,000 are written each time, and what a JVM keeps in memory has a limit of 10 MiB.
-const ROOM: u64 = 32 << 20;
-/// Where a file's blocks are memory, of which less is taken to try.
-const TMPFS: i64 = 0x0102_1994;
-/// A folder that is as old belongs to one who was killed.
+const SETTINGS: &str = "settings.jfc";
+/// Bytes that are taken. Some 150,000 are written each time, and what a JVM keeps in memory has a limit of 10 MiB.
+const ROOM: u64 = 16 << 20;
+/// A folder that was not used for as long belongs to one who was killed.
 const OLD: Duration = Duration::from_secs(60);
 /// So often it is tried to remove it after the end of this process.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The place for it.
+/// The place for it, until it is removed.
 pub(super) struct Spare {
     tmp: OwnedFd,
     folder: String,
+    file: File,
     keeper: Forked,
 }
 
-/// The file, while it is there.
-pub(super) struct Opened<'a> {
-    listener: &'a Listener<'a>,
-    spare: &'a Spare,
-    file: File,
-}
-
 impl Spare {
-    /// Finds a name, and makes nothing yet but the fork.
+    /// Makes it: the JVM's user may read and write there, and nobody else.
     ///
     /// # Errors
-    /// The system gives no more processes, or no random bytes.
-    pub(super) fn prepare(listener: &Listener<'_>) -> Result<Spare, Unattachable> {
+    /// It cannot be made, or there is no room.
+    pub(super) fn make(listener: &Listener<'_>, settings: &str) -> Result<Spare, Unattachable> {
         let failed =
             |error: io::Error| Unattachable::new(format!("no file can be put by for it: {error}"), "");
         let (tmp, number) = listener.place();
@@ -70,61 +63,41 @@ impl Spare {
         let mut random = [0; 8];
         getrandom(&mut random, GetRandomFlags::empty()).map_err(|error| failed(error.into()))?;
         let folder = format!("{family}{:016x}", u64::from_ne_bytes(random));
-        let keeper = Forked::start(|life| keep(life, listener, &folder)).map_err(failed)?;
+        let mut keeper = Forked::start(|life| keep(life, listener, &folder)).map_err(failed)?;
         let tmp = tmp.try_clone_to_owned().map_err(failed)?;
-        Ok(Spare { tmp, folder, keeper })
+        let made =
+            listener.as_its_user(|| lay(&tmp, &folder, settings).map_err(|error| unsafe_place(&error)));
+        match made {
+            Ok(file) => Ok(Spare { tmp, folder, file, keeper }),
+            Err(why) => {
+                keeper.tell();
+                Err(why)
+            }
+        }
     }
 
-    /// The file, empty; the JVM's user may write into it, and nobody else.
+    /// Takes the room for what will be written, which cannot fail for want of it then. Where a file system knows no such thing, there must
+    /// at least be as much now.
     ///
     /// # Errors
-    /// There is no room, or it cannot be made.
-    pub(super) fn open<'a>(
-        &'a self,
-        listener: &'a Listener<'a>,
-        process: &Process,
-    ) -> Result<Opened<'a>, Unattachable> {
+    /// There is no room, or the process may not write as much.
+    pub(super) fn reserve(&self, process: &Process) -> Result<(), Unattachable> {
         may_write(process)?;
-        listener.as_its_user(|| {
-            let made = has_room(self.tmp.as_fd()).and_then(|()| self.make());
-            made.map(|file| Opened { listener, spare: self, file }).map_err(|error| {
-                let why = format!("its recorder has no safe place to write to in its /tmp: {error}");
-                Unattachable::new(why, format!("give it a writable /tmp with {} MiB free", ROOM >> 20))
-            })
-        })
-    }
-
-    fn make(&self) -> io::Result<File> {
-        rustix::fs::mkdirat(&self.tmp, &self.folder, Mode::RWXU)?;
-        let made = || {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-            let path = format!("{}/{NAME}", self.folder);
-            let file = File::from(rustix::fs::openat(&self.tmp, path, flags, Mode::RUSR | Mode::WUSR)?);
-            if rustix::fs::fstatfs(&file)?.f_type != TMPFS {
-                match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, ROOM) {
-                    // A file system that knows no such thing.
-                    Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(0)?,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Ok(file)
+        let taken = match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, ROOM) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => has_room(self.tmp.as_fd()),
+            taken => taken.map_err(io::Error::from),
         };
-        made().inspect_err(|_| {
-            let _ = remove(self.tmp.as_fd(), &self.folder);
-        })
+        taken.map_err(|error| unsafe_place(&error))
     }
-}
 
-impl Drop for Spare {
-    fn drop(&mut self) {
-        self.keeper.tell();
+    /// Path of the file, for the JVM.
+    pub(super) fn recording(&self) -> String {
+        format!("/tmp/{}/{NAME}", self.folder)
     }
-}
 
-impl Opened<'_> {
-    /// Its path, for the JVM.
-    pub(super) fn path(&self) -> String {
-        format!("/tmp/{}/{NAME}", self.spare.folder)
+    /// Path of the settings, for the JVM.
+    pub(super) fn settings(&self) -> String {
+        format!("/tmp/{}/{SETTINGS}", self.folder)
     }
 
     /// What was written.
@@ -140,15 +113,47 @@ impl Opened<'_> {
         self.file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
-}
 
-impl Drop for Opened<'_> {
-    fn drop(&mut self) {
-        let _ = self.listener.as_its_user(|| {
-            let _ = remove(self.spare.tmp.as_fd(), &self.spare.folder);
+    /// Takes it away: a JVM that comes later writes nowhere.
+    pub(super) fn remove(&self, listener: &Listener<'_>) {
+        let _ = listener.as_its_user(|| {
+            let _ = remove(self.tmp.as_fd(), &self.folder);
             Ok(())
         });
     }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.keeper.tell();
+    }
+}
+
+/// Makes the folder with its files, or nothing.
+fn lay(tmp: &OwnedFd, folder: &str, settings: &str) -> io::Result<File> {
+    rustix::fs::mkdirat(tmp, folder, Mode::RWXU)?;
+    let create = |name: &str| {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(tmp, format!("{folder}/{name}"), flags, Mode::RUSR | Mode::WUSR);
+        opened.map(File::from)
+    };
+    let made = || {
+        create(SETTINGS)?.write_all(settings.as_bytes())?;
+        Ok(create(NAME)?)
+    };
+    made().inspect_err(|_| {
+        let _ = remove(tmp.as_fd(), folder);
+    })
+}
+
+fn unsafe_place(error: &io::Error) -> Unattachable {
+    Unattachable::new(
+        format!(
+            "its recorder has no safe place to write to in its /tmp, where {} MiB are needed: {error}",
+            ROOM >> 20
+        ),
+        format!("give it a writable /tmp with {} MiB free", ROOM >> 20),
+    )
 }
 
 /// The fork's work: when this process was killed, it removes what may be there.
@@ -169,9 +174,11 @@ fn keep(mut life: PipeReader, listener: &Listener<'_>, folder: &str) {
     }
 }
 
-/// With the file in it, and nothing else.
+/// With the files in it, and nothing else.
 fn remove(tmp: BorrowedFd<'_>, folder: &str) -> rustix::io::Result<()> {
-    let _ = rustix::fs::unlinkat(tmp, format!("{folder}/{NAME}"), AtFlags::empty());
+    for name in [NAME, SETTINGS] {
+        let _ = rustix::fs::unlinkat(tmp, format!("{folder}/{name}"), AtFlags::empty());
+    }
     rustix::fs::unlinkat(tmp, folder, AtFlags::REMOVEDIR)
 }
 
@@ -182,7 +189,10 @@ fn sweep(tmp: BorrowedFd<'_>, family: &str) {
         let Some(name) = entry.file_name().to_str().ok().filter(|name| name.starts_with(family)) else {
             continue;
         };
-        let Ok(stat) = rustix::fs::statat(tmp, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        // Each recording cuts the file anew.
+        let made = rustix::fs::statat(tmp, format!("{name}/{NAME}"), AtFlags::SYMLINK_NOFOLLOW);
+        let made = made.or_else(|_| rustix::fs::statat(tmp, name, AtFlags::SYMLINK_NOFOLLOW));
+        let Ok(stat) = made else { continue };
         let made = UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
         if SystemTime::now().duration_since(made).is_ok_and(|age| age > OLD) {
             let _ = remove(tmp, name);

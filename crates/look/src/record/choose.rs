@@ -74,8 +74,8 @@ impl<'a> Asked<'a, '_> {
         let mode = self.mode.unwrap_or(Mode::Cpu);
         match Javas::open(self.process, &self.facts, self.rate, mode) {
             Ok((javas, notes)) => Ok((Box::new(javas), notes)),
-            Err(why) if self.request.sampler.is_empty() && mode == Mode::Cpu => {
-                match Flights::open(self.process, &self.facts, self.rate) {
+            Err(why) if self.request.sampler.is_empty() && mode != Mode::Wall => {
+                match Flights::open(self.process, &self.facts, self.rate, mode) {
                     Ok((flights, mut notes)) => {
                         notes.insert(
                             0,
@@ -91,13 +91,14 @@ impl<'a> Asked<'a, '_> {
     }
 
     fn flight(&self) -> Result<Chosen<'a>, Failure> {
-        if let Some(mode) = self.mode.filter(|mode| *mode != Mode::Cpu) {
+        let mode = self.mode.unwrap_or(Mode::Cpu);
+        if !matches!(mode, Mode::Cpu | Mode::Alloc | Mode::Lock) {
             let what = format!("JFR is not asked for samples of `--{}`", mode.name());
             return Err(
                 Failure::new(Code::NotOffered, what).hint("without `--sampler`, async-profiler takes them")
             );
         }
-        match Flights::open(self.process, &self.facts, self.rate) {
+        match Flights::open(self.process, &self.facts, self.rate, mode) {
             Ok((flights, notes)) => Ok((Box::new(flights), notes)),
             Err(why) => self.native_instead("Java", &why.to_string()),
         }

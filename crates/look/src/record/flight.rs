@@ -1,13 +1,17 @@
 //! Samples of Java's frames, taken by the JVM's own recorder, which is stopped, read and started anew every few seconds.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use pepo_process::{Process, runtime::RuntimeFacts};
 use pepo_wire::Failure;
 
 use super::{
     Cost, Sampler, Spent,
-    batch::{Batch, Place, monotonic},
+    batch::{Batch, Count, Place, monotonic},
     is_gone,
     mode::Mode,
     nanos,
@@ -15,7 +19,10 @@ use super::{
     space::CUT_OFF,
     tids::Tids,
 };
-use crate::jvm::{Flight, JavaSample, Unattachable};
+use crate::{
+    jvm::{Flight, JavaSample, Unattachable},
+    python::Spot,
+};
 
 /// How often what was seen is fetched, at least.
 const FETCHED: Duration = Duration::from_secs(3);
@@ -28,9 +35,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(super) struct Flights<'a> {
     process: &'a Process,
     flight: Flight<'a>,
+    mode: Mode,
     next: Instant,
     /// Threads as the JVM numbers them, and as we do.
     tids: Tids,
+    /// Those that were there before it began, by the JVM's numbers: what the first sample of each says that it has allocated, it has since
+    /// its own beginning.
+    older: HashSet<u32>,
     is_gone: bool,
     used: u64,
 }
@@ -41,10 +52,14 @@ impl<'a> Flights<'a> {
         process: &'a Process,
         facts: &RuntimeFacts,
         rate: u32,
+        mode: Mode,
     ) -> Result<(Flights<'a>, Vec<String>), Unattachable> {
-        let (flight, notes) = Flight::start(process, facts, rate)?;
+        let (flight, notes) = Flight::start(process, facts, mode, rate)?;
         let (next, used) = (Instant::now() + FETCHED, cpu(process));
-        Ok((Flights { process, flight, next, tids: Tids::default(), is_gone: false, used }, notes))
+        let mut tids = Tids::default();
+        tids.list(process);
+        let older = if mode == Mode::Alloc { tids.theirs().collect() } else { HashSet::new() };
+        Ok((Flights { process, flight, mode, next, tids, older, is_gone: false, used }, notes))
     }
 
     /// Takes what was seen since the last time.
@@ -57,11 +72,18 @@ impl<'a> Flights<'a> {
         let (process, tids) = (self.process, &self.tids);
         // Between the calendar, by which it tells, and the kernel's clock.
         let (now, calendar) = (monotonic(), SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos));
-        let mut seen = |sample: JavaSample| {
+        let mut samples: Vec<JavaSample> = Vec::new();
+        let ran_on = self.flight.fetch(&mut |sample| samples.push(sample));
+        samples.sort_by_key(|sample| sample.at);
+        samples.retain(|sample| !self.older.remove(&sample.tid));
+        if self.mode == Mode::Alloc {
+            share_alike(&mut samples);
+        }
+        for sample in &samples {
             let at = now.saturating_sub(calendar.saturating_sub(sample.at));
-            take(process, tids, &sample, at, batch);
-        };
-        let ran_on = self.flight.fetch(&mut seen)?;
+            take(process, tids, sample, at, batch);
+        }
+        let ran_on = ran_on?;
         if !ran_on {
             batch.note("it was not reached for a while, in which nothing was sampled".to_owned());
         }
@@ -70,8 +92,28 @@ impl<'a> Flights<'a> {
     }
 }
 
+/// Each sample tells what its thread has allocated since the one before, and the recorder takes most of them within a part of each second:
+/// few would weigh as much as all others. So all of a thread's weigh alike, and together as much as it has allocated.
+fn share_alike(samples: &mut [JavaSample]) {
+    let mut threads: HashMap<u32, (u64, u64)> = HashMap::new();
+    for sample in &*samples {
+        let (sum, count) = threads.entry(sample.tid).or_default();
+        *sum = sum.saturating_add(sample.weight);
+        *count += 1;
+    }
+    for sample in samples {
+        let (sum, count) = threads.get(&sample.tid).copied().unwrap_or((0, 1));
+        sample.weight = (sum / count).max(1);
+    }
+}
+
 fn take(process: &Process, tids: &Tids, sample: &JavaSample, at: u64, batch: &mut Batch) {
-    let mut chain: Vec<Place> = sample.stack.frames.iter().cloned().map(Place::Named).collect();
+    // What is allocated or waited for stands innermost.
+    let class =
+        |class: &Arc<str>| Spot { function: Arc::clone(class), file: Arc::default(), line: 0, column: 0 };
+    let innermost = sample.class.iter().map(class);
+    let mut chain: Vec<Place> =
+        innermost.chain(sample.stack.frames.iter().cloned()).map(Place::Named).collect();
     chain.extend(sample.stack.is_cut.then_some(CUT_OFF));
     let pid = process.pid().get();
     // One that has ended is told by the number that it had where the JVM is.
@@ -82,7 +124,7 @@ fn take(process: &Process, tids: &Tids, sample: &JavaSample, at: u64, batch: &mu
         if !sample.name.is_empty() {
             batch.call(pid, tid, &sample.name);
         }
-        batch.sample(pid, tid, at, &chain);
+        batch.samples(pid, tid, at, &chain, Count { count: 1, weight: sample.weight });
     }
 }
 
@@ -92,11 +134,11 @@ impl Sampler for Flights<'_> {
     }
 
     fn rate(&self) -> u32 {
-        self.flight.rate()
+        if self.mode.is_weighed() { 0 } else { self.flight.rate() }
     }
 
     fn mode(&self) -> Mode {
-        Mode::Cpu
+        self.mode
     }
 
     fn sample(&mut self, span: Duration, batch: &mut Batch) -> Result<(), Failure> {

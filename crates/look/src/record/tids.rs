@@ -23,6 +23,11 @@ impl Tids {
         }
     }
 
+    /// The numbers that are theirs.
+    pub(super) fn theirs(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.keys().copied()
+    }
+
     /// Its number in the agent's `/proc`.
     pub(super) fn here(&self, theirs: u32) -> Option<u32> {
         self.0.get(&theirs).copied()

@@ -243,6 +243,12 @@ pub(crate) fn apart(java: &Java, then: &str) -> (Running, u32) {
     (target, pid)
 }
 
+/// For what takes long.
+pub(crate) fn oldest_and_newest() -> [Java; 2] {
+    let mut all = javas();
+    [all.remove(0), all.pop().expect("this machine has two")]
+}
+
 /// A JDK that every user may read.
 pub(crate) fn public() -> Java {
     javas().into_iter().find(|java| java.home.starts_with("/usr")).unwrap()

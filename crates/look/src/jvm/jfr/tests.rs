@@ -85,6 +85,7 @@ fn files_are_those_of_outermost_classes() {
         ("a/b/Outer$Inner$1", "Outer.java"),
         ("Hot$$Lambda$2+0x00007f/1933863327", ""),
         ("Hot$$Lambda/0x00007f", ""),
+        ("a/Hot$$Lambda$2/1933863327", ""),
         ("java/lang/invoke/LambdaForm$DMH+0x0000000800c02000", ""),
         ("jdk/internal/reflect/GeneratedMethodAccessor1", "GeneratedMethodAccessor1.java"),
         ("?", ""),
@@ -92,5 +93,19 @@ fn files_are_those_of_outermost_classes() {
         ("a/$b", ""),
     ] {
         assert_eq!(file_of(class), file, "{class}");
+    }
+}
+
+#[test]
+fn classes_are_named_as_they_are_written() {
+    for (class, name) in [
+        ("java/lang/String", "java.lang.String"),
+        ("[B", "byte[]"),
+        ("[[Ljava/util/Map$Entry;", "java.util.Map$Entry[][]"),
+        ("Shop$$Lambda$2/1933863327", "Shop$$Lambda$2"),
+        ("[", "[]"),
+        ("", ""),
+    ] {
+        assert_eq!(class_name(class), name, "{class}");
     }
 }

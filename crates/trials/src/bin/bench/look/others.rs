@@ -175,7 +175,10 @@ pub(super) fn run(rounds: usize) -> Result<String> {
     let (major, minor) = ruby.version;
     let tools = [Tool::Pepo, Tool::Rbspy, Tool::RbspyNonblocking];
     out += &of(&format!("Ruby {major}.{minor}"), &mut line_of_ruby, &tools, rounds)?;
-    let java = javas().into_iter().next().context("no JVM; `cargo xtask setup` installs it")?;
+    let java = javas()
+        .into_iter()
+        .find(|java| java.version >= 17)
+        .context("no JVM; `cargo xtask setup` installs it")?;
     let mut line_of_java = on_processor(0, &java.home.join("bin/java"));
     // Else calls that were compiled into their callers before a profiler came count for the callers.
     line_of_java
