@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     compile,
+    image::Image,
     life::Life as _,
     programs::{command, tools},
     running::{Running, spawn_command},
@@ -36,6 +37,17 @@ pub fn rubies() -> Vec<Ruby> {
 }
 
 impl Ruby {
+    /// A distroless image of `hot` in one of its modes: the interpreter, the libraries that it needs, and the script.
+    #[must_use]
+    pub fn image(&self, mode: &str) -> Image {
+        let (major, minor) = self.version;
+        let (path, script) = (self.path.display().to_string(), "/app/hot.rb");
+        Image::new(&format!("pepo.test/hot-ruby{major}.{minor}-{mode}:1"))
+            .file(&self.path, &path)
+            .file(&compile::workspace().join("fixtures/hot/hot.rb"), script)
+            .command(&[&path, "--disable=gems", script, mode])
+    }
+
     /// `hot`, in one of its modes; at work when this returns.
     #[must_use]
     pub fn hot(&self, mode: &str) -> Running {

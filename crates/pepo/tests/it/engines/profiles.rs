@@ -4,7 +4,7 @@
 use std::fs;
 
 use pepo_testkit::{
-    Engine, Image, Kind, Language, Life as _, RunOptions, Symbols, Variant, clean::Snapshot, fixtures,
+    Engine, Image, Kind, Language, Life as _, RunOptions, Symbols, Variant, clean::Snapshot, fixtures, rubies,
 };
 
 use crate::{
@@ -56,6 +56,34 @@ fn docker_containers_are_recorded_by_a_helper_which_holds_running_threads() {
     for language in [Language::C, Language::Go] {
         let told = one_profile(Kind::Docker, language, true);
         assert!(told.contains("threads held") && told.contains("note: threads are held"), "{told}");
+    }
+}
+
+/// The frames of Ruby in a container that has nothing but its interpreter: from here, and by a helper, from which the system call by which
+/// another's memory is read otherwise is kept.
+#[test]
+fn ruby_in_a_docker_container_is_looked_at_and_recorded_from_here_and_by_a_helper() {
+    let engine = Engine::shared(Kind::Docker);
+    let ruby =
+        rubies().into_iter().find(|ruby| ruby.path.starts_with("/usr")).expect("this machine's own Ruby");
+    let image = ruby.image("threads");
+    engine.load(&image);
+    let name = format!("it-profile-ruby-{}", std::process::id());
+    let container = engine.run(&image, &RunOptions::restricted(&name));
+    container.wait_started();
+    let target = format!("docker/{name}");
+    for by_helper in [false, true] {
+        let surroundings = Surroundings::new().at(&engine);
+        let surroundings = if by_helper { surroundings.without_ptrace() } else { surroundings };
+        let before = Snapshot::take(container.pid()).and_containers_of(&engine);
+        let stack = surroundings.run(&["stack", &target]).ok().stdout;
+        assert!(stack.contains("\"idle-0\"") && stack.contains("target not stopped"), "{by_helper}: {stack}");
+        assert!(stack.contains("idle_for_ever") && stack.contains("/app/hot.rb:"), "{by_helper}: {stack}");
+        let run = surroundings.run(&["record", &target, "-d", "4", "-r", "499", "--format", "folded"]).ok();
+        let (stacks, samples) = folded(&run.stdout);
+        assert_known_shares(&stacks, samples);
+        container.assert_goes_on();
+        before.assert_same();
     }
 }
 
