@@ -12,7 +12,9 @@ use std::{
 };
 
 use pepo_capture::debug_file_of;
-use pepo_testkit::{Fixture, Language, Life as _, Running, Symbols, Variant, fixtures, spawn_command, wait};
+use pepo_testkit::{
+    Fixture, Language, Life as _, Running, Symbols, Variant, command, fixtures, spawn_command, wait,
+};
 use rustix::process::Signal;
 
 use crate::{
@@ -227,6 +229,46 @@ fn a_server_that_gives_nothing_good_is_told_once_and_the_next_is_asked() {
         "{said}"
     );
     program.target.assert_goes_on();
+}
+
+/// A server by TLS that is not ours, with a certificate that only whoever names it trusts: `openssl s_server`, which gives out files.
+#[test]
+fn a_server_by_tls_is_trusted_when_its_authority_is_named() {
+    let program = Stripped::start();
+    let surroundings = Surroundings::new();
+    let folder = surroundings.path("server");
+    let build = folder.join("buildid").join(&program.id);
+    fs::create_dir_all(&build).unwrap();
+    fs::write(build.join("debuginfo"), &program.debug).unwrap();
+    let openssl = |words: &str| {
+        let mut openssl = command("openssl");
+        openssl.args(words.split(' ')).current_dir(&folder);
+        openssl
+    };
+    let made = openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=pepo \
+         -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE",
+    );
+    let made = { made }.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let server = spawn_command(&mut openssl("s_server -accept 127.0.0.1:0 -cert cert.pem -key key.pem -WWW"));
+    let mut port = String::new();
+    wait::until("it listens", LIMIT, || {
+        let output = server.output();
+        let line = output.lines().find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:").map(str::to_owned));
+        port = line.ok_or(output)?;
+        Ok::<(), String>(())
+    });
+    let with = |surroundings: Surroundings| {
+        surroundings.with("DEBUGINFOD_URLS", format!("https://127.0.0.1:{port}"))
+    };
+    let stranger = with(Surroundings::new());
+    let said = program.stack(&stranger, &[]);
+    assert!(!is_named(&said) && said.contains("certificate"), "{said}");
+    assert_eq!(program.cached(&stranger), None);
+    let certificate = folder.join("cert.pem").display().to_string();
+    let said = program.stack(&with(Surroundings::new()).with("SSL_CERT_FILE", certificate), &[]);
+    assert!(is_named(&said) && said.contains("debuginfod: 1 debug file"), "{said}");
 }
 
 #[test]
