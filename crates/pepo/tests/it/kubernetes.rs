@@ -280,8 +280,11 @@ fn workloads_services_and_labels_mean_all_their_ready_pods_or_one_which_is_named
         let heads = run.stdout.lines().filter_map(|line| line.split_once(" · ")).map(|(name, _)| name);
         assert_replicas(heads, 3, container);
     }
-    for (kind, name) in [("StatefulSet", "sts/one"), ("DaemonSet", "ds/one"), ("Job", "job/one")] {
+    let kinds = [("StatefulSet", "sts/one"), ("DaemonSet", "ds/one"), ("Job", "job/one")];
+    for (kind, _) in kinds {
         here.namespace.apply(of_one_pod(kind)).unwrap();
+    }
+    for (kind, name) in kinds {
         let labels = format!("app={kind}");
         let words = ["get", "pods", "--selector", &labels, "--output", "jsonpath={.items[*].metadata.name}"];
         let pod = wait::until("its pod", LIMIT, || {

@@ -111,6 +111,8 @@ fn a_private_registry_is_opened_by_the_pods_pull_secret_and_without_it_the_node_
             pod["spec"]["imagePullSecrets"] = json!([{"name": "regcred"}]);
         }
         here.namespace.apply(pod).unwrap();
+    }
+    for name in ["shut", "open"] {
         here.namespace.wait_ready(name).unwrap();
     }
     let begun = Instant::now();
