@@ -51,6 +51,11 @@ pub enum Report {
         /// The debugger's name.
         debugger: String,
     },
+    /// Its debugger is configured, and each breakpoint that was set is verified or refused.
+    Ready {
+        /// The session's id.
+        session: String,
+    },
     /// It ended, or never came to be attached.
     Closed {
         /// The session's id.
@@ -138,7 +143,7 @@ impl Sessions {
         let described = request.clone();
         let mut found = find(request, &self.env, &held.folder).await?;
         found.symbols = symbols::bring(found.symbols, &mut incoming, events).await?;
-        let (opened, engine) = found.attach(&self.env, id, &held.folder).await?;
+        let (opened, mut engine) = found.attach(&self.env, id, &held.folder).await?;
         held.write(&entry(&described, &opened)).map_err(|error| error.failure())?;
         let who = described.grant.map(|grant| grant.who).unwrap_or_default();
         tracing::info!(session = id, who, debugger = opened.debugger, "session opened");
@@ -151,7 +156,13 @@ impl Sessions {
         let control = tokio::spawn(control(bind(&held)?, Arc::clone(&release), engine.stood_still(), end));
         let (to_engine, requests) = mpsc::channel(WINDOW);
         let pump = tokio::spawn(pump(incoming, to_engine));
-        let closed = engine.run(requests, events.clone(), release).await;
+        let ready = engine.ready();
+        let telling = async {
+            if ready.await.is_ok() {
+                self.report(Report::Ready { session: id.to_owned() }).await;
+            }
+        };
+        let (closed, ()) = tokio::join!(engine.run(requests, events.clone(), release), telling);
         pump.abort();
         tracing::info!(
             session = id,

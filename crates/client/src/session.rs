@@ -8,7 +8,7 @@ use std::time::Duration;
 use pepo_wire::{
     Code, Failure,
     agent::{
-        CloseSession, Closed, Heartbeat, OpenSession, Opened, SessionEvent, SessionRequest,
+        ClientReady, CloseSession, Closed, Heartbeat, OpenSession, Opened, SessionEvent, SessionRequest,
         agent_client::AgentClient, session_event, session_request,
     },
 };
@@ -52,6 +52,14 @@ impl SessionSender {
     /// [`Code::StreamBroken`].
     pub async fn send_dap(&self, message: Vec<u8>) -> Result<(), Failure> {
         self.send(session_request::Kind::Dap(message)).await
+    }
+
+    /// Says that calls may come: what they are to meet is set. Only where the session was opened with `says_ready`.
+    ///
+    /// # Errors
+    /// [`Code::StreamBroken`].
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.send(session_request::Kind::Ready(ClientReady {})).await
     }
 
     /// Asks the agent to detach; [`Event::Closed`] follows.

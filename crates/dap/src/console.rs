@@ -77,6 +77,8 @@ pub struct ConsoleOptions {
     pub interrupt: Arc<Notify>,
     /// The user has the right `raw`.
     pub raw: bool,
+    /// All lines are known beforehand: more breakpoints may follow the first.
+    pub scripted: bool,
 }
 
 /// Does the session go on after a line?
@@ -101,6 +103,9 @@ pub struct Console {
     wait: Option<Duration>,
     interrupt: Arc<Notify>,
     raw: bool,
+    scripted: bool,
+    /// It was said that calls may come.
+    calls_may_come: bool,
     last: Option<Command>,
     /// `list` again: further down.
     listing: bool,
@@ -144,6 +149,8 @@ impl Console {
             wait: options.wait,
             interrupt: options.interrupt,
             raw: options.raw,
+            scripted: options.scripted,
+            calls_may_come: false,
             last: None,
             listing: false,
             unshown_stop: false,
@@ -193,6 +200,15 @@ impl Console {
             self.over = true;
         }
         if self.over { Flow::Ended } else { Flow::Stay }
+    }
+
+    /// Says, once, that calls which are held for this debugger may come: what they are to meet is set.
+    async fn let_calls_come(&mut self) -> Result<(), DapError> {
+        if self.calls_may_come {
+            return Ok(());
+        }
+        self.calls_may_come = true;
+        self.debuggee.ready().await
     }
 
     /// Lets the target go. Fails when the agent's last word does not come.

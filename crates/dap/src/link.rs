@@ -51,6 +51,12 @@ pub trait Outgoing: Send + Sync {
     /// [`Code::StreamBroken`].
     async fn send(&self, message: Vec<u8>) -> Result<(), Failure>;
 
+    /// Says that calls may come: what they are to meet is set. Means something where the session was opened so.
+    ///
+    /// # Errors
+    /// [`Code::StreamBroken`].
+    async fn ready(&self) -> Result<(), Failure>;
+
     /// Asks to let the target go; [`LinkEvent::Closed`] follows.
     ///
     /// # Errors
@@ -110,6 +116,10 @@ impl Link for AgentLink {
 impl Outgoing for SessionSender {
     async fn send(&self, message: Vec<u8>) -> Result<(), Failure> {
         self.send_dap(message).await
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        SessionSender::ready(self).await
     }
 
     async fn close(&self) -> Result<(), Failure> {
@@ -195,6 +205,11 @@ impl Outgoing for StreamWriter {
             writer.flush().await
         };
         write.await.map_err(|error| broken().because_of(&error))
+    }
+
+    /// A bare adapter has nobody who holds calls.
+    async fn ready(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), Failure> {

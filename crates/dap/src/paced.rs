@@ -84,6 +84,10 @@ impl Outgoing for PacedOutgoing {
         self.inner.send(message).await
     }
 
+    async fn ready(&self) -> Result<(), Failure> {
+        self.inner.ready().await
+    }
+
     async fn close(&self) -> Result<(), Failure> {
         self.inner.close().await
     }

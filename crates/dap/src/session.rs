@@ -279,6 +279,14 @@ impl Debuggee {
             .retain(|one| !matches!(one, Happening::Event(event) if event.event_name() == Some("stopped")));
     }
 
+    /// Says that calls may come: what they are to meet is set.
+    ///
+    /// # Errors
+    /// What broke.
+    pub async fn ready(&self) -> Result<(), DapError> {
+        self.outgoing.ready().await.map_err(DapError::Session)
+    }
+
     /// Lets the target go on: `continue`, `next`, `stepIn` or `stepOut`.
     ///
     /// # Errors

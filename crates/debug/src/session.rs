@@ -19,6 +19,8 @@ mod open;
 mod policy;
 /// Runtimes that wait for a debugger of their own at a port.
 mod ports;
+/// When a debugger is ready for what its client waits for.
+mod readiness;
 /// Debug files that the user's side brings.
 mod symbols;
 
@@ -26,4 +28,5 @@ pub use clock::{PauseBudget, StillClock};
 pub use engine::{Engine, Release, StoodStill};
 pub use open::{Found, OpenEnv, find};
 pub use policy::{Decision, Rights, judge};
+pub use readiness::Readiness;
 pub use symbols::Symbols;

@@ -274,7 +274,8 @@ async fn opened(
     let begin = CarryRequest { kind: Some(carry_request::Kind::Open(begin)) };
     // Both end when the agent has.
     let bytes = ReceiverStream::new(bytes).map(data);
-    let sessions = ReceiverStream::new(sessions).map(session_report);
+    let says_ready = order.report_ready;
+    let sessions = ReceiverStream::new(sessions).filter_map(move |report| ready(session_report(report, says_ready)));
     let requests = stream::iter([begin]).chain(stream::select(sessions, bytes));
     // The end of this one, held until the agent has let go, is how the server knows.
     let last = to_server.clone();
@@ -294,15 +295,21 @@ async fn opened(
     Ok(())
 }
 
-/// What the agent says of a session, as the server is told.
-fn session_report(report: Report) -> CarryRequest {
+/// What the agent says of a session, as the server is told; nothing where it would not understand it.
+fn session_report(report: Report, says_ready: bool) -> Option<CarryRequest> {
     let report = match report {
-        Report::Opened { session, debugger } => SessionReport { session, debugger, closed: None },
+        Report::Opened { session, debugger } => {
+            SessionReport { session, debugger, ready_follows: says_ready, ..SessionReport::default() }
+        }
+        Report::Ready { session } if says_ready => {
+            SessionReport { session, ready: true, ..SessionReport::default() }
+        }
+        Report::Ready { .. } => return None,
         Report::Closed { session, closed } => {
-            SessionReport { session, debugger: String::new(), closed: Some(closed) }
+            SessionReport { session, closed: Some(closed), ..SessionReport::default() }
         }
     };
-    CarryRequest { kind: Some(carry_request::Kind::Session(report)) }
+    Some(CarryRequest { kind: Some(carry_request::Kind::Session(report)) })
 }
 
 /// The target as this node's agent is told, when the name still means the container that was granted.

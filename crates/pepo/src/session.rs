@@ -51,6 +51,15 @@ pub(crate) enum OnOff {
     Off,
 }
 
+/// How breakpoints will be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// By an editor: before it says that all is configured.
+    Configured,
+    /// By a person or a script, word by word: when calls may come is said apart.
+    InWords,
+}
+
 /// Puts a debugger on the target.
 ///
 /// # Errors
@@ -59,11 +68,14 @@ pub(crate) async fn open(
     context: &Context,
     reached: &Reached,
     arguments: &SessionArgs,
+    spoken: Spoken,
 ) -> Result<Session, Failure> {
     let health = reached.located.health_pause_budget();
     // An agent in this process reads the very same files.
     let symbols = SymbolPaths::new(&arguments.symbols, reached.how == How::InProcess)?;
-    let request = request(context, reached, arguments, &symbols, health);
+    let says_ready = spoken == Spoken::InWords;
+    let request =
+        OpenSession { says_ready, ..request(context, reached, arguments, &symbols, health) };
     let opening = async {
         match arguments.symbols.is_empty() {
             true => reached.agent.session(request).await,
@@ -103,7 +115,7 @@ fn request(
         .into(),
         symbol_folders: folders.map(|folder| folder.display().to_string()).collect(),
         stop_on_entry: arguments.stop_on_entry,
-        offers_symbols: false,
+        ..OpenSession::default()
     }
 }
 

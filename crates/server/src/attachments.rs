@@ -206,6 +206,16 @@ impl Attachments {
         })
     }
 
+    /// Writes down that the debugger of one is ready.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn ready(&self, name: &str, reason: Reason) -> Result<(), Failure> {
+        let ready =
+            |attachment: &mut DebugAttachment| attachment.make_ready(reason, Time::now()).then_some(());
+        self.resources.change(name, ready).await.map(drop).map_err(|error| error.failure(&called(name)))
+    }
+
     /// Renews leases, ends what nobody holds and removes what is old.
     pub(crate) async fn sweep(&self, now: Time) -> Result<(), Failure> {
         let failed = |error: StoreError| error.failure("attachments");

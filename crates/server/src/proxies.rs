@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use pepo_wire::{
     Failure,
-    resource::{AttachmentSpec, DebugAttachment, PodContainer, State},
+    resource::{AttachmentSpec, DebugAttachment, PodContainer},
     server::NodeTarget,
 };
 use tokio::{
@@ -127,9 +127,9 @@ impl Call<'_> {
     }
 }
 
-/// Need nobody wait for it any longer?
+/// Need nobody wait for it any longer? A debugger that is attached and not ready would miss the call.
 fn is_settled(attachment: &DebugAttachment) -> bool {
-    attachment.status.state == State::Attached || attachment.status.state.is_over()
+    attachment.is_ready() || attachment.status.state.is_over()
 }
 
 /// Answers proxies until the server ends.

@@ -180,6 +180,7 @@ impl Desk {
             name,
             bounds: Some(bounds),
             report_sessions: true,
+            report_ready: true,
         });
         let answered = self.nodes.order(&open.node, &order, NodeOrder { kind: Some(kind) })?;
         sessions.announced(State::Scheduled).await?;

@@ -101,10 +101,24 @@ impl Sessions {
 
     /// What the node's agent says.
     pub(crate) async fn report(&mut self, report: SessionReport) {
-        let SessionReport { session, debugger, closed } = report;
+        let SessionReport { session, debugger, closed, ready_follows, ready } = report;
         match closed {
-            None => self.opened(session, &debugger).await,
+            None if ready => self.ready(&session, Reason::DebuggerReady).await,
+            None => {
+                self.opened(session.clone(), &debugger).await;
+                if !ready_follows {
+                    self.ready(&session, Reason::ReadyUnknown).await;
+                }
+            }
             Some(closed) => self.closed(&session, &closed).await,
+        }
+    }
+
+    /// The debugger is ready, as far as its agent can say.
+    async fn ready(&self, session: &str, reason: Reason) {
+        let Some(name) = self.open.get(session) else { return };
+        if let Err(failure) = self.attachments.ready(name, reason).await {
+            tracing::error!(%failure, "that a debugger is ready was not written down");
         }
     }
 

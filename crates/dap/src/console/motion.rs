@@ -36,7 +36,7 @@ impl Console {
             self.went_on();
             self.debuggee.resume("continue", thread).await?;
         }
-        Ok(())
+        self.let_calls_come().await
     }
 
     /// `next`, `step`, `out`, so many times; a stop for another reason ends it.
@@ -45,6 +45,7 @@ impl Console {
             let thread = self.standing_thread()?;
             self.went_on();
             self.debuggee.resume(request, thread).await?;
+            self.let_calls_come().await?;
             let mut other_reason = false;
             let mut quiet = |output: Output| {
                 if let Output::Stopped(stop) = &output {

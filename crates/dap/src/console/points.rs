@@ -237,7 +237,8 @@ impl Console {
         if let Some(known) = self.points.numbered(number) {
             show(Output::Breakpoint(known.point.clone()));
         }
-        Ok(())
+        // Who types expects a call to meet the first that stands; a script says when it waits.
+        if self.scripted || unverified(self) { Ok(()) } else { self.let_calls_come().await }
     }
 
     /// Can the adapter do what is wished for? A field it does not know would silently be ignored.

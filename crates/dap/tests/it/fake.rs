@@ -133,6 +133,11 @@ impl Outgoing for Fake {
         Ok(())
     }
 
+    async fn ready(&self) -> Result<(), Failure> {
+        self.seen.lock().expect("no test panics with it").push(json!({"command": "ready"}));
+        Ok(())
+    }
+
     async fn close(&self) -> Result<(), Failure> {
         let last = Closed { reason: "detached".into(), stood_still_millis: 12, ..Closed::default() };
         self.say(LinkEvent::Closed(last)).await;

@@ -535,3 +535,34 @@ async fn a_session_that_ends_before_its_first_stop_is_an_error() {
     let started = Console::start(fake.link(), &fake.opened, ConsoleOptions::default(), &mut |_| {}).await;
     assert_eq!(started.err(), Some(failure));
 }
+
+/// When calls that are held for the debugger may come, as it was said to the agent, after each of these lines.
+async fn said_ready(scripted: bool, verified: bool, lines: &[&str]) -> Vec<usize> {
+    let fake = Fake::new(json!({"supportsConfigurationDoneRequest": true}), move |request| {
+        match request.command() {
+            Some("setBreakpoints") => {
+                vec![yes(request, json!({"breakpoints": [{"id": 1, "verified": verified}]}))]
+            }
+            _ => Vec::new(),
+        }
+    });
+    let wait = Some(Duration::from_millis(10));
+    let options = ConsoleOptions { scripted, wait, ..ConsoleOptions::default() };
+    let console = Console::start(fake.link(), &fake.opened, options, &mut |_| {}).await;
+    let mut console = Group::from(console.expect("it starts"));
+    let mut said = Vec::new();
+    for line in lines {
+        // `continue` comes to nothing here.
+        let _ = console.execute(line, &mut |_| {}).await;
+        said.push(fake.seen("ready").len());
+    }
+    said
+}
+
+#[tokio::test]
+async fn calls_may_come_when_a_persons_first_breakpoint_stands_or_a_script_waits_for_them() {
+    let lines = ["bt", "break a.c:1", "break a.c:2", "continue", "continue"];
+    assert_eq!(said_ready(false, true, &lines).await, [0, 1, 1, 1, 1]);
+    assert_eq!(said_ready(false, false, &lines).await, [0, 0, 0, 1, 1], "none stands");
+    assert_eq!(said_ready(true, true, &lines).await, [0, 0, 0, 1, 1]);
+}

@@ -25,7 +25,7 @@ use pepo_wire::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
 };
 
 use super::{
@@ -33,6 +33,7 @@ use super::{
     armed::Armed,
     clock::StillClock,
     policy::{Decision, Rights, judge},
+    readiness::Readiness,
 };
 use crate::debugger::{AdapterIo, DebuggerFacts, Hold, Stands};
 
@@ -83,6 +84,7 @@ pub struct Engine {
     pub(super) lease: Duration,
     pub(super) clock: StillClock,
     pub(super) still: StoodStill,
+    pub(super) ready: Readiness,
     /// The target is stopped by a signal at its first instruction, until its debugger lets it go on.
     pub(super) held: bool,
 }
@@ -112,6 +114,12 @@ impl Engine {
         self.still.clone()
     }
 
+    /// Is told once, when the debugger is ready; comes to nothing when the session ends before.
+    #[must_use]
+    pub fn ready(&mut self) -> oneshot::Receiver<()> {
+        self.ready.told()
+    }
+
     /// Runs until the session ends; the last event sent is [`Event::Closed`], which is also returned.
     pub async fn run(
         mut self,
@@ -130,6 +138,7 @@ impl Engine {
             lease: self.lease,
             clock: self.clock,
             still: self.still,
+            ready: self.ready,
             held: self.held,
             stays: false,
             to_adapter,
@@ -204,6 +213,7 @@ struct State {
     lease: Duration,
     clock: StillClock,
     still: StoodStill,
+    ready: Readiness,
     /// Held at its first instruction.
     held: bool,
     /// The client wants it to stay there when all is configured.
@@ -262,6 +272,7 @@ impl State {
             if let Some(end) = ended {
                 return end;
             }
+            self.ready.look(Instant::now());
         }
     }
 
@@ -276,6 +287,10 @@ impl State {
                 }
             },
             Request::Close(_) => Some(End::because("detached")),
+            Request::Ready(_) => {
+                self.ready.said();
+                None
+            }
             Request::Heartbeat(_) | Request::Open(_) | Request::Symbols(_) => None,
         }
     }
@@ -307,6 +322,7 @@ impl State {
             self.refuse(&message, "breakpoints in too many sources");
             return None;
         }
+        self.ready.asked(&message);
         self.send(&message)
     }
 
@@ -347,8 +363,9 @@ impl State {
                 let _ = self.send(&refusal);
                 return;
             }
+            Some(MessageKind::Response) => self.ready.answered(&message, Instant::now()),
             Some(MessageKind::Event) => self.note_event(&message),
-            _ => {}
+            None => {}
         }
         self.backlog.push_back(Event::Dap(message.to_bytes()));
     }
@@ -361,6 +378,7 @@ impl State {
                     event.body().get("threadId").and_then(Value::as_i64).or(self.stopped_thread);
             }
             Some("continued" | "exited" | "terminated") => self.event_standing = false,
+            Some("breakpoint") => self.ready.changed(event),
             _ => {}
         }
     }

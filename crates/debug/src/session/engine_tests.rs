@@ -84,6 +84,7 @@ impl Stage {
             lease,
             clock: StillClock::new(budget.map(|limit| PauseBudget { limit }), Instant::now(), Duration::ZERO),
             still: super::engine::StoodStill::default(),
+            ready: super::Readiness::new(false),
             held: false,
         };
         let running = tokio::spawn(engine.run(requests, events_in, Arc::clone(&release)));

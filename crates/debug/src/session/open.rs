@@ -19,6 +19,7 @@ use super::{
     engine::{Engine, StoodStill},
     policy::Rights,
     ports,
+    readiness::Readiness,
     symbols::{self, Symbols},
 };
 use crate::{
@@ -169,7 +170,10 @@ impl Found {
         let clock = StillClock::new(budget, Instant::now(), attached.stood_still);
         let Attached { io, hold, attach_arguments, .. } = attached;
         let (facts, still) = (debugger.facts(), StoodStill::default());
-        Ok((opened, Engine { process, facts, io, hold, attach_arguments, rights, lease, clock, still, held }))
+        let ready = Readiness::new(request.says_ready);
+        let engine =
+            Engine { process, facts, io, hold, attach_arguments, rights, lease, clock, still, ready, held };
+        Ok((opened, engine))
     }
 }
 

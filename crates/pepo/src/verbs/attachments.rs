@@ -73,6 +73,8 @@ enum Act {
 enum Wanted {
     // A debugger is on the target.
     Attached,
+    // Its debugger is configured, and its breakpoints are set: a call would meet them.
+    Ready,
     // It is over, however.
     Ended,
 }
@@ -89,16 +91,15 @@ pub(crate) async fn run(arguments: &Attachments, context: &Context) -> Outcome {
             resources::show(context, &server()?.get::<AttachmentSpec>(attachment).await?)
         }
         Some(Act::Wait { attachment, wanted, timeout }) => {
-            let is_so = |one: &DebugAttachment| {
-                one.status.state.is_over()
-                    || *wanted == Wanted::Attached && one.status.state == State::Attached
+            let is_so = |one: &DebugAttachment| match wanted {
+                Wanted::Attached => one.status.state == State::Attached,
+                Wanted::Ready => one.is_ready(),
+                Wanted::Ended => one.status.state.is_over(),
             };
-            let there = resources::until(&server()?, attachment, *timeout, is_so).await?;
+            let is_done = |one: &DebugAttachment| is_so(one) || one.status.state.is_over();
+            let there = resources::until(&server()?, attachment, *timeout, is_done).await?;
             resources::show(context, &there)?;
-            match wanted {
-                Wanted::Attached if there.status.state != State::Attached => Err(never(&there).into()),
-                _ => Ok(()),
-            }
+            if is_so(&there) { Ok(()) } else { Err(never(&there).into()) }
         }
         Some(Act::Delete { attachment }) => {
             resources::show(context, &server()?.delete::<AttachmentSpec>(attachment).await?)

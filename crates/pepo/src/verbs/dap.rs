@@ -18,7 +18,7 @@ use crate::{
     config::Context,
     reach,
     render::{Outcome, no_runtime},
-    session::{self, OnOff, RemoteFiles, SessionArgs},
+    session::{self, OnOff, RemoteFiles, SessionArgs, Spoken},
     signals::Signals,
 };
 
@@ -105,7 +105,7 @@ impl Opener for Way {
     async fn open(&self, arguments: &AttachArguments) -> Result<OpenedTarget, Failure> {
         let chosen = chosen(arguments)?;
         let reached = reach::reach_to_stop(&self.context, &chosen, false, &["attach"]).await?;
-        let session = session::open(&self.context, &reached, &session_arguments(arguments)).await?;
+        let session = session::open(&self.context, &reached, &session_arguments(arguments), Spoken::Configured).await?;
         let opened = session.opened.clone();
         Ok(OpenedTarget {
             opened,

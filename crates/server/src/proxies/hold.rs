@@ -51,8 +51,9 @@ pub(super) async fn answer(door: &Door, path: &str, headers: &HeaderMap) -> Resp
     };
     match held {
         Ok(Ok(attachment)) => {
-            let millis = format!("{} ms, {}", began.elapsed().as_millis(), attachment.status.state);
-            goes_on(&millis, Some(&attachment.metadata.name))
+            let state = attachment.status.state.to_string();
+            let how = if attachment.is_ready() { "ready" } else { &state };
+            goes_on(&format!("{} ms, {how}", began.elapsed().as_millis()), Some(&attachment.metadata.name))
         }
         Ok(Err(why)) => goes_on(why, None),
         Err(failure) => {

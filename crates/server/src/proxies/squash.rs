@@ -232,7 +232,7 @@ impl Filter {
         let among = |list: &[String], word: &str| list.is_empty() || list.iter().any(|one| one == word);
         one.spec.holds.is_some()
             && self.node.as_ref().is_none_or(|node| *node == one.spec.node)
-            && among(&self.states, state(one.status.state))
+            && among(&self.states, state(one))
             && among(&self.names, &one.metadata.name)
     }
 }
@@ -254,11 +254,12 @@ fn tag(page: &Value) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digits}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Squash's states only rise: what was attached stays so.
-fn state(state: State) -> &'static str {
-    match state {
+/// Squash's states only rise: what was attached stays so. By `attached` its callers let the call go, so that means ready.
+fn state(one: &DebugAttachment) -> &'static str {
+    match one.status.state {
         State::Requested | State::Scheduled => "none",
         State::Attaching => "attaching",
+        State::Attached if !one.is_ready() => "attaching",
         State::Attached | State::Detached => "attached",
         State::Failed | State::Expired => "error",
     }
@@ -277,7 +278,7 @@ fn seen(one: &DebugAttachment) -> Value {
             "node": spec.node,
             "match_request": true,
         },
-        "status": { "state": state(status.state), "debug_server_address": "" },
+        "status": { "state": state(one), "debug_server_address": "" },
     })
 }
 

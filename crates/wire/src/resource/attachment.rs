@@ -50,7 +50,7 @@ described! {
         pub debugger: Option<String>,
         /// How long the target stood still in all, in milliseconds; known at the end.
         pub stood_still_millis: Option<u64>,
-        /// `Attached` and `Ended`.
+        /// `Attached`, `Ended`, and `Ready`: the debugger is configured, and each breakpoint that was set is verified or refused.
         pub conditions: Vec<Condition>,
         /// Every state it has been in, the first first.
         pub transitions: Vec<Transition>,
@@ -107,6 +107,10 @@ described! {
         AgentReady,
         /// A debugger session is open.
         SessionOpened,
+        /// Its debugger is configured, and each breakpoint that was set is verified or refused.
+        DebuggerReady,
+        /// The agent beside the target is older and does not say when its debugger is ready.
+        ReadyUnknown,
         /// Its client detached.
         ClientDetached,
         /// Somebody released the target.
@@ -141,6 +145,9 @@ described! {
         NotClaimed,
     }
 }
+
+/// The condition that calls are held for.
+const READY: &str = "Ready";
 
 /// Why a state changes, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +222,21 @@ impl DebugAttachment {
         Ok(())
     }
 
+    /// Writes down that its debugger is ready, as a condition; the state stays. False where no debugger is attached.
+    pub fn make_ready(&mut self, reason: Reason, now: Time) -> bool {
+        let is_attached = self.status.state == State::Attached;
+        if is_attached {
+            set(&mut self.status.conditions, READY, true, now, (reason.word().as_str(), ""));
+        }
+        is_attached
+    }
+
+    /// Is its debugger configured, and each breakpoint that was set verified or refused?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|one| one.r#type == READY && one.status == "True")
+    }
+
     fn note(&mut self, state: State, why: Why, now: Time) {
         let status = &mut self.status;
         let message = Some(why.message).filter(|message| !message.is_empty());
@@ -223,6 +245,8 @@ impl DebugAttachment {
         let words = (words.0.as_str(), words.1.as_str());
         set(&mut status.conditions, "Attached", state == State::Attached, now, words);
         set(&mut status.conditions, "Ended", state.is_over(), now, words);
+        // A new state is no readiness: that is told by itself.
+        set(&mut status.conditions, READY, false, now, words);
         status.transitions.push(Transition { state, time: now, who: why.who, reason: why.reason, message });
     }
 }
@@ -277,6 +301,9 @@ mod tests {
         ];
         for (at, (state, who, reason)) in steps.into_iter().enumerate() {
             object.advance(state, why(who, reason), Time::from_millis(2_000 + at as u64)).unwrap();
+            assert!(!object.is_ready());
+            let is_attached = object.make_ready(Reason::DebuggerReady, Time::from_millis(2_500));
+            assert_eq!((is_attached, object.is_ready()), (state == State::Attached, is_attached));
         }
         let told: Vec<_> = object
             .status
@@ -300,7 +327,7 @@ mod tests {
             .iter()
             .map(|one| format!("{} {} {}", one.r#type, one.status, one.last_transition_time.millis()))
             .collect();
-        assert_eq!(conditions, ["Attached False 2003", "Ended True 2003"]);
+        assert_eq!(conditions, ["Attached False 2003", "Ended True 2003", "Ready False 2003"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
     looking::unless_ended,
     reach::{self, Reached},
     render::{Outcome, no_runtime},
-    session::{self, RemoteFiles, SessionArgs},
+    session::{self, RemoteFiles, SessionArgs, Spoken},
     signals::Signals,
     verbs::inject::EntryArgs,
 };
@@ -187,6 +187,7 @@ async fn start(
         wait: arguments.timeout.or((!arguments.is_interactive()).then_some(SCRIPT_WAIT)),
         interrupt: making.interrupt,
         raw: arguments.session.raw,
+        scripted: !arguments.commands.is_empty(),
     };
     let opened = session.opened.clone();
     let link = Box::new(AgentLink::new(session));
@@ -209,7 +210,7 @@ async fn put_in_place(
     arguments: &SessionArgs,
     signals: &mut Signals,
 ) -> Result<Session, Failure> {
-    let opening = session::open(context, reached, arguments);
+    let opening = session::open(context, reached, arguments, Spoken::InWords);
     tokio::pin!(opening);
     tokio::select! {
         session = &mut opening => return session,

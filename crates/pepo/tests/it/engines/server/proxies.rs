@@ -109,17 +109,30 @@ fn a_call_is_held_until_the_debugger_of_who_waits_for_it_is_there() {
     });
     assert!(!held.is_finished() && !second.is_finished());
 
-    let debugger = Held::attach(&person, &["attach", &target, "--on", &server.address]);
+    let mut debugger = Held::attach(&person, &["attach", &target, "--on", &server.address]);
     let attached = server.waits_until("attached", "SessionOpened");
+    // A breakpoint that does not stand is not what the call is to meet.
+    let fixture = fixtures::python(Variant::debug());
+    debugger.types("break nowhere.py:1\n");
+    debugger.waits_for("breakpoint");
+    assert!(!held.is_finished() && !second.is_finished(), "it would miss the breakpoint");
+    debugger.types(&format!("break {}:{}\n", fixture.source_name(), fixture.line("BREAK")));
     assert_eq!(
         (&attached["spec"]["request"], &attached["spec"]["holds"]["pod"]),
         (&json!(request), &json!("held"))
     );
     for answer in [held.join().unwrap(), second.join().unwrap()] {
         assert_eq!(answer.status, 200);
-        assert!(answer.header("x-pepo-held").ends_with(" ms, attached"), "{answer:?}");
+        assert!(answer.header("x-pepo-held").ends_with(" ms, ready"), "{answer:?}");
         assert_eq!(answer.header("x-pepo-attachment"), attached["metadata"]["name"]);
     }
+    let name = attached["metadata"]["name"].as_str().unwrap();
+    let on = ["--on", &server.address, "--output", "json"];
+    let ready =
+        person.run(&[&["attachments", "wait", name, "--for", "ready"][..], &on].concat()).ok().json();
+    let conditions = ready["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|one| one["type"] == "Ready").unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("DebuggerReady")));
     drop(debugger);
     let acts = server.audit();
     let hold = acts.iter().find(|line| line["act"] == "hold").unwrap_or_else(|| panic!("{acts:?}"));
@@ -267,6 +280,9 @@ fn squashs_clients_are_answered_as_they_were() {
     let (address, waits) = (server.proxies.clone().unwrap(), format!("{all}?wait=true&state=attached"));
     let told = thread::spawn(move || ask(&address, &waits, &["--header", "x-timeout: 60"]));
     let mut debugger = Held::attach(&person, &["attach", &target, "--on", &server.address]);
+    server.waits_until("attached", "SessionOpened");
+    assert_eq!(server.door(&one, &[]).json()["status"]["state"], "attaching", "it is not ready");
+    debugger.types("continue\n");
     let told = told.join().unwrap();
     assert_eq!((told.status, &told.json()[0]["status"]["state"]), (200, &json!("attached")), "{told:?}");
     assert_eq!(told.json()[0]["spec"]["debugger"], "python");
