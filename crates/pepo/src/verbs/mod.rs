@@ -36,6 +36,8 @@ pub(crate) mod generate;
 pub(crate) mod guard;
 /// The entry before the programs of pods.
 pub(crate) mod inject;
+/// Configuration for a proxy that holds calls.
+pub(crate) mod install;
 /// Hidden: the agent of a node.
 pub(crate) mod node;
 /// What can be debugged.
@@ -132,6 +134,7 @@ async fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Cp(arguments) => cp::run(&arguments, &context).await,
         Verb::Tools(arguments) => tools::run(&arguments, &context).await,
         Verb::Serve(arguments) => serve::run(&arguments, &context).await,
+        Verb::Install(arguments) => install::run(&arguments, &context),
         Verb::Node(arguments) => node::run(&arguments, &context).await,
         Verb::Agent(arguments) => agent::run(&arguments, &context).await,
         Verb::Completions(arguments) => completions::run(&arguments, &context),

@@ -4,7 +4,7 @@
 //! A call asks to be held by a header: `x-pepo-debug` (with the name of a debug request, or `any`), `x-squash-debug`, or a member
 //! `pepo` of W3C's `baggage`. The header gives nobody a right: without a debug request that waits the call goes on at once.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use hyper::{
@@ -13,7 +13,7 @@ use hyper::{
 };
 use pepo_wire::{
     Failure,
-    resource::{AttachmentSpec, DebugAttachment, Kind as _, PodContainer, RequestSpec},
+    resource::{AttachmentSpec, DebugAttachment, Kind as _, LONGEST_HOLD, PodContainer, RequestSpec},
 };
 use tonic::body::Body;
 
@@ -24,8 +24,6 @@ use crate::{
 };
 
 pub(super) const ROOT: &str = "/hold/";
-/// A call goes on after so long, whatever became of its debugger.
-const LIMIT: Duration = Duration::from_secs(60);
 /// How it went, in the answer.
 const HELD: HeaderName = HeaderName::from_static("x-pepo-held");
 const ATTACHMENT: HeaderName = HeaderName::from_static("x-pepo-attachment");
@@ -46,7 +44,7 @@ pub(super) async fn answer(door: &Door, path: &str, headers: &HeaderMap) -> Resp
     let began = Instant::now();
     let held = tokio::select! {
         held = hold(door, &holds, &wanted) => held,
-        () = tokio::time::sleep(LIMIT) => Ok(Err("no longer: its time is over")),
+        () = tokio::time::sleep(LONGEST_HOLD) => Ok(Err("no longer: its time is over")),
         () = door.desk.ending.begins() => Ok(Err("no longer: the server ends")),
     };
     match held {

@@ -146,6 +146,9 @@ described! {
     }
 }
 
+/// A proxy's call is held for at most so long, whatever becomes of its debugger.
+pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
 /// The condition that calls are held for.
 const READY: &str = "Ready";
 
