@@ -22,6 +22,7 @@ fn every_help_text_is_as_committed() {
         "shell",
         "cp",
         "serve",
+        "install",
     ];
     for verb in looking.iter().chain(&others) {
         same(&format!("help-{verb}"), &surroundings.run(&["help", verb]).ok().stdout);

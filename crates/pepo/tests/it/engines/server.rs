@@ -2,6 +2,8 @@
 
 /// Calls that a proxy holds.
 mod proxies;
+/// Real proxies, by the configuration that is printed for them.
+mod real_proxies;
 /// Attachments and debug requests.
 mod resources;
 

@@ -6,11 +6,11 @@ use super::*;
 
 /// What the door answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     /// Names in lower case.
     headers: Vec<(String, String)>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
@@ -32,13 +32,13 @@ impl Server {
     }
 
     /// A debug request for a call of this image; its name.
-    fn waits_for_a_call(&self, person: &Surroundings, image: &str) -> String {
+    pub(super) fn waits_for_a_call(&self, person: &Surroundings, image: &str) -> String {
         let line = ["requests", "create", "--image", image, "--next", "call", "--on", &self.address];
         person.run(&line).ok().stdout.trim().to_owned()
     }
 }
 
-fn ask(address: &str, path: &str, words: &[&str]) -> Answer {
+pub(super) fn ask(address: &str, path: &str, words: &[&str]) -> Answer {
     let run = std::process::Command::new("curl")
         .args(["--silent", "--include", "--max-time", "120", &format!("http://{address}{path}")])
         .args(words)
@@ -54,7 +54,7 @@ fn ask(address: &str, path: &str, words: &[&str]) -> Answer {
 }
 
 /// A container that its labels say to be of this pod of the namespace `shop`, as the kubelet writes them.
-fn of_a_pod(engine: &Engine, pod: &str) -> Container {
+pub(super) fn of_a_pod(engine: &Engine, pod: &str) -> Container {
     let labels = [
         ("io.kubernetes.pod.namespace", "shop"),
         ("io.kubernetes.pod.name", pod),
@@ -63,14 +63,14 @@ fn of_a_pod(engine: &Engine, pod: &str) -> Container {
     labelled(engine, &fixtures::python(Variant::debug()), &labels)
 }
 
-fn image(server: &Server, person: &Surroundings, target: &str) -> String {
+pub(super) fn image(server: &Server, person: &Surroundings, target: &str) -> String {
     let listed = person.run(&["ps", "--on", &server.address, "--output", "json"]).ok().json();
     let targets = listed["targets"].as_array().unwrap();
     let one = targets.iter().find(|one| one["target"] == target).unwrap_or_else(|| panic!("{listed}"));
     one["image"].as_str().unwrap().to_owned()
 }
 
-const PROXIES: [&str; 2] = ["--proxies", "127.0.0.1:0"];
+pub(super) const PROXIES: [&str; 2] = ["--proxies", "127.0.0.1:0"];
 const MARKED: [&str; 2] = ["--header", "x-pepo-debug: any"];
 
 #[test]
