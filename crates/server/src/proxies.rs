@@ -6,6 +6,8 @@
 //!
 //! Tasks: one for each connection; it ends with the connection, or when the server ends.
 
+/// The same as Envoy asks it by gRPC.
+mod grpc;
 /// Holds a call and answers when it may go on (Envoy's `ext_authz` by HTTP, nginx's `auth_request`).
 mod hold;
 /// Squash's REST, as Envoy's squash filter and old clients speak it.
@@ -179,8 +181,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
     }
 }
 
-async fn answer(door: &Door, request: Request<Incoming>) -> Response<Body> {
+async fn answer(door: &Arc<Door>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
+    if path.starts_with(grpc::ROOT) {
+        return grpc::answer(door, request).await;
+    }
     if let Some(rest) = path.strip_prefix(hold::ROOT) {
         return hold::answer(door, rest, request.headers()).await;
     }

@@ -15,6 +15,12 @@ pub mod server {
     include!(concat!(env!("OUT_DIR"), "/server/pepo.server.v1.rs"));
 }
 
+/// What Envoy asks who holds calls, generated from `proto/envoy/ext_authz.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod envoy {
+    tonic::include_proto!("envoy.service.auth.v3");
+}
+
 /// Stable error codes, exit statuses, and failures with hints.
 pub mod failure;
 

@@ -37,10 +37,28 @@ enum Wanted {
     Named(String),
 }
 
+/// How it went: that the call may go on is all that the proxy needs.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) how: String,
+    pub(super) attachment: Option<String>,
+}
+
+impl Told {
+    fn not_held(why: &str) -> Told {
+        Told { how: why.to_owned(), attachment: None }
+    }
+}
+
 /// Holds the call, where it asks for that; the answer is always that it may go on.
 pub(super) async fn answer(door: &Door, path: &str, headers: &HeaderMap) -> Response<Body> {
-    let Some(wanted) = wanted(headers) else { return goes_on("no", None) };
-    let Some(holds) = place(path) else { return goes_on("no: the path names no pod", None) };
+    goes_on(&until_ready(door, place(path), headers).await)
+}
+
+/// Waits as long as the call is held in this container.
+pub(super) async fn until_ready(door: &Door, holds: Option<PodContainer>, headers: &HeaderMap) -> Told {
+    let Some(wanted) = wanted(headers) else { return Told::not_held("no") };
+    let Some(holds) = holds else { return Told::not_held("no: it names no pod") };
     let began = Instant::now();
     let held = tokio::select! {
         held = hold(door, &holds, &wanted) => held,
@@ -51,12 +69,13 @@ pub(super) async fn answer(door: &Door, path: &str, headers: &HeaderMap) -> Resp
         Ok(Ok(attachment)) => {
             let state = attachment.status.state.to_string();
             let how = if attachment.is_ready() { "ready" } else { &state };
-            goes_on(&format!("{} ms, {how}", began.elapsed().as_millis()), Some(&attachment.metadata.name))
+            let how = format!("{} ms, {how}", began.elapsed().as_millis());
+            Told { how, attachment: Some(attachment.metadata.name) }
         }
-        Ok(Err(why)) => goes_on(why, None),
+        Ok(Err(why)) => Told::not_held(why),
         Err(failure) => {
             tracing::error!(%failure, "a call was not held");
-            goes_on("no: the server failed", None)
+            Told::not_held("no: the server failed")
         }
     }
 }
@@ -119,12 +138,12 @@ async fn bound_before(
 
 fn wanted(headers: &HeaderMap) -> Option<Wanted> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    let named = |name: &str| match name {
+    let request = |name: &str| match name {
         "" | "any" | "1" | "true" => Wanted::Any,
         name => Wanted::Named(name.to_owned()),
     };
     if let Some(name) = text("x-pepo-debug") {
-        return Some(named(name));
+        return Some(request(name));
     }
     if headers.contains_key("x-squash-debug") {
         return Some(Wanted::Any);
@@ -134,21 +153,29 @@ fn wanted(headers: &HeaderMap) -> Option<Wanted> {
     let members = lines.flat_map(|line| line.split(',')).filter_map(|member| member.split_once('='));
     let mut ours = members.filter(|(key, _)| key.trim() == "pepo");
     let value = ours.next()?.1.split(';').next().unwrap_or_default();
-    Some(named(value.trim()))
+    Some(request(value.trim()))
 }
 
 fn place(path: &str) -> Option<PodContainer> {
-    let mut parts = path.split('/').map(str::to_owned);
-    let (namespace, pod) = (parts.next()?, parts.next()?);
-    let container = parts.next().filter(|name| name != "-").unwrap_or_default();
-    let is_named = !namespace.is_empty() && !pod.is_empty();
-    is_named.then_some(PodContainer { namespace, pod, container })
+    let mut parts = path.split('/');
+    named(parts.next()?, parts.next()?, parts.next().unwrap_or_default())
 }
 
-fn goes_on(how: &str, attachment: Option<&str>) -> Response<Body> {
+/// A container, where its pod is named.
+pub(super) fn named(namespace: &str, pod: &str, container: &str) -> Option<PodContainer> {
+    let container = if container == "-" { "" } else { container };
+    let is_named = !namespace.is_empty() && !pod.is_empty();
+    is_named.then(|| PodContainer {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        container: container.to_owned(),
+    })
+}
+
+fn goes_on(told: &Told) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
-    for (name, text) in [(HELD, Some(how)), (ATTACHMENT, attachment)] {
-        if let Some(Ok(value)) = text.map(HeaderValue::from_str) {
+    for (name, text) in [(HELD, Some(&told.how)), (ATTACHMENT, told.attachment.as_ref())] {
+        if let Some(Ok(value)) = text.map(|text| HeaderValue::from_str(text)) {
             response.headers_mut().insert(name, value);
         }
     }

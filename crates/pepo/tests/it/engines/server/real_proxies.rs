@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::Duration,
@@ -51,6 +51,30 @@ fn serve_one(stream: TcpStream) -> Option<()> {
 enum Proxy {
     Envoy,
     Nginx,
+    /// Envoy, changed to ask by gRPC.
+    EnvoyByGrpc,
+}
+
+/// The printed configuration of Envoy, with the same said by gRPC; what is held has no time limit of its own in it.
+fn by_grpc(printed: &str, pod: &str) -> String {
+    let (before, rest) = printed.split_once("              http_service:\n").unwrap();
+    let (_, after) = rest.split_once("              # Part 1 ends").unwrap();
+    let service = "              grpc_service: {envoy_grpc: {cluster_name: pepo_door}, timeout: 75s}\n";
+    let identity = format!(
+        "domains: [\"*\"]
+              typed_per_filter_config:
+                envoy.filters.http.ext_authz:
+                  \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+                  check_settings: {{context_extensions: {{namespace: shop, pod: {pod}, container: app}}}}"
+    );
+    let http2 = "- name: pepo_door
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}";
+    let text = format!("{before}{service}              # Part 1 ends{after}");
+    let text = text.replace("domains: [\"*\"]", &identity).replace("- name: pepo_door", http2);
+    text.replace("timeout: 900s, idle_timeout: 900s", "timeout: 1s")
 }
 
 /// A proxy with its own address on loopback, which nobody else has: no port has to be guessed.
@@ -73,41 +97,43 @@ impl Placed {
     /// The file that the program itself says to be right. Calls that are not held have a second in it.
     fn configured(&self) -> PathBuf {
         let upstream = program().to_string();
-        let line = ["install", &self.pod, "--print", "--door", &self.door, "--listen", &self.listen];
+        let name = if self.proxy == Proxy::Nginx { "nginx" } else { "envoy" };
+        let line = ["install", name, "--print", "--door", &self.door, "--listen", &self.listen];
         let more = ["--upstream", &upstream, "-n", "shop", "--pod", &self.pod, "--container", "app"];
         let printed = self.surroundings.run(&[&line[..], &more].concat()).ok().stdout;
         let folder = self.surroundings.path(".").display().to_string();
-        let (name, text) = match self.proxy {
-            Proxy::Envoy => ("envoy.yaml", printed.replace("route: {cluster: here}", "route: {cluster: here, timeout: 1s}")),
+        let limited = "route: {cluster: here, timeout: 1s}";
+        let text = match self.proxy {
+            Proxy::Envoy => printed.replace("route: {cluster: here}", limited),
+            Proxy::EnvoyByGrpc => by_grpc(&printed, &self.pod).replace("route: {cluster: here}", limited),
             Proxy::Nginx => {
                 let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                     .map(|kind| format!("{kind}_temp_path {folder}/{kind};"));
-                let around = format!(
+                format!(
                     "daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}\n\
                      http {{ access_log off; proxy_read_timeout 1s; {}\n{printed}}}\n",
                     paths.join(" ")
-                );
-                ("nginx.conf", around)
+                )
             }
         };
-        let path = self.surroundings.path(name);
+        let path = self.surroundings.path(&format!("{name}.conf"));
         fs::write(&path, text).unwrap();
         let run = self.command(&path, true).output().unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         path
     }
 
-    fn command(&self, file: &PathBuf, validates: bool) -> Command {
+    fn command(&self, file: &Path, validates: bool) -> Command {
         let mut command = match self.proxy {
-            Proxy::Envoy => Command::new(pepo_testkit::tools().join("envoy/envoy/_bin/envoy")),
             Proxy::Nginx => Command::new("/usr/sbin/nginx"),
+            _ => Command::new(pepo_testkit::tools().join("envoy/envoy/_bin/envoy")),
         };
         command.arg("-c").arg(file);
         match self.proxy {
-            Proxy::Envoy if validates => command.args(["--mode", "validate"]),
-            Proxy::Envoy => command.args(["--disable-hot-restart", "--concurrency", "1", "-l", "error"]),
             Proxy::Nginx if validates => command.arg("-t"),
             Proxy::Nginx => &mut command,
+            _ if validates => command.args(["--mode", "validate", "-l", "error"]),
+            _ => command.args(["--disable-hot-restart", "--concurrency", "1", "-l", "error"]),
         };
         command
     }
@@ -188,4 +214,9 @@ fn envoy_holds_a_call_by_the_printed_configuration_and_lets_all_others_pass() {
 #[test]
 fn nginx_holds_a_call_by_the_printed_configuration_and_lets_all_others_pass() {
     holds(Proxy::Nginx);
+}
+
+#[test]
+fn envoy_may_ask_by_grpc_too_and_the_answer_lengthens_its_limit() {
+    holds(Proxy::EnvoyByGrpc);
 }
