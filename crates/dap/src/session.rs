@@ -283,7 +283,7 @@ impl Debuggee {
     ///
     /// # Errors
     /// What broke.
-    pub async fn ready(&self) -> Result<(), DapError> {
+    pub async fn ready(&mut self) -> Result<(), DapError> {
         self.outgoing.ready().await.map_err(DapError::Session)
     }
 

@@ -275,7 +275,8 @@ async fn opened(
     // Both end when the agent has.
     let bytes = ReceiverStream::new(bytes).map(data);
     let says_ready = order.report_ready;
-    let sessions = ReceiverStream::new(sessions).filter_map(move |report| ready(session_report(report, says_ready)));
+    let sessions =
+        ReceiverStream::new(sessions).filter_map(move |report| ready(session_report(report, says_ready)));
     let requests = stream::iter([begin]).chain(stream::select(sessions, bytes));
     // The end of this one, held until the agent has let go, is how the server knows.
     let last = to_server.clone();

@@ -74,8 +74,7 @@ pub(crate) async fn open(
     // An agent in this process reads the very same files.
     let symbols = SymbolPaths::new(&arguments.symbols, reached.how == How::InProcess)?;
     let says_ready = spoken == Spoken::InWords;
-    let request =
-        OpenSession { says_ready, ..request(context, reached, arguments, &symbols, health) };
+    let request = OpenSession { says_ready, ..request(context, reached, arguments, &symbols, health) };
     let opening = async {
         match arguments.symbols.is_empty() {
             true => reached.agent.session(request).await,

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use self::schema::described;
 pub use self::{
     attachment::{
-        AttachmentSpec, AttachmentStatus, Impossible, LONGEST_HOLD, PodContainer, Reason, State, Transition, Why,
+        AttachmentSpec, AttachmentStatus, Impossible, LONGEST_HOLD, PodContainer, Reason, State, Transition,
+        Why,
     },
     request::{Next, RequestSpec, RequestState, RequestStatus},
     schema::{Described, Part},

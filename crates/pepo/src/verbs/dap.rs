@@ -105,7 +105,8 @@ impl Opener for Way {
     async fn open(&self, arguments: &AttachArguments) -> Result<OpenedTarget, Failure> {
         let chosen = chosen(arguments)?;
         let reached = reach::reach_to_stop(&self.context, &chosen, false, &["attach"]).await?;
-        let session = session::open(&self.context, &reached, &session_arguments(arguments), Spoken::Configured).await?;
+        let session =
+            session::open(&self.context, &reached, &session_arguments(arguments), Spoken::Configured).await?;
         let opened = session.opened.clone();
         Ok(OpenedTarget {
             opened,

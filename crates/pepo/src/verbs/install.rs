@@ -76,13 +76,16 @@ struct Address {
 
 impl Address {
     fn parse(text: &str) -> Result<Address, String> {
-        let wanted = || "HOST:PORT is wanted, as in 10.0.0.1:7412, [::1]:7412 or pepo.example:7412".to_owned();
+        let wanted =
+            || "HOST:PORT is wanted, as in 10.0.0.1:7412, [::1]:7412 or pepo.example:7412".to_owned();
         let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let is_address = bare.is_some_and(|host| matches!(host.parse(), Ok(IpAddr::V6(_))));
         let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
         match port.parse() {
-            Ok(port @ 1..) if is_address || is_name => Ok(Address { host: bare.unwrap_or(host).to_owned(), port }),
+            Ok(port @ 1..) if is_address || is_name => {
+                Ok(Address { host: bare.unwrap_or(host).to_owned(), port })
+            }
             _ => Err(wanted()),
         }
     }
@@ -150,7 +153,8 @@ impl Install {
         };
         let seconds = |duration: Duration| duration.as_secs().max(1).to_string();
         let mut text = template.to_owned();
-        for (mark, address) in [("DOOR", &self.door), ("LISTEN", &self.listen), ("UPSTREAM", &self.upstream)] {
+        for (mark, address) in [("DOOR", &self.door), ("LISTEN", &self.listen), ("UPSTREAM", &self.upstream)]
+        {
             for (mark, value) in [
                 (format!("@{mark}@"), address.to_string()),
                 (format!("@{mark}_HOST@"), address.host.clone()),

@@ -44,8 +44,7 @@ impl Authorization for Holds {
 
 /// Answers a call of the service.
 pub(super) async fn answer(door: &Arc<Door>, call: Call<Incoming>) -> Reply<Body> {
-    let mut service =
-        AuthorizationServer::new(Holds(Arc::clone(door))).max_decoding_message_size(LARGEST);
+    let mut service = AuthorizationServer::new(Holds(Arc::clone(door))).max_decoding_message_size(LARGEST);
     match service.call(call).await {
         Ok(reply) => reply,
         Err(never) => match never {},
@@ -71,6 +70,8 @@ fn goes_on(told: &Told) -> CheckResponse {
     });
     CheckResponse {
         status: Some(Status { code: 0 }),
-        http_response: Some(HttpResponse::OkResponse(OkHttpResponse { headers: lasts.into_iter().collect() })),
+        http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
+            headers: lasts.into_iter().collect(),
+        })),
     }
 }

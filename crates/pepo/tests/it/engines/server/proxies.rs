@@ -128,8 +128,7 @@ fn a_call_is_held_until_the_debugger_of_who_waits_for_it_is_there() {
     }
     let name = attached["metadata"]["name"].as_str().unwrap();
     let on = ["--on", &server.address, "--output", "json"];
-    let ready =
-        person.run(&[&["attachments", "wait", name, "--for", "ready"][..], &on].concat()).ok().json();
+    let ready = person.run(&[&["attachments", "wait", name, "--for", "ready"][..], &on].concat()).ok().json();
     let conditions = ready["status"]["conditions"].as_array().unwrap();
     let ready = conditions.iter().find(|one| one["type"] == "Ready").unwrap();
     assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("DebuggerReady")));

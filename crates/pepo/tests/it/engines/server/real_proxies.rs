@@ -91,7 +91,13 @@ impl Placed {
         let [.., high, low] = std::process::id().to_be_bytes();
         let host = format!("127.{}.{high}.{low}", 77 + proxy as u8);
         let (door, listen) = (format!("{host}:7412"), format!("{host}:8000"));
-        Placed { proxy, pod: format!("{proxy:?}").to_lowercase(), door, listen, surroundings: Surroundings::new() }
+        Placed {
+            proxy,
+            pod: format!("{proxy:?}").to_lowercase(),
+            door,
+            listen,
+            surroundings: Surroundings::new(),
+        }
     }
 
     /// The file that the program itself says to be right. Calls that are not held have a second in it.
@@ -116,7 +122,7 @@ impl Placed {
                 )
             }
         };
-        let path = self.surroundings.path(&format!("{name}.conf"));
+        let path = self.surroundings.path(if name == "nginx" { "nginx.conf" } else { "envoy.yaml" });
         fs::write(&path, text).unwrap();
         let run = self.command(&path, true).output().unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
@@ -167,7 +173,11 @@ impl Placed {
         });
         drop(silent);
         for header in ["x-pepo-debug: any", "x-squash-debug: 1", "baggage: pepo=any"] {
-            assert_eq!(self.ask(&["--header", header, "--data", "abc"]), (200, "post 3".to_owned()), "{header}");
+            assert_eq!(
+                self.ask(&["--header", header, "--data", "abc"]),
+                (200, "post 3".to_owned()),
+                "{header}"
+            );
         }
         assert_eq!(self.ask(&["--header", "x-sleep: 2000"]).0, 504, "the proxy's own limit");
     }
@@ -186,10 +196,10 @@ fn holds(proxy: Proxy) {
     let target = server.waits_for(&person, &container);
     let request = server.waits_for_a_call(&person, &image(&server, &person, &target));
     let body = "x".repeat(100_000);
+    let header = format!("x-pepo-debug: {request}");
+    // Once it goes on, it stands still for longer than the proxy lets others.
+    let words = ["--header", &header, "--header", "x-sleep: 2000", "--data", &body];
     let debugger = thread::scope(|scope| {
-        let header = format!("x-pepo-debug: {request}");
-        // Once it goes on, it stands still for longer than the proxy lets others.
-        let words = ["--header", &header, "--header", "x-sleep: 2000", "--data", &body];
         let held = scope.spawn(|| placed.ask(&words));
         person.run(&["requests", "wait", &request, "--timeout", "60s", "--on", &server.address]).ok();
         assert_eq!(placed.ask(&[]), (200, "get 0".to_owned()), "others pass meanwhile");
@@ -201,7 +211,10 @@ fn holds(proxy: Proxy) {
         debugger
     });
     let attached = server.waits_until("attached", "SessionOpened");
-    assert_eq!(attached["spec"]["holds"], json!({ "namespace": "shop", "pod": placed.pod, "container": "app" }));
+    assert_eq!(
+        attached["spec"]["holds"],
+        json!({ "namespace": "shop", "pod": placed.pod, "container": "app" })
+    );
     drop(debugger);
     container.assert_goes_on();
 }
