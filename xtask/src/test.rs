@@ -5,7 +5,10 @@
 //! against the list of those that may be. It fails when anything failed, when a skip was not expected, and
 //! when no test ran.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 
@@ -75,32 +78,51 @@ pub(crate) fn main(mut args: Args) -> Result<()> {
     finish(&outcomes, &folder)
 }
 
-/// The chosen groups, one after the other; a failure doesn't keep the others from running.
+/// The chosen groups, one after the other or beside each other; a failure doesn't keep the others from running.
 fn run(chosen: &[&'static groups::Group], versions: &[&str], folder: &skips::Folder) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut built = None;
+    let mut beside = Vec::new();
     for group in chosen {
+        let check = |check: fn() -> Result<()>| {
+            Outcome::of(group.name, group.what, || check().map(|()| Counts::default()))
+        };
         match group.work {
-            Work::Check(check) => {
-                outcomes.push(Outcome::of(group.name, group.what, || check().map(|()| Counts::default())));
-            }
+            Work::Check(work) => outcomes.push(check(work)),
+            Work::Beside(work) => beside.push(std::thread::spawn(move || check(work))),
             Work::Tests(cut) => {
                 let tests = built.get_or_insert_with(|| build(&mut outcomes));
-                let skips = ("PEPO_SKIPS", folder.path());
-                if !cut.cluster {
-                    let work = || programs::run(tests, &cut, &[skips]);
-                    outcomes.push(Outcome::of(group.name, group.what, work));
-                    continue;
-                }
-                for version in versions {
-                    let what = format!("{}, Kubernetes {version}", group.what);
-                    let work = || on_cluster(version, tests, &cut, skips);
-                    outcomes.push(Outcome::of(group.name, &what, work));
-                }
+                outcomes.extend(tested(group, &cut, tests, versions, folder));
+                outcomes.extend(beside.drain(..).map(ended));
             }
         }
     }
+    outcomes.extend(beside.into_iter().map(ended));
     outcomes
+}
+
+/// What a group came to that ran beside another.
+fn ended(group: JoinHandle<Outcome>) -> Outcome {
+    group.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What a group of tests came to, on each cluster where it needs one.
+fn tested(
+    group: &groups::Group,
+    cut: &groups::Cut,
+    tests: &[build::Program],
+    versions: &[&str],
+    folder: &skips::Folder,
+) -> Vec<Outcome> {
+    let skips = ("PEPO_SKIPS", folder.path());
+    if !cut.cluster {
+        return vec![Outcome::of(group.name, group.what, || programs::run(tests, cut, &[skips]))];
+    }
+    let on = |version: &&str| {
+        let what = format!("{}, Kubernetes {version}", group.what);
+        Outcome::of(group.name, &what, || on_cluster(version, tests, cut, skips))
+    };
+    versions.iter().map(on).collect()
 }
 
 /// Runs tests while a cluster is up; that it comes up, and leaves nothing, is tested with it.

@@ -20,6 +20,8 @@ pub(crate) struct Group {
 pub(crate) enum Work {
     /// A function of its own.
     Check(fn() -> Result<()>),
+    /// A function of its own, which goes on while the next group of tests runs.
+    Beside(fn() -> Result<()>),
     /// Some of the tests.
     Tests(Cut),
 }
@@ -49,13 +51,12 @@ const fn tests(name: &'static str, what: &'static str, cut: Cut) -> Group {
     Group { name, what, work: Work::Tests(cut) }
 }
 
-/// All groups in the order they run: what says no soonest comes first.
+/// All groups in the order they run: what says no soonest comes first, unless it takes long.
 pub(crate) static GROUPS: &[Group] = &[
     check("fmt", "formatting", checks::fmt),
     check("tidy", "the rules no compiler knows", checks::tidy),
     check("deny", "licences, bans and sources of dependencies", checks::deny),
     check("clippy", "lints", checks::clippy),
-    check("cross", "compiles for other systems", checks::cross),
     check("generated", "generated pages are as the code makes them", checks::generated),
     tests(
         "unit",
@@ -81,6 +82,8 @@ pub(crate) static GROUPS: &[Group] = &[
             limit: 25,
         },
     ),
+    // Engines are mostly waited for.
+    Group { name: "cross", what: "compiles for other systems", work: Work::Beside(checks::cross) },
     tests(
         "engines",
         "real container engines",
