@@ -249,7 +249,9 @@ fn a_program_that_becomes_another_is_followed_and_one_that_ends_leaves_what_was_
     });
     let recorded = record(&target, request, |_| false);
     assert_eq!(recorded.ended.reason, "target exited");
-    recorded.assert_known_shares(&python);
+    // Of less than a second, in which a busy machine lets it stand for long.
+    let [hot, warm, cool] = ["hot", "warm", "cool"].map(|function| recorded.share(function));
+    assert!(hot > warm && warm > cool && cool > 0.0, "{hot} {warm} {cool} in {:?}", recorded.ended);
     assert!(!target.is_alive());
 }
 

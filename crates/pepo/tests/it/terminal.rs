@@ -142,11 +142,14 @@ impl Terminal {
         self.child.try_wait().unwrap().map(|status| status.code())
     }
 
-    /// Waits for the command's end and gives its status.
+    /// Waits for the command's end and gives its status. What it wrote last is read by then, unless something else keeps the terminal.
     #[track_caller]
     pub(crate) fn status(&mut self) -> Option<i32> {
         let ended = wait::try_until(LIMIT, || self.child.try_wait().unwrap().ok_or(()));
-        ended.unwrap_or_else(|()| panic!("the command does not end:\n{}", self.said())).code()
+        let status = ended.unwrap_or_else(|()| panic!("the command does not end:\n{}", self.said()));
+        let is_read = || self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+        let _ = wait::try_until(Duration::from_secs(1), || is_read().then_some(()).ok_or(()));
+        status.code()
     }
 
     /// Waits for the command's end and gives all that was written.
