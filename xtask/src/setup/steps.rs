@@ -56,8 +56,9 @@ const NODE: &[Purpose] = &[Demo, Test, Cluster];
 const PODS: &[Purpose] = &[Test, Cluster];
 const TEST: &[Purpose] = &[Test];
 const GO: &[Purpose] = &[Demo, Test, Cluster, Debuggers];
-const GDB: &[Purpose] = &[Demo, Test, Debuggers];
-const LLDB: &[Purpose] = &[Test, Debuggers];
+/// What an image with debuggers is made of, too.
+const PACKED: &[Purpose] = &[Demo, Test, Debuggers];
+const TESTED_AND_PACKED: &[Purpose] = &[Test, Debuggers];
 const BENCH: &[Purpose] = &[Bench];
 const PROFILED: &[Purpose] = &[Test, Dist];
 const NEWER: &[Purpose] = &[NewerCluster];
@@ -94,7 +95,7 @@ const STEPS: &[Step] = &[
     package!("ca-certificates", "certificates for the package registries", BUILD, || {
         toolkit::file("/etc/ssl/certs/ca-certificates.crt")
     }),
-    package!("busybox-static", "a shell for images, without a registry", GDB, || has("busybox")),
+    package!("busybox-static", "a shell for images, without a registry", PACKED, || has("busybox")),
     package!("containerd", "container engine", NODE, || has("containerd")),
     package!("runc", "container engine's runtime", NODE, || has("runc")),
     package!("docker.io", "Docker's engine (the demo starts its own, private one)", RUN, || has("dockerd")),
@@ -109,8 +110,8 @@ const STEPS: &[Step] = &[
     package!("conmon", "keeps CRI-O's and Podman's containers", TEST, || has("conmon")),
     package!("libseccomp-dev", "CRI-O is built with it", TEST, || toolkit::file("/usr/include/seccomp.h")),
     package!("uidmap", "user namespaces for rootless Podman", TEST, || has("newuidmap")),
-    package!("gdbserver", "gdb's server, behind the guard", GDB, || has("gdbserver")),
-    package!("lldb-19", "lldb-dap and lldb-server", LLDB, || has("lldb-dap-19")),
+    package!("gdbserver", "gdb's server, behind the guard", PACKED, || has("gdbserver")),
+    package!("lldb-19", "lldb-dap and lldb-server", TESTED_AND_PACKED, || has("lldb-dap-19")),
     package!("patchelf", "lets programs of a newer Debian find their own libc", TEST, || has("patchelf")),
     package!("tini", "the init that ours is measured by", TEST, || has("tini")),
     package!("dumb-init", "another one", TEST, || has("dumb-init")),
@@ -132,9 +133,15 @@ const STEPS: &[Step] = &[
     package!("openjdk-17-jdk-headless", "a JVM, and the compiler of fixtures in Java", TEST, || has("javac")),
     own!("rust target", "this machine's static target", BUILD, toolkit::has_own_target, toolkit::own_target),
     own!("go", "Go (a newer Debian's) → ~/.cache/pepo/tools/go", GO, toolkit::has_go, toolkit::go),
-    own!("gdb", "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb", GDB, toolkit::has_gdb, toolkit::gdb),
-    own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", GDB, toolkit::has_gdbserver, toolkit::gdbserver),
-    own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", GDB, toolkit::has_delve, toolkit::delve),
+    own!(
+        "gdb",
+        "gdb 16 (a newer Debian's) → ~/.cache/pepo/tools/gdb",
+        PACKED,
+        toolkit::has_gdb,
+        toolkit::gdb
+    ),
+    own!("gdbserver link", "→ ~/.cache/pepo/tools/gdb", PACKED, toolkit::has_gdbserver, toolkit::gdbserver),
+    own!("delve", "dlv 1.27.2 → ~/.cache/pepo/tools/delve", PACKED, toolkit::has_delve, toolkit::delve),
     own!(
         "kubernetes",
         "Kubernetes 1.34 and etcd, built for minutes → ~/.cache/pepo/tools/kubernetes-1.34",
@@ -158,7 +165,7 @@ const STEPS: &[Step] = &[
         toolkit::has_sshd,
         toolkit::sshd
     ),
-    own!("lldb links", "→ ~/.cache/pepo/tools/lldb", LLDB, toolkit::has_lldb, toolkit::lldb),
+    own!("lldb links", "→ ~/.cache/pepo/tools/lldb", TESTED_AND_PACKED, toolkit::has_lldb, toolkit::lldb),
     own!(
         "debugpy wheel",
         "packed into the binary at build time → ~/.cache/pepo/wheels",

@@ -332,8 +332,7 @@ pub(crate) fn rubies() -> Result<()> {
     Ok(())
 }
 
-// The newest JVM, as a target: one that was put there by hand, or a newer Debian's. As with Python, it must be the process's own
-// executable.
+// JVMs, as targets: put there by hand, or a newer Debian's. As with Python, each must be the process's own executable.
 
 /// Versions that no stable release of Debian has beside each other.
 const JAVAS: [u32; 4] = [8, 11, 21, 25];

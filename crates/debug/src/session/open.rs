@@ -151,19 +151,13 @@ impl Found {
         let lease = lease(grant.lease_seconds);
         let opened = Opened {
             session: session.to_owned(),
-            debugger: debugger.facts().name.to_owned(),
-            debugger_version: attached.version.clone(),
             process: described,
-            attach_arguments: attached.attach_arguments.to_string(),
-            initialize_arguments: attached.initialize_arguments.to_string(),
-            guard: attached.guard.name().to_owned(),
             pause_budget_millis: budget.map_or(0, |budget| budget.limit.as_millis() as u64),
             budget_source: source.to_owned(),
             sources,
             lease_seconds: lease.as_secs() as u32,
-            stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
             warnings,
-            quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
+            ..opened(debugger, &attached)
         };
         // A debugger inside the process has it wait there.
         let held = held && debugger.facts().stands == Stands::ByThreadState;
@@ -174,6 +168,20 @@ impl Found {
         let engine =
             Engine { process, facts, io, hold, attach_arguments, rights, lease, clock, still, ready, held };
         Ok((opened, engine))
+    }
+}
+
+/// What the debugger in place is, as its client is told.
+fn opened(debugger: &dyn Debugger, attached: &Attached) -> Opened {
+    Opened {
+        debugger: debugger.facts().name.to_owned(),
+        debugger_version: attached.version.clone(),
+        attach_arguments: attached.attach_arguments.to_string(),
+        initialize_arguments: attached.initialize_arguments.to_string(),
+        guard: attached.guard.name().to_owned(),
+        stood_still_micros: u64::try_from(attached.stood_still.as_micros()).unwrap_or(u64::MAX),
+        quirks: attached.quirks.iter().map(|quirk| (*quirk).to_owned()).collect(),
+        ..Opened::default()
     }
 }
 
