@@ -1,10 +1,8 @@
 //! A port of 127.0.0.1 behind which each connection is somebody's: of an sshd, or of a server in another network namespace.
 
 use std::{
-    fs::File,
     io,
     net::{Shutdown, TcpListener, TcpStream},
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use crate::network::in_network_of;
 
 /// An open port; no connection is taken any more once it is dropped.
 pub struct Door {
@@ -44,9 +42,8 @@ impl Door {
     /// To 127.0.0.1:`port` in the network namespace of process `pid`, as from a machine beside it.
     pub fn to(pid: u32, port: u16) -> Door {
         Door::open(move |near| {
-            // Namespaces belong to threads.
             thread::spawn(move || {
-                if let Ok(far) = dial(pid, port) {
+                if let Ok(Ok(far)) = in_network_of(pid, || TcpStream::connect(("127.0.0.1", port))) {
                     join(near, far);
                 }
             });
@@ -66,12 +63,6 @@ impl Drop for Door {
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         let _ = self.porter.take().map(JoinHandle::join);
     }
-}
-
-fn dial(pid: u32, port: u16) -> io::Result<TcpStream> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    TcpStream::connect(("127.0.0.1", port))
 }
 
 /// Carries bytes both ways until both have ended.

@@ -10,19 +10,14 @@ use std::{
     env,
     fmt::{self, Display},
     fs::{self, File},
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Mutex, OnceLock, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::{
-    fs::{FlockOperation, flock},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 /// The control plane.
@@ -355,13 +350,7 @@ impl Cluster {
     /// # Errors
     /// If the node does not run.
     pub fn in_network_of<T: Send>(&self, node: u8, act: impl FnOnce() -> T + Send) -> Result<T> {
-        let pid = node::first_process(&self.place, node)?;
-        let network = File::open(format!("/proc/{pid}/ns/net"))?;
-        let enter = || -> Result<T> {
-            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(act())
-        };
-        thread::scope(|scope| scope.spawn(enter).join().map_err(|_| anyhow::anyhow!("it panicked"))?)
+        crate::in_network_of(node::first_process(&self.place, node)?, act)
     }
 
     /// Where a node's kubelet finds the manifests of static pods.

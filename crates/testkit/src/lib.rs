@@ -28,6 +28,8 @@ mod java;
 pub mod kubernetes;
 /// What a fixture says of itself, read from outside.
 mod life;
+/// Networks of other processes.
+mod network;
 /// Programs of Node.
 pub mod node;
 /// Command lines of other programs.
@@ -57,6 +59,7 @@ pub use image::Image;
 pub use isolated::{Isolation, spawn_isolated, waiting_program};
 pub use java::{Java, hot_classes, javas};
 pub use life::{Beat, Life};
+pub use network::in_network_of;
 pub use programs::{command, tools};
 pub use python::{Python, pythons};
 pub use ruby::{Ruby, rubies};

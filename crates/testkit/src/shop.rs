@@ -1,34 +1,23 @@
 //! Asks a server in any network namespace, as a client beside it would.
 
 use std::{
-    fs::File,
     io::{Read, Write},
     net::TcpStream,
-    thread,
     time::Duration,
 };
 
-use std::os::fd::AsFd;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use crate::network::in_network_of;
 
 /// `GET path` from 127.0.0.1:`port` in the network namespace of process `pid`; gives the body.
 ///
 /// # Panics
 /// If nobody answers within 30 seconds.
 pub fn http_get(pid: u32, port: &str, path: &str) -> String {
-    let answer = thread::scope(|scope| scope.spawn(|| ask(pid, port, path)).join());
-    match answer {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => panic!("GET {path} at port {port} of process {pid}: {error:#}"),
-        Err(_) => panic!("asking panicked"),
-    }
+    let answer = in_network_of(pid, || ask(port, path)).flatten();
+    answer.unwrap_or_else(|error| panic!("GET {path} at port {port} of process {pid}: {error:#}"))
 }
 
-/// Runs in a thread of its own: namespaces belong to threads.
-fn ask(pid: u32, port: &str, path: &str) -> anyhow::Result<String> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+fn ask(port: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");

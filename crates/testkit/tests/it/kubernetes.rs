@@ -3,10 +3,8 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
-    os::fd::AsFd,
     path::Path,
     process::{Child, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -17,7 +15,6 @@ use pepo_testkit::{
     kubernetes::{Cluster, Machine, Namespace, Pod, Settings},
     wait,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
 /// A pod of one container, without a token of its account: a kubelet that was restarted would renew that file.
@@ -194,12 +191,7 @@ fn reach_each_other(pods: &[Pod; 2], namespace: &Namespace<'_>) {
 
 /// Does something in the network namespace of a pod.
 fn in_network_of<T: Send>(pod: &Pod, act: impl FnOnce() -> T + Send) -> T {
-    let enter = || {
-        let namespace = fs::File::open(format!("/proc/{}/ns/net", pod.pid())).unwrap();
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        act()
-    };
-    thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    pepo_testkit::in_network_of(pod.pid(), act).unwrap()
 }
 
 #[test]
